@@ -1,0 +1,43 @@
+# What every target of this project has in common, and how a source is compiled once per instruction set.
+include_guard(GLOBAL)
+
+# Warnings, include folder of the repository's root ("backends/list.hpp"), C++20 without extensions.
+function(gru_set_up_target target)
+  set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+  target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}")
+  if(Kokkos_ENABLE_CUDA)
+    return()  # nvcc compiles everything then, and its generated code trips over these warnings
+  endif()
+  target_compile_options(${target} PRIVATE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual>
+    $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${GRU_WARNINGS_AS_ERRORS}>>:-Werror>
+    $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${GRU_NATIVE}>>:-march=native>)
+endfunction()
+
+# gru_add_simd_source(target file): compiles one Kokkos-free file once per instruction set of x86-64, each time with
+# GRU_SIMD_NAMESPACE and GRU_SIMD_NAME (a string) set to generic, avx2 or avx512; elsewhere only once, as generic.
+# The file puts everything it defines into that namespace, or into an unnamed one, and includes no header with inline
+# functions that another file may share: the linker keeps one copy of those, and it could be the one that this
+# machine can't run.
+function(gru_add_simd_source target file)
+  set(generic "")
+  set(avx2 -mavx2 -mfma)
+  set(avx512 -mavx2 -mfma -mavx512f -mavx512dq -mavx512bw -mavx512vl)
+  set(sets generic)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|amd64|AMD64)$")
+    list(APPEND sets avx2 avx512)
+  endif()
+  get_filename_component(path "${file}" ABSOLUTE)
+  get_filename_component(name "${file}" NAME_WE)
+  foreach(isa IN LISTS sets)
+    set(object ${target}_${name}_${isa})
+    add_library(${object} OBJECT "${path}")
+    set_target_properties(${object} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+    target_compile_features(${object} PRIVATE cxx_std_20)
+    target_include_directories(${object} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/src")
+    target_compile_definitions(${object} PRIVATE GRU_SIMD_NAMESPACE=${isa} "GRU_SIMD_NAME=\"${isa}\"")
+    target_compile_options(${object} PRIVATE -Wall -Wextra -Wshadow
+                                             $<$<BOOL:${GRU_WARNINGS_AS_ERRORS}>:-Werror> ${${isa}})
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${object}>)
+  endforeach()
+endfunction()
