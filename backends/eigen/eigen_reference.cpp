@@ -1,0 +1,148 @@
+#include "backends/eigen/eigen_reference.hpp"
+
+#include <Eigen/Dense>
+#include <algorithm>
+#include <vector>
+
+// Equations: torch.nn.GRU's documentation (reset-after) and ONNX GRU with linear_before_reset = 0 (reset-before), after
+// Cho et al. 2014. A state is a column; a sequence is one matrix (features, B) a step.
+
+namespace gru {
+namespace {
+
+using Matrix = Eigen::MatrixXd;
+using Sequence = std::vector<Matrix>;  // T entries of (features, B)
+
+struct Gate {
+  Matrix w_i;         // (H, I of the layer)
+  Matrix w_h;         // (H, H)
+  Eigen::VectorXd b_i, b_h;  // (H), zero without bias
+};
+struct Cell {
+  Gate r, z, n;
+};
+
+Gate read_gate(const CellWeights& cell, Eigen::Index which, Eigen::Index hidden) {
+  using RowMajor = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const auto rows = [&](const ConstTensorView& view) -> Matrix {
+    const std::vector<double> all = to_vector<double>(view);
+    const Eigen::Index columns = view.rank == 2 ? view.extents[1] : 1;
+    return Eigen::Map<const RowMajor>(all.data(), 3 * hidden, columns).middleRows(which * hidden, hidden);
+  };
+  const auto bias = [&](const ConstTensorView& view) -> Eigen::VectorXd {
+    return view.given() ? Eigen::VectorXd(rows(view)) : Eigen::VectorXd(Eigen::VectorXd::Zero(hidden));
+  };
+  return {rows(cell.weight_ih), rows(cell.weight_hh), bias(cell.bias_ih), bias(cell.bias_hh)};
+}
+
+Matrix sigmoid(const Matrix& a) { return (1.0 + (-a.array()).exp()).inverse(); }
+
+Matrix affine(const Matrix& w, const Eigen::VectorXd& b, const Matrix& x) { return (w * x).colwise() + b; }
+
+Matrix next_state(const Cell& c, bool reset_after, const Matrix& x, const Matrix& h) {
+  const Matrix r = sigmoid(affine(c.r.w_i, c.r.b_i, x) + affine(c.r.w_h, c.r.b_h, h));
+  const Matrix z = sigmoid(affine(c.z.w_i, c.z.b_i, x) + affine(c.z.w_h, c.z.b_h, h));
+  const Matrix reset = reset_after ? Matrix(r.cwiseProduct(affine(c.n.w_h, c.n.b_h, h)))
+                                   : affine(c.n.w_h, c.n.b_h, r.cwiseProduct(h));
+  const Matrix n = (affine(c.n.w_i, c.n.b_i, x) + reset).array().tanh();
+  return (1.0 - z.array()) * n.array() + z.array() * h.array();
+}
+
+// The element (i, j, k) of a canonical view, as double and back.
+double get(const ConstTensorView& v, Eigen::Index i, Eigen::Index j, Eigen::Index k) {
+  const auto at = i * v.strides[0] + j * v.strides[1] + k * v.strides[2];
+  return v.dtype == DType::float32 ? double{v.as<float>()[at]} : v.as<double>()[at];
+}
+void set(const TensorView& v, Eigen::Index i, Eigen::Index j, Eigen::Index k, double value) {
+  const auto at = i * v.strides[0] + j * v.strides[1] + k * v.strides[2];
+  if (v.dtype == DType::float32) {
+    v.as<float>()[at] = static_cast<float>(value);
+  } else {
+    v.as<double>()[at] = value;
+  }
+}
+
+Matrix read_slice(const ConstTensorView& v, Eigen::Index i) {
+  return Matrix::NullaryExpr(v.extents[2], v.extents[1],
+                             [&](Eigen::Index feature, Eigen::Index b) { return get(v, i, b, feature); });
+}
+void write_slice(const TensorView& v, Eigen::Index i, const Matrix& m) {
+  for (Eigen::Index b = 0; b < m.cols(); ++b) {
+    for (Eigen::Index feature = 0; feature < m.rows(); ++feature) set(v, i, b, feature, m(feature, b));
+  }
+}
+
+std::vector<Eigen::Index> read_lengths(const Call& call) {
+  const Eigen::Index steps = call.x.extents[0];
+  std::vector<Eigen::Index> lengths(static_cast<std::size_t>(call.x.extents[1]), steps);
+  for (std::size_t b = 0; call.lengths.given() && b < lengths.size(); ++b) {
+    const auto at = static_cast<Eigen::Index>(b) * call.lengths.strides[0];
+    lengths[b] = call.lengths.dtype == DType::int32 ? call.lengths.as<std::int32_t>()[at]
+                                                    : call.lengths.as<std::int64_t>()[at];
+  }
+  return lengths;
+}
+
+// One direction of one layer. Writes rows [first, first + H) of each step of `output`; returns the last state.
+Matrix run_direction(const Cell& cell, bool reset_after, bool reverse, const Sequence& input, Matrix h,
+                     const std::vector<Eigen::Index>& lengths, Eigen::Index first, Sequence& output) {
+  const auto steps = static_cast<Eigen::Index>(input.size());
+  for (Eigen::Index s = 0; s < steps; ++s) {
+    const Eigen::Index t = reverse ? steps - 1 - s : s;
+    const Matrix next = next_state(cell, reset_after, input[static_cast<std::size_t>(t)], h);
+    Matrix& out = output[static_cast<std::size_t>(t)];
+    for (Eigen::Index b = 0; b < h.cols(); ++b) {
+      if (t >= lengths[static_cast<std::size_t>(b)]) continue;  // padding: the state stays, output stays 0
+      h.col(b) = next.col(b);
+      out.col(b).segment(first, h.rows()) = next.col(b);
+    }
+  }
+  return h;
+}
+
+}  // namespace
+
+struct EigenWeights {
+  Config config;
+  std::vector<Cell> cells;  // [layer * D + direction]
+};
+
+std::shared_ptr<const EigenWeights> pack_eigen_weights(const Weights& weights) {
+  auto packed = std::make_shared<EigenWeights>();
+  packed->config = weights.config();
+  for (std::int64_t layer = 0; layer < packed->config.num_layers; ++layer) {
+    for (std::int64_t d = 0; d < packed->config.num_directions(); ++d) {
+      const CellWeights& cell = weights.cell(layer, d);
+      const Eigen::Index hidden = packed->config.hidden_size;
+      packed->cells.push_back({read_gate(cell, 0, hidden), read_gate(cell, 1, hidden), read_gate(cell, 2, hidden)});
+    }
+  }
+  return packed;
+}
+
+void run_eigen_reference(const EigenWeights& weights, const Call& call) {
+  const Config& config = weights.config;
+  const Eigen::Index hidden = config.hidden_size;
+  const Eigen::Index directions = config.num_directions();
+  const Eigen::Index batch = call.x.extents[1];
+  const std::vector<Eigen::Index> lengths = read_lengths(call);
+
+  Sequence input;
+  for (Eigen::Index t = 0; t < call.x.extents[0]; ++t) input.push_back(read_slice(call.x, t));
+  for (Eigen::Index layer = 0; layer < config.num_layers; ++layer) {
+    Sequence output(input.size(), Matrix::Zero(directions * hidden, batch));
+    for (Eigen::Index d = 0; d < directions; ++d) {
+      const Eigen::Index row = layer * directions + d;
+      const Matrix h0 = call.h0.given() ? read_slice(call.h0, row) : Matrix(Matrix::Zero(hidden, batch));
+      const Matrix h_n = run_direction(weights.cells[static_cast<std::size_t>(row)], config.reset_after, d == 1, input,
+                                       h0, lengths, d * hidden, output);
+      if (call.h_n.given()) write_slice(call.h_n, row, h_n);
+    }
+    input = std::move(output);
+  }
+  for (std::size_t t = 0; call.output.given() && t < input.size(); ++t) {
+    write_slice(call.output, static_cast<Eigen::Index>(t), input[t]);
+  }
+}
+
+}  // namespace gru

@@ -1,0 +1,46 @@
+#pragma once
+
+/// The backend trait: all dispatch on one screen. The first candidate of a space whose supports() says yes wins.
+///
+/// A new backend is one folder and one entry here. A new math mode is one enumerator of gru::Math and a yes in the
+/// supports() of the backends that have it. A new file format is one file in src/io.
+
+#include <Kokkos_Core.hpp>
+#include <string>
+#include <string_view>
+
+#include "backends/eigen/eigen_reference.hpp"
+#include "gru/backend.hpp"
+#include "gru/kokkos_space.hpp"
+
+namespace gru {
+
+template <class Space>
+struct backend_trait;
+template <HostSpace S>
+struct backend_trait<S> {
+  using candidates = list<EigenReference<S>>;
+};
+
+/// The spaces of this build, in the order in which `auto` asks them.
+using spaces = list<Kokkos::DefaultHostExecutionSpace>;
+
+/// Passes a type to a generic lambda: `[]<class Space>(type<Space>) {...}`.
+template <class T>
+struct type {
+  using is = T;
+};
+
+/// Calls f(type<T>{}) for each T in the list's order.
+template <class F, class... Ts>
+void for_each(list<Ts...>, F&& f) {
+  (f(type<Ts>{}), ...);
+}
+
+/// A backend's name as text; every candidate of the lists is a Backend.
+template <Backend B>
+std::string name_of() {
+  return std::string(std::string_view(B::name));
+}
+
+}  // namespace gru

@@ -1,0 +1,232 @@
+#include "gru/plan.hpp"
+
+#include <fmt/format.h>
+
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "backends/list.hpp"
+#include "gru/error.hpp"
+
+namespace gru {
+namespace {
+
+/// What Plan knows of its backend; one virtual call an execution.
+template <class Space>
+class AnyBackend {
+ public:
+  AnyBackend() = default;
+  AnyBackend(const AnyBackend&) = delete;
+  AnyBackend& operator=(const AnyBackend&) = delete;
+  virtual ~AnyBackend() = default;
+  virtual void execute(const Call& call) = 0;
+  virtual std::unique_ptr<AnyBackend> fork(const Space& space) const = 0;
+  virtual std::size_t workspace_bytes() const = 0;
+  virtual Status status() const = 0;
+};
+
+template <class Space, Backend B>
+class ErasedBackend final : public AnyBackend<Space> {
+ public:
+  explicit ErasedBackend(B backend) : backend_(std::move(backend)) {}
+  void execute(const Call& call) override { backend_.execute(call); }
+  std::unique_ptr<AnyBackend<Space>> fork(const Space& space) const override {
+    return std::make_unique<ErasedBackend>(backend_.fork(space));
+  }
+  std::size_t workspace_bytes() const override { return backend_.workspace_bytes(); }
+  Status status() const override { return backend_.status(); }
+
+ private:
+  B backend_;
+};
+
+template <class Space>
+struct Choice {
+  std::unique_ptr<AnyBackend<Space>> backend;
+  std::string name;
+  std::string why;
+};
+
+/// Asks the candidates of the space in order. A name that is the space's own means the same as "auto".
+template <class Space>
+Choice<Space> choose(const Space& space, const Problem& problem, const Weights& weights) {
+  const std::string& wanted = problem.options.backend;
+  std::vector<std::string> names;
+  for_each(typename backend_trait<Space>::candidates{},
+           [&]<class B>(type<B>) { names.push_back(name_of<B>()); });
+  const bool by_name = std::ranges::find(names, wanted) != names.end();
+  if (!by_name && wanted != "auto" && wanted != SpaceTraits<Space>::name) {
+    throw Error(fmt::format("gru::Plan: there is no backend '{}' for the space {}; choose auto or one of {}", wanted,
+                            SpaceTraits<Space>::name, fmt::join(names, ", ")));
+  }
+
+  Choice<Space> choice;
+  std::vector<std::string> notes;
+  for_each(typename backend_trait<Space>::candidates{}, [&]<class B>(type<B>) {
+    const std::string name = name_of<B>();
+    if (by_name && name != wanted) return;
+    if (choice.backend) {
+      notes.push_back(fmt::format("{}: not asked, as {} comes first", name, choice.name));
+      return;
+    }
+    const Support support = B::supports(problem);
+    if (!support) {
+      notes.push_back(fmt::format("{}: no, {}", name, support.reason));
+      return;
+    }
+    const std::string remark = support.reason.empty() ? "" : ": " + support.reason;
+    notes.push_back(fmt::format("{}: {}{}", name, by_name ? "named by the caller" : "first to accept", remark));
+    choice.name = name;
+    choice.backend = std::make_unique<ErasedBackend<Space, B>>(B(space, problem, weights));
+  });
+  choice.why = fmt::format("{}", fmt::join(notes, "; "));
+  if (!choice.backend) {
+    throw Error(fmt::format("gru::Plan: no backend of the space {} takes {} B={} T={} {} {}: {}",
+                            SpaceTraits<Space>::name, describe(problem.config), problem.options.batch_size,
+                            problem.options.seq_len, name_of(problem.options.dtype), name_of(problem.options.math),
+                            choice.why));
+  }
+  return choice;
+}
+
+void require_step(const Config& config, const ConstTensorView& x, const ConstTensorView& h_in,
+                  const TensorView& h_out) {
+  if (config.bidirectional) {
+    throw Error("gru::Plan::step: a bidirectional GRU cannot be run step by step: its reverse direction starts at the "
+                "end of the sequence; use execute");
+  }
+  if (x.rank != 1 && x.rank != 2) {
+    throw Error(fmt::format("gru::Plan::step: x: expected (B, I) or (I), got {}", format_extents(x.rank, x.extents)));
+  }
+  const auto range = [](const auto& view) {
+    std::int64_t low = 0;
+    std::int64_t high = 0;
+    for (int d = 0; d < view.rank; ++d) {
+      const auto i = static_cast<std::size_t>(d);
+      const std::int64_t last = (view.extents[i] - 1) * view.strides[i];
+      (last < 0 ? low : high) += last;
+    }
+    const auto bytes = static_cast<std::int64_t>(size_of(view.dtype));
+    const auto* base = static_cast<const std::byte*>(view.data);
+    return std::pair{base + low * bytes, base + (high + 1) * bytes};
+  };
+  if (!h_in.given() || !h_out.given() || h_in.size() == 0 || h_out.size() == 0) return;
+  const auto in = range(h_in);
+  const auto out = range(h_out);
+  if (in.first < out.second && out.first < in.second) {
+    throw Error("gru::Plan::step: h_in and h_out overlap; keep two states and swap them after each step");
+  }
+}
+
+/// x (B, I) as (1, B, I), x (I) as (1, I): a time dimension in front.
+ConstTensorView with_time(const ConstTensorView& x) {
+  ConstTensorView result = x;
+  result.rank = x.rank + 1;
+  result.extents = {1, x.extents[0], x.rank == 2 ? x.extents[1] : 0};
+  result.strides = {0, x.strides[0], x.rank == 2 ? x.strides[1] : 0};
+  return result;
+}
+
+}  // namespace
+
+template <class Space>
+struct Plan<Space>::Impl {
+  Space space;
+  Problem problem;
+  Choice<Space> choice;
+
+  void run(const Call& canonical_call) {
+    if constexpr (SpaceTraits<Space>::is_host) check_host_lengths(canonical_call);
+    if (canonical_call.x.extents[1] > 0) choice.backend->execute(canonical_call);  // B = 0: every output is empty
+  }
+};
+
+template <class Space>
+Plan<Space>::Plan(const Space& space, const Weights& weights, const PlanOptions& options) {
+  SpaceTraits<Space>::require_ready(space);
+  Problem problem{weights.config(), options,
+                  apply_profile(SpaceTraits<Space>::device_info(space), options.device_profile)};
+  validate(problem);
+  try {
+    auto choice = choose(space, problem, weights);
+    impl_ = std::make_unique<Impl>(Impl{space, std::move(problem), std::move(choice)});
+  } catch (const std::bad_alloc&) {
+    throw Error(fmt::format("gru::Plan: out of memory for {} B={} T={}; plan for a smaller batch_size or seq_len",
+                            describe(weights.config()), options.batch_size, options.seq_len));
+  }
+}
+
+template <class Space>
+Plan<Space>::Plan(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+template <class Space>
+Plan<Space>::Plan(Plan&&) noexcept = default;
+template <class Space>
+Plan<Space>& Plan<Space>::operator=(Plan&&) noexcept = default;
+template <class Space>
+Plan<Space>::~Plan() = default;
+
+template <class Space>
+const Problem& Plan<Space>::problem() const {
+  return impl_->problem;
+}
+template <class Space>
+std::string_view Plan<Space>::backend() const {
+  return impl_->choice.name;
+}
+template <class Space>
+const std::string& Plan<Space>::why() const {
+  return impl_->choice.why;
+}
+template <class Space>
+std::size_t Plan<Space>::workspace_bytes() const {
+  return impl_->choice.backend->workspace_bytes();
+}
+template <class Space>
+Status Plan<Space>::status() const {
+  return impl_->choice.backend->status();
+}
+
+template <class Space>
+void Plan<Space>::execute(const Call& call) {
+  impl_->run(canonical(call, impl_->problem));
+}
+
+template <class Space>
+void Plan<Space>::step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out) {
+  require_step(impl_->problem.config, x, h_in, h_out);
+  // The time dimension is added in front: batch_first would look for it in the middle.
+  Problem problem = impl_->problem;
+  problem.options.batch_first = false;
+  impl_->run(canonical({.x = with_time(x), .h0 = h_in, .h_n = h_out}, problem));
+}
+
+template <class Space>
+Plan<Space> Plan<Space>::fork(const Space& space) const {
+  SpaceTraits<Space>::require_ready(space);
+  Choice<Space> choice{impl_->choice.backend->fork(space), impl_->choice.name, impl_->choice.why};
+  return Plan(std::make_unique<Impl>(Impl{space, impl_->problem, std::move(choice)}));
+}
+
+PlanOptions options_for(const ConstTensorView& x, PlanOptions options) {
+  const bool batched = x.rank == 3;
+  const std::size_t time = batched && options.batch_first ? 1 : 0;
+  options.dtype = x.dtype;
+  options.seq_len = x.extents[time];
+  options.batch_size = batched ? x.extents[1 - time] : 1;
+  return options;
+}
+
+template <class Space>
+void forward(const Space& space, const Weights& weights, const Call& call, PlanOptions options) {
+  Plan<Space> plan(space, weights, options_for(call.x, std::move(options)));
+  plan.execute(call);
+  SpaceTraits<Space>::fence(space);
+  if (const Status status = plan.status(); !status.ok) throw Error("gru::forward: " + status.message);
+}
+
+// One line per space of backends/list.hpp.
+template class Plan<Kokkos::DefaultHostExecutionSpace>;
+template void forward(const Kokkos::DefaultHostExecutionSpace&, const Weights&, const Call&, PlanOptions);
+
+}  // namespace gru

@@ -1,0 +1,36 @@
+#pragma once
+
+#include "gru/problem.hpp"
+#include "gru/tensor.hpp"
+
+namespace gru {
+
+/// The tensors of one execution, in the plan's memory and dtype. T, B: this call's, at most the plan's maxima.
+///
+///     | tensor  | batched                        | unbatched   |
+///     | x       | (T, B, I); batch_first (B, T, I)   | (T, I)      |
+///     | h0      | (L*D, B, H)                    | (L*D, H)    |  optional: zeros
+///     | lengths | (B) int32 or int64, 1..T       | not allowed |  optional: all T
+///     | output  | (T, B, D*H); batch_first (B, T, D*H) | (T, D*H) |  optional
+///     | h_n     | (L*D, B, H)                    | (L*D, H)    |  optional
+///
+/// Row l*D + d of h0 and h_n belongs to layer l, direction d. With lengths, output is 0 after each row's end, the reverse
+/// direction starts at the row's last valid step and h_n is the state after it: what torch.nn.GRU gives for
+/// pack_padded_sequence(enforce_sorted=False). Outputs must not overlap inputs or each other.
+struct Call {
+  ConstTensorView x;
+  ConstTensorView h0{};
+  ConstTensorView lengths{};
+  TensorView output{};
+  TensorView h_n{};
+};
+
+/// Checks a call against the plan's problem and returns it as backends see it: x (T, B, I), output (T, B, D*H), h0 and
+/// h_n (L*D, B, H), all of rank 3 with strides that express batch_first and missing batch dimensions.
+/// Throws gru::Error naming the tensor, what was expected and what came. Looks at no element.
+Call canonical(const Call& call, const Problem& problem);
+
+/// Throws gru::Error if a length of a canonical call lies outside 1..T. `call.lengths` must be readable from the host.
+void check_host_lengths(const Call& call);
+
+}  // namespace gru

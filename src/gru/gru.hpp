@@ -1,0 +1,19 @@
+#pragma once
+
+/// The whole public interface. `Config`, `Weights` say what a GRU is, `Plan<Space>` runs it, `gru/io.hpp` reads files.
+
+#include "gru/backend.hpp"
+#include "gru/buffer.hpp"
+#include "gru/call.hpp"
+#include "gru/cell.hpp"
+#include "gru/config.hpp"
+#include "gru/cuda_stream.hpp"
+#include "gru/error.hpp"
+#include "gru/io.hpp"
+#include "gru/kokkos_space.hpp"
+#include "gru/plan.hpp"
+#include "gru/problem.hpp"
+#include "gru/space.hpp"
+#include "gru/tensor.hpp"
+#include "gru/version.hpp"
+#include "gru/weights.hpp"

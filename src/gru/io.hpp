@@ -1,0 +1,48 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gru/tensor.hpp"
+#include "gru/weights.hpp"
+
+namespace gru {
+
+/// Tensors by name, as a state_dict holds them. Host memory.
+using NamedTensors = std::vector<std::pair<std::string, ConstTensorView>>;
+
+struct WeightOptions {
+  /// What stands before "weight_ih_l0" in the names, e.g. "encoder.gru."; a missing final '.' is added. Not given: found
+  /// by looking; more than one GRU is an error that lists the prefixes.
+  std::optional<std::string> prefix;
+  bool reset_after = true;  ///< no file says which; see Config::reset_after
+};
+
+/// Finds a GRU among named tensors and infers its Config. torch.nn.GRU's names (weight_ih_l{k}[_reverse], ...) and
+/// torch.nn.GRUCell's (weight_ih, ...). The tensors stay where they are; `storage` keeps them alive.
+/// Throws gru::Error: no GRU, an LSTM (4H rows), several GRUs and no prefix, missing tensors, extents that disagree.
+Weights weights_from_tensors(const NamedTensors& tensors, const WeightOptions& options = {},
+                             std::shared_ptr<const void> storage = nullptr);
+
+/// Weights from a safetensors file (a whole state_dict may be in it). The file is untrusted: every length, offset, dtype
+/// and extent is checked. Throws gru::Error with the path.
+Weights load_weights(const std::filesystem::path& path, const WeightOptions& options = {});
+
+/// All tensors of a safetensors file whose dtype the library knows, e.g. to read a layer beside the GRU.
+std::vector<std::pair<std::string, Tensor>> load_safetensors(const std::filesystem::path& path);
+
+/// A NumPy .npy file, format 1 or 2: float32, float64, int32 or int64 (little-endian), C or Fortran order (converted to
+/// row-major). Throws gru::Error with the path.
+Tensor load_npy(const std::filesystem::path& path);
+
+/// Writes a .npy file, whole or not at all. Throws gru::Error with the path.
+void save_npy(const std::filesystem::path& path, const Tensor& tensor);
+
+/// Throws gru::Error if save_npy could not write there; creates nothing that stays.
+void check_writable(const std::filesystem::path& path);
+
+}  // namespace gru

@@ -1,0 +1,124 @@
+#pragma once
+
+#include <Kokkos_Core.hpp>
+#include <algorithm>
+#include <cctype>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "gru/error.hpp"
+#include "gru/space.hpp"
+#include "gru/tensor.hpp"
+
+namespace gru {
+
+/// A Kokkos execution space.
+template <class S>
+concept KokkosSpace = Kokkos::is_execution_space_v<S>;
+
+/// A Kokkos execution space whose memory host code can read: Serial, OpenMP, Threads.
+template <class S>
+concept HostSpace = KokkosSpace<S> &&
+    Kokkos::SpaceAccessibility<Kokkos::HostSpace, typename S::memory_space>::accessible;
+
+/// The processor's name for reports; empty if the system does not tell.
+std::string host_processor_name();
+
+/// "OpenMP" -> "openmp".
+inline std::string lower_case(std::string text) {
+  std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+template <KokkosSpace S>
+struct SpaceTraits<S> {
+  static constexpr bool is_host = HostSpace<S>;
+  inline static const std::string name = is_host ? "kokkos" : "kokkos-" + lower_case(S::name());
+
+  static bool available() { return Kokkos::is_initialized() && !Kokkos::is_finalized(); }
+  static S make_instance() { return S{}; }
+
+  static void require_ready(const S&) {
+    if (!available()) {
+      throw Error("gru::Plan: Kokkos is not initialised (or already finalised), and the library never does that itself: "
+                  "keep a Kokkos::ScopeGuard in main() that outlives every space instance, buffer and plan");
+    }
+  }
+
+  static DeviceInfo device_info(const S& space) {
+    DeviceInfo info;
+    info.concurrency = space.concurrency();
+    if constexpr (is_host) {
+      info.name = host_processor_name();
+    } else {
+      info.name = S::name();
+#if defined(KOKKOS_ENABLE_CUDA)
+      if constexpr (std::is_same_v<S, Kokkos::Cuda>) {
+        const auto& p = space.cuda_device_prop();
+        info.name = p.name;
+        info.compute_capability = 10 * p.major + p.minor;
+        info.sm_count = p.multiProcessorCount;
+        info.shared_memory_per_block = p.sharedMemPerBlockOptin;
+        info.shared_memory_per_sm = p.sharedMemPerMultiprocessor;
+        info.registers_per_sm = p.regsPerMultiprocessor;
+        info.l2_bytes = static_cast<std::size_t>(p.l2CacheSize);
+        info.max_cluster_size = p.major >= 9 && p.major < 12 ? 16 : 1;
+      }
+#endif
+    }
+    return info;
+  }
+
+  static void fence(const S& space) { space.fence("gru::fence"); }
+
+  static std::shared_ptr<void> allocate(const S& space, const std::string& label, std::size_t bytes) {
+    using Bytes = Kokkos::View<std::byte*, typename S::memory_space>;
+    auto view = std::make_shared<Bytes>(Kokkos::view_alloc(space, Kokkos::WithoutInitializing, label), bytes);
+    void* data = view->data();
+    return {std::move(view), data};
+  }
+
+  static void copy_in(const S& space, void* to, const void* host, std::size_t bytes) {
+    const auto target = device_bytes(to, bytes);
+    Kokkos::deep_copy(space, target, host_bytes(const_cast<void*>(host), bytes));  // the host side is only read
+    space.fence("gru::copy_in");
+  }
+  static void copy_out(const S& space, void* host, const void* from, std::size_t bytes) {
+    Kokkos::deep_copy(space, host_bytes(host, bytes), device_bytes(const_cast<void*>(from), bytes));
+    space.fence("gru::copy_out");
+  }
+  static void set_zero(const S& space, void* to, std::size_t bytes) {
+    Kokkos::deep_copy(space, device_bytes(to, bytes), std::byte{0});
+  }
+
+ private:
+  using Unmanaged = Kokkos::MemoryTraits<Kokkos::Unmanaged>;
+  static auto device_bytes(void* data, std::size_t bytes) {
+    return Kokkos::View<std::byte*, typename S::memory_space, Unmanaged>(static_cast<std::byte*>(data), bytes);
+  }
+  static auto host_bytes(void* data, std::size_t bytes) {
+    return Kokkos::View<std::byte*, Kokkos::HostSpace, Unmanaged>(static_cast<std::byte*>(data), bytes);
+  }
+};
+
+/// A Kokkos::View of rank 1 to 3 as a tensor for plans on Space: `gru::tensor_of<Space>(view)`.
+template <KokkosSpace Space, class Data, class... Properties>
+auto tensor_of(const Kokkos::View<Data, Properties...>& view) {
+  using View = Kokkos::View<Data, Properties...>;
+  static_assert(Kokkos::SpaceAccessibility<Space, typename View::memory_space>::accessible,
+                "gru: the plan's execution space cannot access this View's memory space; copy it with Kokkos::deep_copy");
+  static_assert(View::rank >= 1 && View::rank <= 3, "gru: a tensor has rank 1, 2 or 3");
+  using Value = typename View::value_type;
+  using Tensor = BasicTensorView<std::conditional_t<std::is_const_v<Value>, const void, void>>;
+  Tensor tensor{view.data(), dtype_of<Value>(), static_cast<int>(View::rank), {}, {}};
+  for (std::size_t d = 0; d < View::rank; ++d) {
+    tensor.extents[d] = static_cast<std::int64_t>(view.extent(d));
+    tensor.strides[d] = static_cast<std::int64_t>(view.stride(d));
+  }
+  return tensor;
+}
+
+}  // namespace gru

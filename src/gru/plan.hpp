@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <type_traits>
+
+#include "gru/backend.hpp"
+#include "gru/buffer.hpp"
+#include "gru/call.hpp"
+#include "gru/cuda_stream.hpp"
+#include "gru/kokkos_space.hpp"
+#include "gru/problem.hpp"
+#include "gru/version.hpp"
+#include "gru/weights.hpp"
+
+namespace gru {
+
+/// The spaces that this build of the library serves.
+template <class Space>
+inline constexpr bool is_enabled_space =
+    std::is_same_v<Space, Kokkos::DefaultExecutionSpace> || std::is_same_v<Space, Kokkos::DefaultHostExecutionSpace> ||
+    (kCudaEnabled && std::is_same_v<Space, CudaStream>);
+
+/// A GRU made ready to run: a backend was chosen, the weights are packed, all memory is there.
+///
+/// Movable; used by one host thread at a time. `execute` launches on the plan's space instance and returns; the caller
+/// fences. On host spaces it has the result when it returns.
+template <class Space>
+class Plan {
+  static_assert(is_enabled_space<Space>,
+                "gru::Plan: this build of the library serves Kokkos' default execution space, its default host space and, "
+                "if built with GRU_ENABLE_CUDA, gru::CudaStream");
+
+ public:
+  /// Chooses the backend: options.backend by name, or the first candidate of the space's list whose supports() says yes.
+  /// Throws gru::Error if the space is not ready, something is out of range, or no candidate accepts (with the reasons).
+  /// The weights are copied; they need not outlive the call.
+  Plan(const Space& space, const Weights& weights, const PlanOptions& options);
+  Plan(Plan&&) noexcept;
+  Plan& operator=(Plan&&) noexcept;
+  ~Plan();
+
+  const Problem& problem() const;
+  std::string_view backend() const;      ///< the chosen backend's name
+  const std::string& why() const;        ///< why this one and why not each of the others
+  std::size_t workspace_bytes() const;   ///< device memory that this plan owns beside the packed weights
+  Status status() const;                 ///< of the work fenced so far
+
+  /// output, h_n = GRU(x, h0, lengths). Throws gru::Error for tensors that do not fit (nothing is written then).
+  void execute(const Call& call);
+
+  /// One step of a stream: h_out = GRU(x, h_in). x (B, I), or (I) unbatched; h_in and h_out (L, B, H), or (L, H)
+  /// unbatched; they must not overlap. The last layer's rows of h_out are the step's output. Bidirectional is refused.
+  void step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out);
+
+  /// A plan on another instance that shares the packed weights and has a workspace of its own.
+  Plan fork(const Space& space) const;
+
+ private:
+  struct Impl;
+  explicit Plan(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// One-shot: plan, execute, fence. batch_size and seq_len are taken from call.x.
+template <class Space>
+void forward(const Space& space, const Weights& weights, const Call& call, PlanOptions options = {});
+
+/// The options with dtype, batch_size and seq_len taken from x as options.batch_first reads it.
+PlanOptions options_for(const ConstTensorView& x, PlanOptions options);
+
+// Both templates are defined and instantiated for the enabled spaces inside the library.
+
+}  // namespace gru

@@ -1,0 +1,87 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "gru/config.hpp"
+#include "gru/tensor.hpp"
+
+namespace gru {
+
+/// How products are computed. A backend may refuse a mode, never replace it silently.
+enum class Math : std::uint8_t {
+  strict,  ///< every product and sum in the plan's dtype (the default)
+  tf32,    ///< products of values rounded to TF32 (10 mantissa bits), float32 sums
+  fp16,    ///< weights and multiplied states in float16, float32 sums
+  bf16,    ///< weights (on a GPU also multiplied states) in bfloat16, float32 sums
+};
+
+std::string_view name_of(Math math);
+/// "strict" (alias "fp32"), "tf32", "fp16", "bf16"; throws gru::Error that lists them.
+Math parse_math(std::string_view name);
+/// "float32" or "float64"; throws gru::Error otherwise.
+DType parse_arithmetic_dtype(std::string_view name);
+
+/// What the workload fixes.
+struct PlanOptions {
+  std::int64_t batch_size = 1;  ///< B: the largest batch that execute will see
+  std::int64_t seq_len = 1;     ///< T: the longest sequence that execute will see
+  bool batch_first = false;     ///< x and output are (B, T, ...); h0 and h_n stay (L*D, B, H)
+  DType dtype = DType::float32; ///< arithmetic, inputs and outputs: float32 or float64
+  Math math = Math::strict;
+  std::string backend = "auto"; ///< a name from the backend trait's list, or "auto": the first that says yes
+  /// Plan as if the GPU were another one: "" (the device as it is) or a name from device_profiles().
+  std::string device_profile;
+  int reserve_sms = 0;             ///< GPU: leave so many multiprocessors to other work
+  std::int64_t spin_limit = 0;     ///< GPU: polls after which a waiting block gives up; 0: the backend's default
+};
+
+/// What a device is, in the numbers that planning needs. Host: all GPU fields are 0.
+struct DeviceInfo {
+  std::string name;
+  int concurrency = 1;            ///< host threads of the space instance; GPU: resident threads
+  int compute_capability = 0;     ///< 10 * major + minor; 0: not an NVIDIA GPU
+  int sm_count = 0;
+  std::size_t shared_memory_per_block = 0;  ///< bytes, opt-in maximum
+  std::size_t shared_memory_per_sm = 0;     ///< bytes
+  int registers_per_sm = 0;
+  std::size_t l2_bytes = 0;
+  int max_cluster_size = 1;       ///< thread blocks; 1: no clusters
+};
+
+/// The names that PlanOptions::device_profile takes, e.g. "rtx4090".
+std::vector<std::string> device_profiles();
+/// The device limited to the profile's figures (never enlarged). Throws gru::Error for an unknown profile.
+DeviceInfo apply_profile(DeviceInfo device, std::string_view profile);
+
+/// All that a backend needs to answer yes or no.
+struct Problem {
+  Config config;
+  PlanOptions options;
+  DeviceInfo device;
+};
+
+/// Throws gru::Error if the config or the options are out of range on their own (before any backend is asked).
+void validate(const Problem& problem);
+
+/// A backend's answer: yes, or the reason in words and numbers. A yes may carry a remark.
+struct Support {
+  bool accepted = false;
+  std::string reason;
+
+  static Support yes(std::string remark = {}) { return {true, std::move(remark)}; }
+  static Support no(std::string reason) { return {false, std::move(reason)}; }
+  explicit operator bool() const { return accepted; }
+};
+
+/// The state of a plan after its last fence: ok, or what went wrong on the device.
+struct Status {
+  bool ok = true;
+  std::string message;
+};
+
+}  // namespace gru

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "gru/problem.hpp"
+
+namespace gru {
+
+/// What the library must know of an execution space. gru/kokkos_space.hpp specialises it for every Kokkos space,
+/// gru/cuda_stream.hpp for CudaStream:
+///
+///     static const std::string name;                    the CLI's name of the space
+///     static constexpr bool is_host;                    host code may read the space's memory
+///     static bool available();                          this process can run something there
+///     static Space make_instance();                     a default instance
+///     static void require_ready(const Space&);          throws gru::Error, e.g. if Kokkos is not initialised
+///     static DeviceInfo device_info(const Space&);
+///     static void fence(const Space&);                  waits for this instance alone
+///     static std::shared_ptr<void> allocate(const Space&, const std::string& label, std::size_t bytes);
+///     static void copy_in(const Space&, void* to, const void* host, std::size_t bytes);    done when it returns
+///     static void copy_out(const Space&, void* host, const void* from, std::size_t bytes); done when it returns
+///     static void set_zero(const Space&, void* to, std::size_t bytes);
+template <class Space>
+struct SpaceTraits;
+
+}  // namespace gru

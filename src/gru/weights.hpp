@@ -1,0 +1,44 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "gru/config.hpp"
+#include "gru/tensor.hpp"
+
+namespace gru {
+
+/// One layer in one direction; rows are the gates r, z, n (H rows each), as torch.nn.GRU stores them.
+/// Host memory; float32, float64, float16 or bfloat16; any strides.
+struct CellWeights {
+  ConstTensorView weight_ih;  ///< (3H, I of the layer)  weight_ih_l{k}[_reverse]
+  ConstTensorView weight_hh;  ///< (3H, H)               weight_hh_l{k}[_reverse]
+  ConstTensorView bias_ih;    ///< (3H), not given if !bias
+  ConstTensorView bias_hh;    ///< (3H), not given if !bias
+};
+
+/// The weights of a whole GRU: views, and optionally what keeps their memory alive.
+class Weights {
+ public:
+  /// cells[layer * D + direction]. `storage` is held as long as this object lives (nullptr: the caller's business).
+  /// Throws gru::Error naming the tensor whose extents or dtype do not fit the config.
+  Weights(const Config& config, std::vector<CellWeights> cells, std::shared_ptr<const void> storage = nullptr);
+
+  const Config& config() const { return config_; }
+
+  /// direction: 0 forward, 1 reverse.
+  const CellWeights& cell(std::int64_t layer, std::int64_t direction) const {
+    return cells_[static_cast<std::size_t>(layer * config_.num_directions() + direction)];
+  }
+
+  /// Uniform in [-1/sqrt(H), 1/sqrt(H)), torch.nn.GRU's initial scale; the same numbers on every machine for a seed.
+  static Weights random(const Config& config, std::uint64_t seed, DType dtype = DType::float32);
+
+ private:
+  Config config_;
+  std::vector<CellWeights> cells_;
+  std::shared_ptr<const void> storage_;
+};
+
+}  // namespace gru

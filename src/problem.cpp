@@ -1,0 +1,108 @@
+#include "gru/problem.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+#include "checked.hpp"
+#include "gru/error.hpp"
+
+namespace gru {
+namespace {
+
+struct MathName {
+  std::string_view name;
+  Math math;
+};
+// The first name of a mode is the one printed.
+constexpr std::array kMathNames = {MathName{"strict", Math::strict}, MathName{"fp32", Math::strict},
+                                   MathName{"tf32", Math::tf32}, MathName{"fp16", Math::fp16},
+                                   MathName{"bf16", Math::bf16}};
+
+void require_at_least(std::string_view what, std::int64_t value, std::int64_t least) {
+  if (value < least) throw Error(fmt::format("gru: {} must be at least {}, got {}", what, least, value));
+}
+
+// Sizes whose products overflow would turn into small allocations and wild writes.
+void require_bytes(std::string_view what, std::initializer_list<std::int64_t> factors) {
+  const auto elements = checked_product(factors);
+  if (!elements || !checked_product({*elements, 64})) {
+    throw Error(fmt::format("gru: {} is too large: {} elements overflow the address space", what,
+                            fmt::join(factors, " x ")));
+  }
+}
+
+}  // namespace
+
+std::string describe(const Config& c) {
+  return fmt::format("I={} H={} L={} D={} {} reset-{}", c.input_size, c.hidden_size, c.num_layers, c.num_directions(),
+                     c.bias ? "bias" : "no-bias", c.reset_after ? "after" : "before");
+}
+
+void Config::validate() const {
+  require_at_least("input_size", input_size, 1);
+  require_at_least("hidden_size", hidden_size, 1);
+  require_at_least("num_layers", num_layers, 1);
+  require_bytes("weight_ih", {3, hidden_size, input_size});
+  require_bytes("the stack of layers", {num_layers, num_directions(), 3, hidden_size, 2, hidden_size});
+}
+
+std::string_view name_of(Math math) {
+  return std::ranges::find(kMathNames, math, &MathName::math)->name;
+}
+
+Math parse_math(std::string_view name) {
+  const auto* found = std::ranges::find(kMathNames, name, &MathName::name);
+  if (found != kMathNames.end()) return found->math;
+  std::vector<std::string_view> names;
+  for (const MathName& entry : kMathNames) names.push_back(entry.name);
+  throw Error(fmt::format("gru: there is no math mode '{}'; choose one of {}", name, fmt::join(names, ", ")));
+}
+
+DType parse_arithmetic_dtype(std::string_view name) {
+  for (const DType dtype : {DType::float32, DType::float64}) {
+    if (name == name_of(dtype)) return dtype;
+  }
+  throw Error(fmt::format("gru: there is no arithmetic in '{}'; choose float32 or float64", name));
+}
+
+std::vector<std::string> device_profiles() { return {"rtx4090"}; }
+
+DeviceInfo apply_profile(DeviceInfo device, std::string_view profile) {
+  if (profile.empty()) return device;
+  if (profile != "rtx4090") {
+    throw Error(fmt::format("gru: there is no device profile '{}'; choose one of {}", profile,
+                            fmt::join(device_profiles(), ", ")));
+  }
+  // NVIDIA's Ada tuning guide and CUDA C++ programming guide, compute capability 8.9.
+  device.name += " limited to rtx4090";
+  device.compute_capability = std::min(device.compute_capability, 89);
+  device.sm_count = std::min(device.sm_count, 128);
+  device.shared_memory_per_block = std::min<std::size_t>(device.shared_memory_per_block, 99 * 1024);
+  device.shared_memory_per_sm = std::min<std::size_t>(device.shared_memory_per_sm, 100 * 1024);
+  device.registers_per_sm = std::min(device.registers_per_sm, 64 * 1024);
+  device.max_cluster_size = 1;
+  return device;
+}
+
+void validate(const Problem& problem) {
+  const Config& c = problem.config;
+  const PlanOptions& o = problem.options;
+  c.validate();
+  require_at_least("batch_size", o.batch_size, 0);
+  require_at_least("seq_len", o.seq_len, 1);
+  require_at_least("reserve_sms", o.reserve_sms, 0);
+  require_at_least("spin_limit", o.spin_limit, 0);
+  if (o.dtype != DType::float32 && o.dtype != DType::float64) {
+    throw Error(fmt::format("gru: the arithmetic is float32 or float64, got {}", name_of(o.dtype)));
+  }
+  if (o.dtype == DType::float64 && o.math != Math::strict) {
+    throw Error(fmt::format("gru: math mode {} needs dtype float32, got float64; use math strict", name_of(o.math)));
+  }
+  require_bytes("x", {o.seq_len, o.batch_size, c.input_size});
+  require_bytes("the gate workspace", {o.seq_len, o.batch_size, c.num_directions(), 3, c.hidden_size});
+}
+
+}  // namespace gru

@@ -1,0 +1,220 @@
+#include "gru/tensor.hpp"
+
+#include <fmt/format.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <optional>
+
+#include "checked.hpp"
+#include "gru/error.hpp"
+
+namespace gru {
+namespace {
+
+// IEEE binary16 to float: exact, subnormals, infinities and NaN payloads included.
+float from_float16(std::uint16_t bits) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000U) << 16U;
+  const std::uint32_t exponent = (bits >> 10U) & 0x1FU;
+  const std::uint32_t mantissa = bits & 0x3FFU;
+  if (exponent == 0) {
+    const float magnitude = std::ldexp(static_cast<float>(mantissa), -24);
+    return sign != 0 ? -magnitude : magnitude;
+  }
+  const std::uint32_t wide_exponent = exponent == 0x1FU ? 0xFFU : exponent + 112U;  // 112 = 127 - 15, the biases
+  return std::bit_cast<float>(sign | (wide_exponent << 23U) | (mantissa << 13U));
+}
+
+// bfloat16 is the upper half of a float.
+float from_bfloat16(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U); }
+
+template <class T>
+T load(const std::byte* from) {
+  T value;
+  std::memcpy(&value, from, sizeof value);
+  return value;
+}
+
+template <class T>
+T load_as(DType dtype, const std::byte* from) {
+  switch (dtype) {
+    case DType::float32: return static_cast<T>(load<float>(from));
+    case DType::float64: return static_cast<T>(load<double>(from));
+    case DType::float16: return static_cast<T>(from_float16(load<std::uint16_t>(from)));
+    case DType::bfloat16: return static_cast<T>(from_bfloat16(load<std::uint16_t>(from)));
+    case DType::int32: return static_cast<T>(load<std::int32_t>(from));
+    case DType::int64: return static_cast<T>(load<std::int64_t>(from));
+  }
+  throw Error("gru: unknown element type");
+}
+
+// Calls visit(index in row-major order, address) for every element.
+template <class Visit>
+void for_each_element(const ConstTensorView& view, const Visit& visit) {
+  const auto* base = static_cast<const std::byte*>(view.data);
+  const auto bytes = static_cast<std::int64_t>(size_of(view.dtype));
+  Dims extents{1, 1, 1};
+  Dims strides{};
+  for (int d = 0; d < view.rank; ++d) {  // right-aligned, so that the last dimension runs fastest
+    const auto from = static_cast<std::size_t>(d);
+    const auto to = static_cast<std::size_t>(3 - view.rank + d);
+    extents[to] = view.extents[from];
+    strides[to] = view.strides[from];
+  }
+  std::int64_t index = 0;
+  for (std::int64_t i = 0; i < extents[0]; ++i) {
+    for (std::int64_t j = 0; j < extents[1]; ++j) {
+      for (std::int64_t k = 0; k < extents[2]; ++k, ++index) {
+        visit(index, base + (i * strides[0] + j * strides[1] + k * strides[2]) * bytes);
+      }
+    }
+  }
+}
+
+bool is_floating(DType dtype) { return dtype != DType::int32 && dtype != DType::int64; }
+
+template <class View, class Pointer>
+View make_view(Pointer data, DType dtype, std::initializer_list<std::int64_t> extents) {
+  if (extents.size() < 1 || extents.size() > 3) {
+    throw Error(fmt::format("gru::tensor_view: expected 1 to 3 extents, got {}", extents.size()));
+  }
+  View view{data, dtype, static_cast<int>(extents.size()), {}, {}};
+  std::size_t d = 0;
+  for (const std::int64_t extent : extents) {
+    if (extent < 0) throw Error(fmt::format("gru::tensor_view: expected extents >= 0, got {} at {}", extent, d));
+    view.extents[d++] = extent;
+  }
+  if (!checked_product(extents)) throw Error("gru::tensor_view: the number of elements overflows 64 bits");
+  view.strides = contiguous_strides(view.rank, view.extents);
+  return view;
+}
+
+}  // namespace
+
+std::string_view name_of(DType dtype) {
+  switch (dtype) {
+    case DType::float32: return "float32";
+    case DType::float64: return "float64";
+    case DType::float16: return "float16";
+    case DType::bfloat16: return "bfloat16";
+    case DType::int32: return "int32";
+    case DType::int64: return "int64";
+  }
+  throw Error("gru: unknown element type");
+}
+
+std::size_t size_of(DType dtype) {
+  switch (dtype) {
+    case DType::float16:
+    case DType::bfloat16: return 2;
+    case DType::float32:
+    case DType::int32: return 4;
+    case DType::float64:
+    case DType::int64: return 8;
+  }
+  throw Error("gru: unknown element type");
+}
+
+Dims contiguous_strides(int rank, const Dims& extents) {
+  Dims strides{};
+  std::int64_t stride = 1;
+  for (int d = rank - 1; d >= 0; --d) {
+    strides[static_cast<std::size_t>(d)] = stride;
+    stride *= extents[static_cast<std::size_t>(d)];
+  }
+  return strides;
+}
+
+std::string format_extents(int rank, const Dims& extents) {
+  return fmt::format("({})", fmt::join(extents.begin(), extents.begin() + rank, ", "));
+}
+
+TensorView tensor_view(void* data, DType dtype, std::initializer_list<std::int64_t> extents) {
+  return make_view<TensorView>(data, dtype, extents);
+}
+
+ConstTensorView tensor_view(const void* data, DType dtype, std::initializer_list<std::int64_t> extents) {
+  return make_view<ConstTensorView>(data, dtype, extents);
+}
+
+Tensor::Tensor(DType dtype, std::vector<std::int64_t> extents) : dtype_(dtype), extents_(std::move(extents)) {
+  std::optional<std::int64_t> bytes = static_cast<std::int64_t>(size_of(dtype));
+  for (const std::int64_t extent : extents_) {
+    if (bytes) bytes = checked_product({*bytes, extent});
+  }
+  if (!bytes) throw Error(fmt::format("gru::Tensor: extents ({}) are out of range", fmt::join(extents_, ", ")));
+  bytes_.resize(static_cast<std::size_t>(*bytes));
+  size_ = *bytes / static_cast<std::int64_t>(size_of(dtype));
+}
+
+TensorView Tensor::view() {
+  const ConstTensorView view = std::as_const(*this).view();
+  return {bytes_.data(), view.dtype, view.rank, view.extents, view.strides};
+}
+
+ConstTensorView Tensor::view() const {
+  if (rank() < 1 || rank() > 3) throw Error(fmt::format("gru::Tensor::view: expected rank 1 to 3, got {}", rank()));
+  ConstTensorView view{bytes_.data(), dtype_, rank(), {}, {}};
+  std::copy(extents_.begin(), extents_.end(), view.extents.begin());
+  view.strides = contiguous_strides(view.rank, view.extents);
+  return view;
+}
+
+void Tensor::require_dtype(DType wanted) const {
+  if (wanted != dtype_) {
+    throw Error(fmt::format("gru::Tensor::data: asked for {}, but the elements are {}", name_of(wanted),
+                            name_of(dtype_)));
+  }
+}
+
+template <class T>
+std::vector<T> to_vector(const ConstTensorView& view) {
+  if (!is_floating(view.dtype)) {
+    throw Error(fmt::format("gru::to_vector: expected a floating element type, got {}", name_of(view.dtype)));
+  }
+  std::vector<T> values(static_cast<std::size_t>(view.size()));
+  for_each_element(view, [&](std::int64_t i, const std::byte* at) {
+    values[static_cast<std::size_t>(i)] = load_as<T>(view.dtype, at);
+  });
+  return values;
+}
+template std::vector<float> to_vector<float>(const ConstTensorView&);
+template std::vector<double> to_vector<double>(const ConstTensorView&);
+
+namespace {
+
+template <class T>
+void convert_into(Tensor& result, const ConstTensorView& view) {
+  T* to = result.data<T>();
+  for_each_element(view, [&](std::int64_t i, const std::byte* at) {
+    if constexpr (std::is_integral_v<T>) {
+      const auto value = view.dtype == DType::int32 ? std::int64_t{load<std::int32_t>(at)} : load<std::int64_t>(at);
+      if (value < std::numeric_limits<T>::min() || value > std::numeric_limits<T>::max()) {
+        throw Error(fmt::format("gru::convert: {} does not fit {}", value, name_of(result.dtype())));
+      }
+      to[i] = static_cast<T>(value);
+    } else {
+      to[i] = load_as<T>(view.dtype, at);
+    }
+  });
+}
+
+}  // namespace
+
+Tensor convert(const ConstTensorView& view, DType dtype) {
+  if (is_floating(view.dtype) != is_floating(dtype) || dtype == DType::float16 || dtype == DType::bfloat16) {
+    throw Error(fmt::format("gru::convert: cannot convert {} to {}", name_of(view.dtype), name_of(dtype)));
+  }
+  Tensor result(dtype, {view.extents.begin(), view.extents.begin() + view.rank});
+  switch (dtype) {
+    case DType::float32: convert_into<float>(result, view); break;
+    case DType::float64: convert_into<double>(result, view); break;
+    case DType::int32: convert_into<std::int32_t>(result, view); break;
+    default: convert_into<std::int64_t>(result, view); break;
+  }
+  return result;
+}
+
+}  // namespace gru

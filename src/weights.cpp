@@ -1,0 +1,96 @@
+#include "gru/weights.hpp"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <random>
+#include <utility>
+
+#include "gru/error.hpp"
+
+namespace gru {
+namespace {
+
+std::string tensor_name(const char* stem, std::int64_t layer, std::int64_t direction) {
+  return fmt::format("{}_l{}{}", stem, layer, direction == 1 ? "_reverse" : "");
+}
+
+void require_tensor(const std::string& name, const ConstTensorView& tensor, int rank, const Dims& extents) {
+  if (tensor.rank != rank || tensor.extents != extents) {
+    throw Error(fmt::format("gru::Weights: {}: expected extents {}, got {}", name, format_extents(rank, extents),
+                            tensor.given() ? format_extents(tensor.rank, tensor.extents) : "no tensor"));
+  }
+  if (tensor.dtype == DType::int32 || tensor.dtype == DType::int64) {
+    throw Error(fmt::format("gru::Weights: {}: expected a floating dtype, got {}", name, name_of(tensor.dtype)));
+  }
+  if (tensor.data == nullptr) throw Error(fmt::format("gru::Weights: {}: the data pointer is null", name));
+}
+
+}  // namespace
+
+Weights::Weights(const Config& config, std::vector<CellWeights> cells, std::shared_ptr<const void> storage)
+    : config_(config), cells_(std::move(cells)), storage_(std::move(storage)) {
+  config_.validate();
+  const std::int64_t directions = config_.num_directions();
+  const std::int64_t rows = 3 * config_.hidden_size;
+  if (static_cast<std::int64_t>(cells_.size()) != config_.num_layers * directions) {
+    throw Error(fmt::format("gru::Weights: expected {} cells (num_layers {} x directions {}), got {}",
+                            config_.num_layers * directions, config_.num_layers, directions, cells_.size()));
+  }
+  for (std::int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    for (std::int64_t d = 0; d < directions; ++d) {
+      const CellWeights& c = cell(layer, d);
+      require_tensor(tensor_name("weight_ih", layer, d), c.weight_ih, 2, {rows, config_.layer_input_size(layer), 0});
+      require_tensor(tensor_name("weight_hh", layer, d), c.weight_hh, 2, {rows, config_.hidden_size, 0});
+      if (config_.bias) {
+        require_tensor(tensor_name("bias_ih", layer, d), c.bias_ih, 1, {rows, 0, 0});
+        require_tensor(tensor_name("bias_hh", layer, d), c.bias_hh, 1, {rows, 0, 0});
+      } else if (c.bias_ih.given() || c.bias_hh.given()) {
+        throw Error(fmt::format("gru::Weights: {}: the config says bias = false, but a bias is given",
+                                tensor_name("bias_ih", layer, d)));
+      }
+    }
+  }
+}
+
+Weights Weights::random(const Config& config, std::uint64_t seed, DType dtype) {
+  config.validate();
+  if (dtype != DType::float32 && dtype != DType::float64) {
+    throw Error(fmt::format("gru::Weights::random: expected float32 or float64, got {}", name_of(dtype)));
+  }
+  auto storage = std::make_shared<std::vector<Tensor>>();
+  storage->reserve(static_cast<std::size_t>(4 * config.num_layers * config.num_directions()));
+  std::mt19937_64 engine(seed);
+  const double scale = 1.0 / std::sqrt(static_cast<double>(config.hidden_size));
+  const auto draw = [&](std::vector<std::int64_t> extents) {
+    Tensor tensor(dtype, std::move(extents));
+    for (std::int64_t i = 0; i < tensor.size(); ++i) {
+      // 53 random bits to [-1, 1): std::uniform_real_distribution differs between standard libraries.
+      const double value = scale * (static_cast<double>(engine() >> 11U) * 0x1p-52 - 1.0);
+      if (dtype == DType::float32) {
+        tensor.data<float>()[i] = static_cast<float>(value);
+      } else {
+        tensor.data<double>()[i] = value;
+      }
+    }
+    storage->push_back(std::move(tensor));
+    return std::as_const(storage->back()).view();
+  };
+  std::vector<CellWeights> cells;
+  const std::int64_t rows = 3 * config.hidden_size;
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+    for (std::int64_t d = 0; d < config.num_directions(); ++d) {
+      CellWeights c;
+      c.weight_ih = draw({rows, config.layer_input_size(layer)});
+      c.weight_hh = draw({rows, config.hidden_size});
+      if (config.bias) {
+        c.bias_ih = draw({rows});
+        c.bias_hh = draw({rows});
+      }
+      cells.push_back(c);
+    }
+  }
+  return {config, std::move(cells), storage};
+}
+
+}  // namespace gru
