@@ -22,7 +22,7 @@ concept KokkosSpace = Kokkos::is_execution_space_v<S>;
 /// A Kokkos execution space whose memory host code can read: Serial, OpenMP, Threads.
 template <class S>
 concept HostSpace = KokkosSpace<S> &&
-    Kokkos::SpaceAccessibility<Kokkos::HostSpace, typename S::memory_space>::accessible;
+    static_cast<bool>(Kokkos::SpaceAccessibility<Kokkos::HostSpace, typename S::memory_space>::accessible);
 
 /// The processor's name for reports; empty if the system does not tell.
 std::string host_processor_name();
@@ -112,8 +112,8 @@ auto tensor_of(const Kokkos::View<Data, Properties...>& view) {
                 "gru: the plan's execution space cannot access this View's memory space; copy it with Kokkos::deep_copy");
   static_assert(View::rank >= 1 && View::rank <= 3, "gru: a tensor has rank 1, 2 or 3");
   using Value = typename View::value_type;
-  using Tensor = BasicTensorView<std::conditional_t<std::is_const_v<Value>, const void, void>>;
-  Tensor tensor{view.data(), dtype_of<Value>(), static_cast<int>(View::rank), {}, {}};
+  using Result = BasicTensorView<std::conditional_t<std::is_const_v<Value>, const void, void>>;
+  Result tensor{view.data(), dtype_of<Value>(), static_cast<int>(View::rank), {}, {}};
   for (std::size_t d = 0; d < View::rank; ++d) {
     tensor.extents[d] = static_cast<std::int64_t>(view.extent(d));
     tensor.strides[d] = static_cast<std::int64_t>(view.stride(d));
