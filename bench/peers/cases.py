@@ -1,0 +1,92 @@
+"""The benchmark cases and what every peer script shares: operations, statistics, the table, the JSON.
+
+bench/cases.cpp is where the cases are defined, with the reason for each; this is the copy for scripts that run without
+the program. `gru bench --list --json` prints the source's own list.
+"""
+
+import dataclasses
+import datetime
+import json
+import pathlib
+import platform
+import statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """T steps, B sequences, I inputs, H hidden units, L layers, D directions."""
+
+    name: str
+    T: int
+    B: int
+    I: int
+    H: int
+    L: int
+    D: int
+
+    def flop(self):
+        """Floating-point operations of the matrix products (2 a multiply-add), gates not counted."""
+        widths = [self.I if layer == 0 else self.H * self.D for layer in range(self.L)]
+        return sum(2 * self.T * self.B * self.D * 3 * self.H * (width + self.H) for width in widths)
+
+
+GPU_CASES = [
+    Case("kb39", 512, 10, 128, 256, 6, 1),
+    Case("kb41", 512, 10, 128, 256, 6, 2),
+    Case("cell", 1, 1, 256, 256, 1, 1),
+    Case("speech", 1000, 1, 80, 512, 3, 1),
+    Case("db1024", 1500, 1, 1024, 1024, 1, 1),
+    Case("db2048", 375, 1, 2048, 2048, 1, 1),
+    Case("mid", 256, 32, 512, 512, 2, 2),
+    Case("batch256", 128, 256, 512, 512, 2, 1),
+    Case("batch1024", 64, 1024, 1024, 1024, 1, 1),
+    Case("ensemble", 100, 4096, 16, 32, 1, 1),
+]
+CPU_CASES = [case for case in GPU_CASES if case.name in ("kb39", "kb41", "cell", "speech")] + [
+    Case("batch256-cpu", 64, 256, 512, 512, 1, 1),
+    Case("ensemble-cpu", 100, 1024, 16, 32, 1, 1),
+]
+
+
+def choose(cases, names):
+    """The cases named, in the table's order; all of them for no names."""
+    unknown = set(names or []) - {case.name for case in cases}
+    if unknown:
+        known = " ".join(case.name for case in cases)
+        raise SystemExit(f"no case called {', '.join(sorted(unknown))}; there are: {known}")
+    return [case for case in cases if not names or case.name in names]
+
+
+def processor():
+    """The processor's name as the system gives it."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def context(machine, versions):
+    date = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"machine": machine, "date": date, "versions": versions}
+
+
+def result(case, peer, times_ms, **more):
+    """One row: the median with its spread, and the rate that the median means."""
+    median = statistics.median(times_ms)
+    return {"case": case.name, "peer": peer, **more, "ms": median, "ms_min": min(times_ms), "ms_max": max(times_ms),
+            "samples": len(times_ms), "gflops": case.flop() / median / 1e6}
+
+
+def row(entry):
+    who = " ".join(str(entry[key]) for key in ("peer", "math", "mode") if key in entry)
+    threads = f"{entry['threads']:3d}" if "threads" in entry else ""
+    return (f"{entry['case']:14s} {who:28s} {threads} {entry['ms']:10.4f} ms  [{entry['ms_min']:.4f} .. "
+            f"{entry['ms_max']:.4f}]  {entry['gflops']:9.1f} GFLOP/s")
+
+
+def write_json(path, what, results):
+    path = pathlib.Path(path)
+    whole = path.with_name(path.name + ".part")
+    whole.write_text(json.dumps({"context": what, "results": results}, indent=1) + "\n")
+    whole.replace(path)
