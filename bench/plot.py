@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""Plots results of `gru bench --json` and of the peer scripts: bars per case and backend, and rates over threads.
+
+    gru bench --json ours.json
+    python bench/peers/cpu.py --threads 1 2 --json peers.json
+    python bench/plot.py ours.json peers.json --out cpu.svg                 one panel a case, milliseconds
+    python bench/plot.py ours*.json peers.json --scaling --out scaling.svg  GFLOP/s over threads
+
+Files are put together as they are given: only files from one machine and one sitting make a fair picture, and files from
+different machines are refused unless --mixed. Needs matplotlib.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import pathlib
+import sys
+
+import matplotlib
+
+matplotlib.use("Agg")  # a file is written; no display is needed
+import matplotlib.pyplot as plt
+
+# A colour-blind-safe set (Okabe and Ito); backends take them in order of appearance, the same in every panel.
+COLOURS = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442"]
+COLUMNS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    case: str
+    who: str  # backend or peer, with what distinguishes it from others of the same name
+    threads: int | None
+    ms: float
+    ms_min: float
+    ms_max: float
+    gflops: float
+    peak_gflops: float | None  # the FMA peak measured in the same run
+
+
+def read_measurement(entry):
+    """One entry of either JSON format; a wrong one is a KeyError or TypeError."""
+    if "peer" in entry:
+        who = " ".join(str(entry[key]) for key in ("peer", "math", "mode") if key in entry)
+        times, peak = (entry["ms"], entry["ms_min"], entry["ms_max"]), None
+    else:
+        who = " ".join([entry["backend"]] + [entry[key] for key, usual in (("dtype", "float32"), ("math", "strict"))
+                                             if entry.get(key, usual) != usual])
+        times = entry["execute_ms_median"], entry["execute_ms_min"], entry["execute_ms_max"]
+        share = entry.get("peak_share")
+        peak = entry["gflops"] / share if share else None
+    return Measurement(entry["case"], who, entry.get("threads"), *times, entry["gflops"], peak)
+
+
+def read_files(paths, mixed):
+    measurements, machines = [], {}
+    for path in paths:
+        try:
+            content = json.loads(pathlib.Path(path).read_text())
+            measurements += [read_measurement(entry) for entry in content["results"]]
+            machines[path] = content["context"].get("machine", "?")
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            sys.exit(f"{path}: not a benchmark result ({error!r}); expected the JSON of `gru bench` or a peer script")
+    if len(set(machines.values())) > 1 and not mixed:
+        listed = "\n".join(f"  {path}: {machine}" for path, machine in machines.items())
+        sys.exit(f"these files come from different machines; --mixed plots them all the same:\n{listed}")
+    if not measurements:
+        sys.exit("nothing to plot: the files hold no results")
+    return measurements, ", ".join(sorted(set(machines.values())))
+
+
+def panels(cases, title, width=4.2, height=2.6):
+    """A figure with one axes a case; returns (figure, case -> axes)."""
+    columns = min(COLUMNS, len(cases))
+    rows = math.ceil(len(cases) / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows + 0.5), squeeze=False,
+                                layout="constrained")
+    for unused in axes.flat[len(cases):]:
+        unused.remove()
+    figure.suptitle(title, fontsize=10)
+    for axis, case in zip(axes.flat, cases):
+        axis.set_title(case, fontsize=10, fontweight="bold", loc="left")
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+    return figure, dict(zip(cases, axes.flat))
+
+
+def in_order(values):
+    return list(dict.fromkeys(values))
+
+
+def plot_bars(measurements, machine):
+    """Milliseconds (median; the thin line runs from the shortest to the longest), one panel a case, shorter is better."""
+    many = len({m.threads for m in measurements if m.threads}) > 1
+    label = lambda m: f"{m.who}, {m.threads} thr." if many and m.threads else m.who
+    colour = dict(zip(in_order(m.who for m in measurements), COLOURS * len(measurements)))
+    figure, axes = panels(in_order(m.case for m in measurements), f"milliseconds, median and range; {machine}")
+    for case, axis in axes.items():
+        rows = [m for m in measurements if m.case == case]
+        end = 1.4 * max(m.ms for m in rows)  # a single slow call may leave the picture, a median never
+        for place, m in enumerate(rows):
+            axis.barh(place, m.ms, color=colour[m.who], height=0.7)
+            axis.plot([m.ms_min, m.ms_max], [place, place], color="black", linewidth=1)
+            axis.annotate(f" {m.ms:.3g}", (max(m.ms, min(m.ms_max, 0.85 * end)), place), va="center", fontsize=8,
+                          backgroundcolor="white" if m.ms_max > 0.85 * end else "none")
+        axis.set_yticks(range(len(rows)), [label(m) for m in rows])
+        axis.invert_yaxis()
+        axis.set_xlim(0, end)
+    return figure
+
+
+def plot_scaling(measurements, machine):
+    """GFLOP/s over threads, one panel a case; the dashed line is the FMA peak measured in the same runs."""
+    measurements = [m for m in measurements if m.threads]
+    if len({m.threads for m in measurements}) < 2:
+        sys.exit("--scaling needs results for at least two thread counts; run the bench once for each")
+    names = in_order(m.who for m in measurements)
+    colour = dict(zip(names, COLOURS * len(names)))
+    figure, axes = panels(in_order(m.case for m in measurements), f"GFLOP/s over threads; {machine}")
+    for case, axis in axes.items():
+        rows = sorted((m for m in measurements if m.case == case), key=lambda m: m.threads)
+        for who in in_order(m.who for m in rows):
+            mine = [m for m in rows if m.who == who]
+            axis.plot([m.threads for m in mine], [m.gflops for m in mine], "o-", color=colour[who], label=who, markersize=4)
+        peaks = {m.threads: m.peak_gflops for m in rows if m.peak_gflops}
+        if peaks:
+            axis.plot(list(peaks), list(peaks.values()), "--", color="black", linewidth=1, label="FMA peak")
+        axis.set_xticks(sorted({m.threads for m in rows}))
+        axis.set_ylim(0, 1.08 * max([m.gflops for m in rows] + list(peaks.values())))
+        axis.set_xlabel("threads", fontsize=8)
+    handles = {label: handle for axis in axes.values() for handle, label in zip(*axis.get_legend_handles_labels())}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)), fontsize=8,
+                  frameon=False)
+    return figure
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", metavar="JSON")
+    parser.add_argument("--out", required=True, metavar="FILE", help="picture to write: .svg, .png or .pdf")
+    parser.add_argument("--scaling", action="store_true", help="rates over threads instead of bars")
+    parser.add_argument("--cases", nargs="+", metavar="NAME", help="all by default")
+    parser.add_argument("--mixed", action="store_true", help="allow files from different machines")
+    args = parser.parse_args()
+    measurements, machine = read_files(args.files, args.mixed)
+    if args.cases:
+        unknown = set(args.cases) - {m.case for m in measurements}
+        if unknown:
+            parser.error(f"no results for {', '.join(sorted(unknown))}")
+        measurements = [m for m in measurements if m.case in args.cases]
+    figure = (plot_scaling if args.scaling else plot_bars)(measurements, machine)
+    try:
+        figure.savefig(args.out, dpi=150)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{args.out}: {error}")
+
+
+if __name__ == "__main__":
+    main()
