@@ -133,9 +133,11 @@ if [ $what = kokkos ]; then
     loader=$(cd "$work/root/runtime" && ls ld-*.so*)
     # Kokkos' own CMake files include every KokkosTargets-*.cmake beside them.
     cat >"$config/KokkosTargets-runtime.cmake" <<CMAKE
-# Executables that link this Kokkos start with the C library that it needs, newer than the machine's own.
+# Executables that link this Kokkos start with the C library that it needs, newer than the machine's own. The old kind of
+# rpath also covers what their libraries load.
 get_filename_component(_gru_runtime "\${_IMPORT_PREFIX}/../runtime" ABSOLUTE)
-set_property(TARGET Kokkos::kokkoscore APPEND PROPERTY INTERFACE_LINK_OPTIONS LINKER:--allow-shlib-undefined
+set_property(TARGET Kokkos::kokkoscore APPEND PROPERTY INTERFACE_LINK_OPTIONS
+  LINKER:--allow-shlib-undefined LINKER:--disable-new-dtags
   "LINKER:--dynamic-linker=\${_gru_runtime}/$loader" "LINKER:-rpath=\${_gru_runtime}")
 unset(_gru_runtime)
 CMAKE
