@@ -52,9 +52,7 @@ struct Choice {
 template <class Space>
 Choice<Space> choose(const Space& space, const Problem& problem, const Weights& weights) {
   const std::string& wanted = problem.options.backend;
-  std::vector<std::string> names;
-  for_each(typename backend_trait<Space>::candidates{},
-           [&]<class B>(type<B>) { names.push_back(name_of<B>()); });
+  const std::vector<std::string> names = Plan<Space>::backends();
   const bool by_name = std::ranges::find(names, wanted) != names.end();
   if (!by_name && wanted != "auto" && wanted != SpaceTraits<Space>::name) {
     throw Error(fmt::format("gru::Plan: there is no backend '{}' for the space {}; choose auto or one of {}", wanted,
@@ -165,6 +163,14 @@ template <class Space>
 Plan<Space>& Plan<Space>::operator=(Plan&&) noexcept = default;
 template <class Space>
 Plan<Space>::~Plan() = default;
+
+template <class Space>
+std::vector<std::string> Plan<Space>::backends() {
+  std::vector<std::string> names;
+  for_each(typename backend_trait<Space>::candidates{},
+           [&]<class B>(type<B>) { names.push_back(name_of<B>()); });
+  return names;
+}
 
 template <class Space>
 const Problem& Plan<Space>::problem() const {

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "gru/backend.hpp"
 #include "gru/buffer.hpp"
@@ -41,6 +42,9 @@ class Plan {
   Plan(Plan&&) noexcept;
   Plan& operator=(Plan&&) noexcept;
   ~Plan();
+
+  /// What options.backend may say beside "auto": the names of the space's backends, in the order in which they are asked.
+  static std::vector<std::string> backends();
 
   const Problem& problem() const;
   std::string_view backend() const;      ///< the chosen backend's name

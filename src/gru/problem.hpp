@@ -35,7 +35,7 @@ struct PlanOptions {
   Math math = Math::strict;
   std::string backend = "auto"; ///< a name from the backend trait's list, or "auto": the first that says yes
   /// Plan as if the GPU were another one: "" (the device as it is) or a name from device_profiles().
-  std::string device_profile;
+  std::string device_profile = {};
   int reserve_sms = 0;             ///< GPU: leave so many multiprocessors to other work
   std::int64_t spin_limit = 0;     ///< GPU: polls after which a waiting block gives up; 0: the backend's default
 };

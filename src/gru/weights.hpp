@@ -14,8 +14,8 @@ namespace gru {
 struct CellWeights {
   ConstTensorView weight_ih;  ///< (3H, I of the layer)  weight_ih_l{k}[_reverse]
   ConstTensorView weight_hh;  ///< (3H, H)               weight_hh_l{k}[_reverse]
-  ConstTensorView bias_ih;    ///< (3H), not given if !bias
-  ConstTensorView bias_hh;    ///< (3H), not given if !bias
+  ConstTensorView bias_ih{};  ///< (3H), not given if !bias
+  ConstTensorView bias_hh{};  ///< (3H), not given if !bias
 };
 
 /// The weights of a whole GRU: views, and optionally what keeps their memory alive.
