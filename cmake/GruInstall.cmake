@@ -15,3 +15,8 @@ configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/gruConfig.cmake.in" "
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/gruConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
 install(FILES "${PROJECT_BINARY_DIR}/gruConfig.cmake" "${PROJECT_BINARY_DIR}/gruConfigVersion.cmake"
         DESTINATION "${package_dir}")
+
+get_property(note GLOBAL PROPERTY GRU_DEPS_NOTE)
+if(note)
+  install(CODE "message(STATUS \"Note: ${note}\")")
+endif()
