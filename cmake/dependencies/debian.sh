@@ -126,18 +126,24 @@ if [ $what = kokkos ]; then
   grep -ho 'lib[a-z]*\.a' "$config"/KokkosTargets-*.cmake | sort -u | while read -r name; do
     [ -e "$config/../../$name" ] || printf '!<arch>\n' >"$config/../../$name"
   done
+  # Kokkos' own CMake files include every KokkosTargets-*.cmake beside them. The old kind of rpath, because that one also
+  # covers what the libraries load in turn.
+  cat >"$config/KokkosTargets-private.cmake" <<'CMAKE'
+# Executables that link this Kokkos find their libraries in this folder, also once they are installed.
+get_filename_component(_gru_libraries "${CMAKE_CURRENT_LIST_DIR}/../.." ABSOLUTE)
+set_property(TARGET Kokkos::kokkoscore APPEND PROPERTY INTERFACE_LINK_OPTIONS
+  LINKER:--disable-new-dtags "LINKER:-rpath=${_gru_libraries}")
+unset(_gru_libraries)
+CMAKE
   if machine_is_too_old; then
     mkdir -p "$work/runtime" "$work/root/runtime"
     for package in $runtime; do dpkg-deb -x "$(newest "$package")" "$work/runtime"; done
     cp -a "$work"/runtime/usr/lib/*/lib*.so* "$work"/runtime/usr/lib/*/ld-*.so* "$work/root/runtime/"
     loader=$(cd "$work/root/runtime" && ls ld-*.so*)
-    # Kokkos' own CMake files include every KokkosTargets-*.cmake beside them.
     cat >"$config/KokkosTargets-runtime.cmake" <<CMAKE
-# Executables that link this Kokkos start with the C library that it needs, newer than the machine's own. The old kind of
-# rpath also covers what their libraries load.
+# Executables that link this Kokkos start with the C library that it needs, newer than the machine's own.
 get_filename_component(_gru_runtime "\${_IMPORT_PREFIX}/../runtime" ABSOLUTE)
-set_property(TARGET Kokkos::kokkoscore APPEND PROPERTY INTERFACE_LINK_OPTIONS
-  LINKER:--allow-shlib-undefined LINKER:--disable-new-dtags
+set_property(TARGET Kokkos::kokkoscore APPEND PROPERTY INTERFACE_LINK_OPTIONS LINKER:--allow-shlib-undefined
   "LINKER:--dynamic-linker=\${_gru_runtime}/$loader" "LINKER:-rpath=\${_gru_runtime}")
 unset(_gru_runtime)
 CMAKE
