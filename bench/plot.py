@@ -48,9 +48,15 @@ def read_measurement(entry):
         who = " ".join([entry["backend"]] + [entry[key] for key, usual in (("dtype", "float32"), ("math", "strict"))
                                              if entry.get(key, usual) != usual])
         times = entry["execute_ms_median"], entry["execute_ms_min"], entry["execute_ms_max"]
-        share = entry.get("peak_share")
-        peak = entry["gflops"] / share if share else None
+        peak = entry.get("peak_gflops")
     return Measurement(entry["case"], who, entry.get("threads"), *times, entry["gflops"], peak)
+
+
+def machine_names(context):
+    """What a file says about where it was measured: the processor, and each device of `gru bench`."""
+    if "machine" in context:  # a peer script: "name, 16 cores"
+        return {context["machine"].split(",")[0]}
+    return {context["cpu"]} | {device["name"] for device in context.get("devices", []) if "name" in device}
 
 
 def read_files(paths, mixed):
@@ -59,15 +65,16 @@ def read_files(paths, mixed):
         try:
             content = json.loads(pathlib.Path(path).read_text())
             measurements += [read_measurement(entry) for entry in content["results"]]
-            machines[path] = content["context"].get("machine", "?")
+            machines[path] = machine_names(content["context"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             sys.exit(f"{path}: not a benchmark result ({error!r}); expected the JSON of `gru bench` or a peer script")
-    if len(set(machines.values())) > 1 and not mixed:
-        listed = "\n".join(f"  {path}: {machine}" for path, machine in machines.items())
+    common = set.intersection(*machines.values())
+    if not common and not mixed:
+        listed = "\n".join(f"  {path}: {', '.join(sorted(names))}" for path, names in machines.items())
         sys.exit(f"these files come from different machines; --mixed plots them all the same:\n{listed}")
     if not measurements:
         sys.exit("nothing to plot: the files hold no results")
-    return measurements, ", ".join(sorted(set(machines.values())))
+    return measurements, ", ".join(sorted(common or set.union(*machines.values())))
 
 
 def panels(cases, title, width=4.2, height=2.6):

@@ -136,7 +136,7 @@ def our_results(program, names, threads):
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "ours.json"
         wanted = [case.name for case in cases.choose(cases.CPU_CASES, names)]
-        run_pinned([program, "bench", *wanted, "--json", str(path)], threads, stdout=subprocess.DEVNULL)
+        run_pinned([program, "bench", *wanted, "--backend", "kokkos", "--json", str(path)], threads, stdout=subprocess.DEVNULL)
         return json.loads(path.read_text())["results"]
 
 
