@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "backends/eigen/eigen_reference.hpp"
+#include "backends/kokkos/kokkos_patterns.hpp"
 #include "gru/backend.hpp"
 #include "gru/kokkos_space.hpp"
 
@@ -19,7 +20,7 @@ template <class Space>
 struct backend_trait;
 template <HostSpace S>
 struct backend_trait<S> {
-  using candidates = list<EigenReference<S>>;
+  using candidates = list<KokkosPatterns<S>, EigenReference<S>>;
 };
 
 /// The spaces of this build, in the order in which `auto` asks them.

@@ -1,0 +1,245 @@
+#include "backends/kokkos/kokkos_patterns.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "backends/kokkos/multiply.hpp"
+#include "backends/kokkos/pack.hpp"
+#include "backends/kokkos/recurrence.hpp"
+#include "backends/kokkos/schedule.hpp"
+#include "backends/kokkos/simd/select.hpp"
+
+namespace gru {
+namespace kokkos {
+
+template <class Space>
+class Engine {
+ public:
+  Engine() = default;
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  virtual ~Engine() = default;
+  virtual void execute(const Call& call) = 0;
+  virtual std::unique_ptr<Engine> fork(const Space& space) const = 0;
+  virtual std::size_t workspace_bytes() const = 0;
+};
+
+namespace {
+
+constexpr std::int64_t kLargestSize = std::int64_t{1} << 27;  // so that sums of a few sizes stay within 31 bits
+constexpr int kPortableLanes = 32;                            // threads of a warp: neighbours load neighbouring weights
+
+/// Zeroes a team's workspace: padding must be 0, and the team's threads touch the pages first.
+template <class T>
+struct ClearWorkspace {
+  T* workspace;
+  std::ptrdiff_t elements;
+
+  template <class Member>
+  KOKKOS_FUNCTION void operator()(const Member& member) const {
+    T* own = workspace + member.league_rank() * elements;
+    for (std::ptrdiff_t i = member.team_rank(); i < elements; i += member.team_size()) own[i] = T(0);
+  }
+};
+
+template <class Space, Multiplier M, class T>
+class TypedEngine final : public Engine<Space> {
+  static constexpr bool kSimd = M == Multiplier::host_simd;
+  using Multiply = std::conditional_t<kSimd, HostMultiply<T>, PortableMultiply<T>>;
+  using Memory = typename Space::memory_space;
+  using Values = Kokkos::View<T*, Memory>;
+  using Integers = Kokkos::View<std::int32_t*, Memory>;
+  using Policy = Kokkos::TeamPolicy<Space>;
+
+ public:
+  TypedEngine(const Space& space, const Problem& problem, const Weights& weights)
+      : space_(space), problem_(problem), multiply_(make_multiply()) {
+    const Config& c = problem.config;
+    shape_.input = static_cast<int>(c.input_size);
+    shape_.hidden = static_cast<int>(c.hidden_size);
+    shape_.layers = static_cast<int>(c.num_layers);
+    shape_.directions = static_cast<int>(c.num_directions());
+    shape_.lanes = lanes();
+    shape_.blocks = (shape_.hidden + shape_.lanes - 1) / shape_.lanes;
+    shape_.reset_after = c.reset_after;
+    weights_ =
+        Values(Kokkos::view_alloc(space_, Kokkos::WithoutInitializing, "gru::kokkos::weights"), packed_size(shape_));
+    const auto host = Kokkos::create_mirror_view(Kokkos::WithoutInitializing, weights_);
+    pack_weights(shape_, weights, host.data());
+    Kokkos::deep_copy(space_, weights_, host);
+    space_.fence("gru::kokkos::pack");
+    allocate();
+  }
+
+  /// Shares the packed weights of `other`.
+  TypedEngine(const Space& space, const TypedEngine& other)
+      : space_(space),
+        problem_(other.problem_),
+        multiply_(other.multiply_),
+        shape_(other.shape_),
+        weights_(other.weights_) {
+    problem_.device.concurrency = space.concurrency();
+    allocate();
+  }
+
+  void execute(const Call& call) override {
+    Recurrence<T, Multiply> r;
+    r.shape = shape_;
+    r.schedule = schedule_;
+    r.place = place_;
+    r.multiply = multiply_;
+    r.weights = weights_.data();
+    r.workspace = workspace_.data();
+    r.lengths = lengths_.data();
+    r.given = {call.lengths.data, call.lengths.strides[0], call.lengths.dtype == DType::int64};
+    r.x = strided<const T>(call.x);
+    r.h0 = strided<const T>(call.h0);
+    r.output = strided<T>(call.output);
+    r.h_n = strided<T>(call.h_n);
+    r.steps = static_cast<int>(call.x.extents[0]);
+    r.batch = static_cast<int>(call.x.extents[1]);
+    r.tile_rows = std::min(schedule_.tile_rows, (r.batch + schedule_.teams - 1) / schedule_.teams);
+    launch(label_, r);
+  }
+
+  std::unique_ptr<Engine<Space>> fork(const Space& space) const override {
+    return std::make_unique<TypedEngine>(space, *this);
+  }
+
+  std::size_t workspace_bytes() const override {
+    return workspace_.extent(0) * sizeof(T) + lengths_.extent(0) * sizeof(std::int32_t);
+  }
+
+ private:
+  static Multiply make_multiply() {
+    if constexpr (kSimd) {
+      return {&simd::select_kernels<T>()};
+    } else {
+      return {kPortableLanes};
+    }
+  }
+  int lanes() const {
+    if constexpr (kSimd) {
+      return multiply_.kernels->lanes;
+    } else {
+      return multiply_.lanes;
+    }
+  }
+  template <class U, class View>
+  static Strided<U> strided(const View& view) {
+    return {static_cast<U*>(view.data), {view.strides[0], view.strides[1], view.strides[2]}};
+  }
+
+  Schedule make_schedule() const {
+    if constexpr (kSimd) {
+      return schedule_for_host(problem_,
+                               {problem_.device.concurrency, lanes(), multiply_.kernels->max_rows, sizeof(T)});
+    } else {
+      const Policy probe(space_, 1, 1);
+      const int most = probe.team_size_max(Recurrence<T, Multiply>{}, Kokkos::ParallelForTag());
+      return schedule_for_device(problem_, lanes(), most);
+    }
+  }
+
+  void allocate() {
+    schedule_ = make_schedule();
+    place_ = workspace_of(shape_, schedule_, static_cast<int>(problem_.options.seq_len));
+    const auto uninitialised = [&](const char* label) {
+      return Kokkos::view_alloc(space_, Kokkos::WithoutInitializing, std::string(label));
+    };
+    workspace_ = Values(uninitialised("gru::kokkos::workspace"),
+                        static_cast<std::size_t>(schedule_.teams) * static_cast<std::size_t>(place_.end));
+    lengths_ = Integers(uninitialised("gru::kokkos::lengths"), static_cast<std::size_t>(problem_.options.batch_size));
+    launch("gru::kokkos::clear_workspace", ClearWorkspace<T>{workspace_.data(), place_.end});
+    space_.fence("gru::kokkos::clear_workspace");
+  }
+
+  /// Runs the functor on the schedule's teams. A single thread of a host space needs no dispatch: the space's kernels
+  /// run while their caller waits anyway, so the caller's own thread is the space's.
+  template <class Functor>
+  void launch(const std::string& label, const Functor& functor) const {
+    if constexpr (kSimd) {
+      if (schedule_.teams * schedule_.team_size == 1) {
+        std::uint64_t kernel = 0;
+        const bool told = Kokkos::Tools::profileLibraryLoaded();
+        if (told) {
+          Kokkos::Tools::beginParallelFor(label, Kokkos::Tools::Experimental::device_id(space_), &kernel);
+        }
+        functor(SoloMember{});
+        if (told) Kokkos::Tools::endParallelFor(kernel);
+        return;
+      }
+    }
+    Kokkos::parallel_for(label, Policy(space_, schedule_.teams, schedule_.team_size), functor);
+  }
+
+  Space space_;
+  Problem problem_;
+  Multiply multiply_;
+  Shape shape_;
+  Schedule schedule_;
+  Workspace place_;
+  Values weights_;    // packed, shared by forks
+  Values workspace_;  // (teams, place_.end)
+  Integers lengths_;  // (batch_size)
+  const std::string label_ = "gru::kokkos::recurrence";
+};
+
+}  // namespace
+}  // namespace kokkos
+
+template <KokkosSpace S, kokkos::Multiplier M>
+Support KokkosPatterns<S, M>::supports(const Problem& problem) {
+  if (problem.options.math != Math::strict) {
+    return Support::no(fmt::format("it computes in math strict only, asked for {}", name_of(problem.options.math)));
+  }
+  const std::int64_t largest =
+      std::max({problem.config.input_size, problem.config.hidden_size, problem.config.num_layers,
+                problem.options.batch_size, problem.options.seq_len});
+  if (largest > kokkos::kLargestSize) {
+    return Support::no(fmt::format("its sizes end at {}, got {}", kokkos::kLargestSize, largest));
+  }
+  return Support::yes();
+}
+
+template <KokkosSpace S, kokkos::Multiplier M>
+KokkosPatterns<S, M>::KokkosPatterns(const S& space, const Problem& problem, const Weights& weights) {
+  if (problem.options.dtype == DType::float32) {
+    engine_ = std::make_unique<kokkos::TypedEngine<S, M, float>>(space, problem, weights);
+  } else {
+    engine_ = std::make_unique<kokkos::TypedEngine<S, M, double>>(space, problem, weights);
+  }
+}
+
+template <KokkosSpace S, kokkos::Multiplier M>
+KokkosPatterns<S, M>::KokkosPatterns(std::unique_ptr<kokkos::Engine<S>> engine) : engine_(std::move(engine)) {}
+template <KokkosSpace S, kokkos::Multiplier M>
+KokkosPatterns<S, M>::KokkosPatterns(KokkosPatterns&&) noexcept = default;
+template <KokkosSpace S, kokkos::Multiplier M>
+KokkosPatterns<S, M>& KokkosPatterns<S, M>::operator=(KokkosPatterns&&) noexcept = default;
+template <KokkosSpace S, kokkos::Multiplier M>
+KokkosPatterns<S, M>::~KokkosPatterns() = default;
+
+template <KokkosSpace S, kokkos::Multiplier M>
+void KokkosPatterns<S, M>::execute(const Call& call) {
+  engine_->execute(call);
+}
+template <KokkosSpace S, kokkos::Multiplier M>
+KokkosPatterns<S, M> KokkosPatterns<S, M>::fork(const S& space) const {
+  return KokkosPatterns(engine_->fork(space));
+}
+template <KokkosSpace S, kokkos::Multiplier M>
+std::size_t KokkosPatterns<S, M>::workspace_bytes() const {
+  return engine_->workspace_bytes();
+}
+
+template class KokkosPatterns<Kokkos::DefaultHostExecutionSpace>;
+// The portable loops on the host, so that what devices compile is tested wherever there is none.
+template class KokkosPatterns<Kokkos::DefaultHostExecutionSpace, kokkos::Multiplier::portable>;
+
+}  // namespace gru

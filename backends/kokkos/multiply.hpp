@@ -1,0 +1,178 @@
+#pragma once
+
+#include <Kokkos_Core.hpp>
+
+#include "backends/kokkos/layout.hpp"
+#include "gru/cell.hpp"
+
+namespace gru::kokkos {
+
+/// Blocks [begin, end).
+struct BlockRange {
+  int begin = 0;
+  int end = 0;
+};
+
+/// Multiply policy for hosts: each thread of a team owns a contiguous range of blocks and calls the SIMD kernels for
+/// it.
+template <class T>
+struct HostMultiply {
+  const simd::Kernels<T>* kernels = nullptr;
+
+  template <class Member>
+  KOKKOS_FUNCTION BlockRange range(const Member& member, int blocks) const {
+    const std::int64_t n = blocks;
+    return {static_cast<int>(n * member.team_rank() / member.team_size()),
+            static_cast<int>(n * (member.team_rank() + 1) / member.team_size())};
+  }
+  template <class Member>
+  KOKKOS_FUNCTION bool alone(const Member& member, const Shape& shape) const {
+    return member.team_size() == 1 || (member.team_size() == 2 && shape.directions == 2);
+  }
+  template <class Member, class F>
+  KOKKOS_FUNCTION void for_each(const Member&, int n, const F& f) const {
+    for (int i = 0; i < n; ++i) f(i);
+  }
+  template <class Member, class F>
+  KOKKOS_FUNCTION void for_team(const Member& member, int n, const F& f) const {
+    for (int i = member.team_rank(); i < n; i += member.team_size()) f(i);
+  }
+  template <class Member>
+  KOKKOS_FUNCTION void project(const Member&, const simd::ProjectArgs<T>& a) const {
+    kernels->project(a);
+  }
+  template <class Member>
+  KOKKOS_FUNCTION void step(const Member&, const simd::StepArgs<T>& a) const {
+    kernels->step(a);
+  }
+  template <class Member>
+  KOKKOS_FUNCTION void reset_step(const Member&, const simd::StepArgs<T>& a) const {
+    kernels->reset_step(a);
+  }
+  template <class Member>
+  KOKKOS_FUNCTION void update_step(const Member&, const simd::StepArgs<T>& a) const {
+    kernels->update_step(a);
+  }
+};
+
+/// Multiply policy for any execution space: the team's threads share out (row, unit) pairs, always the same pairs to
+/// the same thread, so that what a thread projects is what it reads in the steps. Sums run over k in ascending order.
+template <class T>
+struct PortableMultiply {
+  int lanes = 1;
+
+  template <class Member>
+  KOKKOS_FUNCTION BlockRange range(const Member&, int blocks) const {
+    return {0, blocks};
+  }
+  template <class Member>
+  KOKKOS_FUNCTION bool alone(const Member&, const Shape&) const {
+    return false;
+  }
+  template <class Member, class F>
+  KOKKOS_FUNCTION void for_each(const Member& member, int n, const F& f) const {
+    Kokkos::parallel_for(Kokkos::TeamVectorRange(member, n), f);
+  }
+  template <class Member, class F>
+  KOKKOS_FUNCTION void for_team(const Member& member, int n, const F& f) const {
+    for_each(member, n, f);
+  }
+
+  template <class Member>
+  KOKKOS_FUNCTION void project(const Member& member, const simd::ProjectArgs<T>& a) const {
+    for_pairs(member, a, [&](int row, int block, int lane) {
+      const T* w =
+          static_cast<const T*>(a.weights) + static_cast<std::ptrdiff_t>(block) * a.features * 3 * lanes + lane;
+      const T* bias = a.bias + block * 3 * lanes + lane;
+      for (int s = 0; s < a.steps; ++s) {
+        const T* x = a.x.data + s * a.x.step_stride + row * a.x.row_stride;
+        T sum[3] = {bias[0], bias[lanes], bias[2 * lanes]};
+        multiply<3>(sum, w, x, a.x.feature_stride, a.features);
+        T* gates = a.gates + block * a.gates_block + row_of(s * a.rows + row) + lane;
+        for (int g = 0; g < 3; ++g) gates[g * lanes] = sum[g];
+      }
+    });
+  }
+
+  template <class Member>
+  KOKKOS_FUNCTION void step(const Member& member, const simd::StepArgs<T>& a) const {
+    for_pairs(member, a, [&](int row, int block, int lane) {
+      const T* gates = a.gates + block * a.gates_block + row_of(row) + lane;
+      T sum[3] = {gates[0], gates[lanes], a.bias[block * lanes + lane]};
+      multiply<3>(sum, weights_of(a, block, lane), a.state + row * a.state_row, 1, a.hidden);
+      const T old = a.state[row * a.state_row + block * lanes + lane];
+      store(a, row, block * lanes + lane, old,
+            cell<StdMath>(sum[0], sum[1], gates[2 * lanes], T(0), T(0), sum[2], old));
+    });
+  }
+
+  template <class Member>
+  KOKKOS_FUNCTION void reset_step(const Member& member, const simd::StepArgs<T>& a) const {
+    for_pairs(member, a, [&](int row, int block, int lane) {
+      T* gates = a.gates + block * a.gates_block + row_of(row) + lane;
+      T sum[2] = {gates[0], gates[lanes]};
+      multiply<2>(sum, weights_of(a, block, lane), a.state + row * a.state_row, 1, a.hidden);
+      const std::ptrdiff_t at = row * a.state_row + block * lanes + lane;
+      a.reset[at] = reset_gate<StdMath>(sum[0], T(0)) * a.state[at];
+      gates[lanes] = sum[1];
+    });
+  }
+
+  template <class Member>
+  KOKKOS_FUNCTION void update_step(const Member& member, const simd::StepArgs<T>& a) const {
+    for_pairs(member, a, [&](int row, int block, int lane) {
+      const T* gates = a.gates + block * a.gates_block + row_of(row) + lane;
+      T sum[1] = {a.bias[block * lanes + lane]};
+      multiply<1>(sum, weights_of(a, block, lane) + 2 * lanes, a.reset + row * a.state_row, 1, a.hidden);
+      const T old = a.state[row * a.state_row + block * lanes + lane];
+      store(a, row, block * lanes + lane, old, next_state<StdMath>(gates[lanes], T(0), gates[2 * lanes], sum[0], old));
+    });
+  }
+
+ private:
+  KOKKOS_FUNCTION std::ptrdiff_t row_of(int row) const {
+    return static_cast<std::ptrdiff_t>(row) * simd::kGateSlots * lanes;
+  }
+  KOKKOS_FUNCTION const T* weights_of(const simd::StepArgs<T>& a, int block, int lane) const {
+    return static_cast<const T*>(a.weights) + static_cast<std::ptrdiff_t>(block) * a.hidden * 3 * lanes + lane;
+  }
+
+  /// f(row, block, lane) for every row and own unit; neighbouring threads get neighbouring lanes.
+  template <class Member, class Args, class F>
+  KOKKOS_FUNCTION void for_pairs(const Member& member, const Args& a, const F& f) const {
+    const int units = (a.block_end - a.block_begin) * lanes;
+    for_each(member, a.rows * units, [&](int i) {
+      const int unit = i % units;
+      f(i / units, a.block_begin + unit / lanes, unit % lanes);
+    });
+  }
+
+  /// sum[g] += sum over k of w[k][g] v[k].
+  template <int Gates>
+  KOKKOS_FUNCTION void multiply(T (&sum)[Gates], const T* w, const T* v, std::ptrdiff_t stride, int depth) const {
+    for (int k = 0; k < depth; ++k) {
+      const T value = v[k * stride];
+      for (int g = 0; g < Gates; ++g) sum[g] += w[(static_cast<std::ptrdiff_t>(k) * 3 + g) * lanes] * value;
+    }
+  }
+
+  KOKKOS_FUNCTION void store(const simd::StepArgs<T>& a, int row, int unit, T old, T fresh) const {
+    const bool ended = a.lengths != nullptr && a.time >= a.lengths[row];
+    a.next[row * a.state_row + unit] = ended ? old : fresh;
+    if (a.output != nullptr && unit < a.hidden) {
+      a.output[row * a.output_row + unit * a.output_feature] = ended ? T(0) : fresh;
+    }
+  }
+};
+
+/// The only member of the only team: what a Kokkos team member is to the recurrence, for work that one thread does best
+/// and that a dispatch to the pool would only delay.
+struct SoloMember {
+  KOKKOS_FUNCTION int league_rank() const { return 0; }
+  KOKKOS_FUNCTION int league_size() const { return 1; }
+  KOKKOS_FUNCTION int team_rank() const { return 0; }
+  KOKKOS_FUNCTION int team_size() const { return 1; }
+  KOKKOS_FUNCTION void team_barrier() const {}
+};
+
+}  // namespace gru::kokkos

@@ -1,0 +1,71 @@
+#include "backends/kokkos/pack.hpp"
+
+#include <algorithm>
+#include <vector>
+
+namespace gru::kokkos {
+namespace {
+
+/// W (3H, columns) row-major -> (blocks, depth, 3, lanes); column c of W becomes k = where(c), the other k's are 0.
+template <class T, class Where>
+void pack_matrix(const Shape& s, const std::vector<T>& w, int columns, int depth, const Where& where, T* to) {
+  std::fill(to, to + static_cast<std::ptrdiff_t>(s.padded()) * 3 * depth, T(0));
+  for (int gate = 0; gate < 3; ++gate) {
+    for (int unit = 0; unit < s.hidden; ++unit) {
+      const T* row = w.data() + (static_cast<std::ptrdiff_t>(gate) * s.hidden + unit) * columns;
+      T* lane = to + (static_cast<std::ptrdiff_t>(unit / s.lanes) * depth * 3 + gate) * s.lanes + unit % s.lanes;
+      for (int c = 0; c < columns; ++c) lane[static_cast<std::ptrdiff_t>(where(c)) * 3 * s.lanes] = row[c];
+    }
+  }
+}
+
+template <class T>
+std::vector<T> bias_or_zero(const ConstTensorView& bias, int hidden) {
+  if (bias.given()) return to_vector<T>(bias);
+  return std::vector<T>(3 * static_cast<std::size_t>(hidden), T(0));
+}
+
+template <class T>
+void pack_bias(const Shape& s, const CellWeights& cell, T* bias_ih, T* bias_hn) {
+  const std::vector<T> ih = bias_or_zero<T>(cell.bias_ih, s.hidden);
+  const std::vector<T> hh = bias_or_zero<T>(cell.bias_hh, s.hidden);
+  std::fill(bias_ih, bias_ih + static_cast<std::ptrdiff_t>(s.padded()) * 3, T(0));
+  std::fill(bias_hn, bias_hn + s.padded(), T(0));
+  for (int unit = 0; unit < s.hidden; ++unit) {
+    for (int gate = 0; gate < 3; ++gate) {
+      const auto at =
+          static_cast<std::size_t>(gate) * static_cast<std::size_t>(s.hidden) + static_cast<std::size_t>(unit);
+      // b_hn stays apart: the reset gate scales it.
+      bias_ih[(unit / s.lanes * 3 + gate) * s.lanes + unit % s.lanes] = gate == 2 ? ih[at] : ih[at] + hh[at];
+      if (gate == 2) bias_hn[unit] = hh[at];
+    }
+  }
+}
+
+}  // namespace
+
+std::size_t packed_size(const Shape& shape) {
+  return static_cast<std::size_t>(cell_offsets(shape, shape.layers - 1, shape.directions - 1).end);
+}
+
+template <class T>
+void pack_weights(const Shape& shape, const Weights& weights, T* to) {
+  for (int layer = 0; layer < shape.layers; ++layer) {
+    for (int d = 0; d < shape.directions; ++d) {
+      const CellWeights& cell = weights.cell(layer, d);
+      const CellOffsets at = cell_offsets(shape, layer, d);
+      const int columns = layer == 0 ? shape.input : shape.directions * shape.hidden;
+      // Inner layers read the padded states of both directions.
+      const auto input_k = [&](int c) { return layer == 0 ? c : c / shape.hidden * shape.padded() + c % shape.hidden; };
+      pack_matrix(shape, to_vector<T>(cell.weight_ih), columns, shape.features(layer), input_k, to + at.weight_ih);
+      pack_matrix(
+          shape, to_vector<T>(cell.weight_hh), shape.hidden, shape.hidden, [](int c) { return c; }, to + at.weight_hh);
+      pack_bias(shape, cell, to + at.bias_ih, to + at.bias_hn);
+    }
+  }
+}
+
+template void pack_weights(const Shape&, const Weights&, float*);
+template void pack_weights(const Shape&, const Weights&, double*);
+
+}  // namespace gru::kokkos

@@ -1,0 +1,240 @@
+#pragma once
+
+#include "backends/kokkos/layout.hpp"
+
+namespace gru::kokkos {
+
+/// The whole GRU as one parallel region, for any execution space, element type and multiply policy.
+///
+/// A team owns a tile of the batch, in all layers and directions. Its threads own hidden units: the same units of every
+/// gate, so that a unit's step needs nothing but the old state of the tile and ends in one thread. Per step and layer:
+///
+///     project   gates = b_ih + W_ih x           own units, chunk_steps steps at once
+///     step      h' = cell(gates, W_hh h + b_hn)  own units
+///     meet      one team barrier; the state has two buffers, so nobody overwrites what another still reads
+///
+/// Where one thread owns a whole direction nobody meets. In a wavefront every layer is in flight in the same stage,
+/// each chunk_steps behind the one below. Reset-before meets twice a step: r * h must be complete before W_hn
+/// multiplies it.
+///
+/// Multiply decides how a member takes part: on a host each thread calls SIMD kernels for its own blocks, elsewhere the
+/// team's threads share out units and rows. It has
+///     range(member, blocks)        the blocks that this member works on, of all directions' one after the other
+///     alone(member, shape)         true if no other thread works on any direction that this one works on
+///     for_each(member, n, f)       f(i) for the i < n of the member's own range
+///     for_team(member, n, f)       f(i) for i < n, shared out among the team
+///     project / step / reset_step / update_step(member, args)
+template <class T, class Multiply>
+struct Recurrence {
+  Shape shape;
+  Schedule schedule;
+  Workspace place;
+  Multiply multiply;
+  const T* weights = nullptr;       ///< packed, see CellOffsets
+  T* workspace = nullptr;           ///< (teams, place.end)
+  std::int32_t* lengths = nullptr;  ///< (B): this call's, clamped; written if given.data
+  Lengths given;
+  Strided<const T> x;   ///< (T, B, I)
+  Strided<const T> h0;  ///< (L*D, B, H) or null
+  Strided<T> output;    ///< (T, B, D*H) or null
+  Strided<T> h_n;       ///< (L*D, B, H) or null
+  int steps = 0;        ///< T of this call
+  int batch = 0;        ///< B of this call
+  int tile_rows = 0;    ///< <= schedule.tile_rows
+
+  /// A (direction, tile) as seen by one member: which rows and which blocks.
+  struct Part {
+    int row = 0;
+    int rows = 0;
+    int begin = 0;  ///< blocks [begin, end) of directions' blocks one after the other
+    int end = 0;
+    T* memory = nullptr;  ///< the team's workspace
+    KOKKOS_FUNCTION int block_begin(int direction, int blocks) const {
+      const int b = begin - direction * blocks;
+      return b < 0 ? 0 : b > blocks ? blocks : b;
+    }
+    KOKKOS_FUNCTION int block_end(int direction, int blocks) const {
+      const int b = end - direction * blocks;
+      return b < 0 ? 0 : b > blocks ? blocks : b;
+    }
+  };
+
+  template <class Member>
+  KOKKOS_FUNCTION void operator()(const Member& member) const {
+    const auto own = multiply.range(member, shape.directions * shape.blocks);
+    const int tiles = (batch + tile_rows - 1) / tile_rows;
+    for (int tile = member.league_rank(); tile < tiles; tile += member.league_size()) {
+      Part part;
+      part.row = static_cast<int>(static_cast<std::int64_t>(batch) * tile / tiles);
+      part.rows = static_cast<int>(static_cast<std::int64_t>(batch) * (tile + 1) / tiles) - part.row;
+      part.begin = own.begin;
+      part.end = own.end;
+      part.memory = workspace + member.league_rank() * place.end;
+      run_tile(member, part);
+    }
+  }
+
+ private:
+  template <class Member>
+  KOKKOS_FUNCTION void run_tile(const Member& member, const Part& part) const {
+    const bool alone = multiply.alone(member, shape);
+    if (given.data != nullptr) {
+      multiply.for_team(member, part.rows, [&](int i) { lengths[part.row + i] = given.at(part.row + i, steps); });
+    }
+    for (int layer = 0; layer < shape.layers; layer += schedule.layers_in_flight) {
+      for (int l = layer; l < layer + schedule.layers_in_flight; ++l) {
+        for (int d = 0; d < shape.directions; ++d) load_state(member, part, l, d);
+      }
+      member.team_barrier();
+      if (alone) {
+        for (int d = 0; d < shape.directions; ++d) run_layers(member, part, layer, d, d + 1, false);
+        member.team_barrier();
+      } else {
+        run_layers(member, part, layer, 0, shape.directions, true);
+      }
+      for (int l = layer; l < layer + schedule.layers_in_flight; ++l) {
+        for (int d = 0; d < shape.directions; ++d) store_state(member, part, l, d);
+      }
+    }
+  }
+
+  /// All steps of the layers in flight from `layer` on, directions [d_begin, d_end).
+  template <class Member>
+  KOKKOS_FUNCTION void run_layers(const Member& member, const Part& part, int layer, int d_begin, int d_end,
+                                  bool meet) const {
+    const int delay = schedule.chunk_steps;
+    const int stages = steps + (schedule.layers_in_flight - 1) * delay;
+    for (int stage = 0; stage < stages; ++stage) {
+      for (int i = 0; i < schedule.layers_in_flight; ++i) {
+        const int t = stage - i * delay;
+        if (t < 0 || t >= steps) continue;
+        for (int d = d_begin; d < d_end; ++d) {
+          if (t % delay == 0) project(member, part, layer + i, d, t);
+          const auto args = step_args(part, layer + i, d, t);
+          if (shape.reset_after) {
+            multiply.step(member, args);
+          } else {
+            multiply.reset_step(member, args);
+          }
+        }
+      }
+      if (meet) member.team_barrier();
+      if (shape.reset_after) continue;
+      for (int i = 0; i < schedule.layers_in_flight; ++i) {
+        const int t = stage - i * delay;
+        if (t < 0 || t >= steps) continue;
+        for (int d = d_begin; d < d_end; ++d) multiply.update_step(member, step_args(part, layer + i, d, t));
+      }
+      if (meet) member.team_barrier();
+    }
+  }
+
+  KOKKOS_FUNCTION std::ptrdiff_t slot(int layer, int d) const {
+    return static_cast<std::ptrdiff_t>(layer % schedule.layers_in_flight) * shape.directions + d;
+  }
+  /// The state before step t: (rows, padded).
+  KOKKOS_FUNCTION T* state(const Part& part, int layer, int d, int t) const {
+    return part.memory + place.state + (slot(layer, d) * 2 + t % 2) * schedule.tile_rows * shape.padded();
+  }
+  KOKKOS_FUNCTION T* gates(const Part& part, int layer, int d) const {
+    return part.memory + place.gates + slot(layer, d) * shape.blocks * gates_block();
+  }
+  KOKKOS_FUNCTION std::ptrdiff_t gates_block() const {
+    return static_cast<std::ptrdiff_t>(schedule.chunk_steps) * schedule.tile_rows * simd::kGateSlots * shape.lanes;
+  }
+  /// The output of an inner layer at time t: (rows, D * padded).
+  KOKKOS_FUNCTION T* sequence(const Part& part, int layer, int t) const {
+    const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(schedule.tile_rows) * shape.directions * shape.padded();
+    return part.memory + place.sequence +
+           (static_cast<std::ptrdiff_t>(layer % place.buffers) * place.buffer_steps + t % place.buffer_steps) * step;
+  }
+  /// The time of the i-th step of a direction.
+  KOKKOS_FUNCTION int time(int d, int i) const { return d == 0 ? i : steps - 1 - i; }
+
+  template <class Member>
+  KOKKOS_FUNCTION void project(const Member& member, const Part& part, int layer, int d, int t) const {
+    const CellOffsets at = cell_offsets(shape, layer, d);
+    const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(shape.directions) * shape.padded();
+    simd::ProjectArgs<T> a;
+    a.weights = weights + at.weight_ih;
+    a.bias = weights + at.bias_ih;
+    if (layer == 0) {
+      a.x = {x.at(time(d, t), part.row, 0), d == 0 ? x.stride[0] : -x.stride[0], x.stride[1], x.stride[2]};
+    } else {
+      const std::ptrdiff_t step = schedule.tile_rows * width;
+      a.x = {sequence(part, layer - 1, time(d, t)), d == 0 ? step : -step, width, 1};
+    }
+    a.steps = steps - t < schedule.chunk_steps ? steps - t : schedule.chunk_steps;
+    a.rows = part.rows;
+    a.features = shape.features(layer);
+    a.gates = gates(part, layer, d);
+    a.gates_block = gates_block();
+    a.block_begin = part.block_begin(d, shape.blocks);
+    a.block_end = part.block_end(d, shape.blocks);
+    multiply.project(member, a);
+  }
+
+  KOKKOS_FUNCTION simd::StepArgs<T> step_args(const Part& part, int layer, int d, int t) const {
+    const CellOffsets at = cell_offsets(shape, layer, d);
+    simd::StepArgs<T> a;
+    a.weights = weights + at.weight_hh;
+    a.bias = weights + at.bias_hn;
+    a.gates = gates(part, layer, d) +
+              static_cast<std::ptrdiff_t>(t % schedule.chunk_steps) * part.rows * simd::kGateSlots * shape.lanes;
+    a.gates_block = gates_block();
+    a.state = state(part, layer, d, t);
+    a.next = state(part, layer, d, t + 1);
+    a.reset = part.memory + place.reset + slot(layer, d) * schedule.tile_rows * shape.padded();
+    a.state_row = shape.padded();
+    if (layer + 1 < shape.layers) {
+      a.output = sequence(part, layer, time(d, t)) + d * shape.padded();
+      a.output_row = static_cast<std::ptrdiff_t>(shape.directions) * shape.padded();
+    } else if (output.data != nullptr) {
+      a.output = output.at(time(d, t), part.row, static_cast<std::ptrdiff_t>(d) * shape.hidden);
+      a.output_row = output.stride[1];
+      a.output_feature = output.stride[2];
+    }
+    a.lengths = given.data == nullptr ? nullptr : lengths + part.row;
+    a.time = time(d, t);
+    a.rows = part.rows;
+    a.hidden = shape.hidden;
+    a.block_begin = part.block_begin(d, shape.blocks);
+    a.block_end = part.block_end(d, shape.blocks);
+    return a;
+  }
+
+  /// f(row of the tile, unit) for the member's own units of direction d, padding included.
+  template <class Member, class F>
+  KOKKOS_FUNCTION void for_own_units(const Member& member, const Part& part, int d, const F& f) const {
+    const int unit = part.block_begin(d, shape.blocks) * shape.lanes;
+    const int units = part.block_end(d, shape.blocks) * shape.lanes - unit;
+    multiply.for_each(member, part.rows * units, [&](int i) { f(i / units, unit + i % units); });
+  }
+
+  /// h0, or 0, into the state before the first step.
+  template <class Member>
+  KOKKOS_FUNCTION void load_state(const Member& member, const Part& part, int layer, int d) const {
+    T* const to = state(part, layer, d, 0);
+    const int index = layer * shape.directions + d;
+    for_own_units(member, part, d, [&](int row, int unit) {
+      const bool from_h0 = h0.data != nullptr && unit < shape.hidden;
+      to[static_cast<std::ptrdiff_t>(row) * shape.padded() + unit] =
+          from_h0 ? *h0.at(index, part.row + row, unit) : T(0);
+    });
+  }
+
+  /// The state after the last step into h_n.
+  template <class Member>
+  KOKKOS_FUNCTION void store_state(const Member& member, const Part& part, int layer, int d) const {
+    if (h_n.data == nullptr) return;
+    const T* const from = state(part, layer, d, steps);
+    const int index = layer * shape.directions + d;
+    for_own_units(member, part, d, [&](int row, int unit) {
+      if (unit < shape.hidden) {
+        *h_n.at(index, part.row + row, unit) = from[static_cast<std::ptrdiff_t>(row) * shape.padded() + unit];
+      }
+    });
+  }
+};
+
+}  // namespace gru::kokkos

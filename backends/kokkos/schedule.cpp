@@ -1,0 +1,153 @@
+#include "backends/kokkos/schedule.hpp"
+
+#include <algorithm>
+#include <cstdint>
+
+namespace gru::kokkos {
+namespace {
+
+/// Every constant with the resource that it stands for; cycles of one core.
+struct Costs {
+  static constexpr double kMultiplyAdds = 2;      // registers multiplied and added a cycle: two FMA pipes
+  static constexpr double kL1Bytes = 100;         // bytes a cycle from L1: two loads of a register, less conflicts
+  static constexpr double kL2Bytes = 36;          // ... from L2
+  static constexpr double kL3Bytes = 14;          // ... from L3, all cores at once
+  static constexpr double kL1Size = 32 * 1024;    // the smallest L1 in use
+  static constexpr double kL2Size = 1024 * 1024;  // L2 of server cores that have AVX-512
+  static constexpr double kGateCycles = 40;       // one register of new states: two sigmoids, one tanh
+  static constexpr double kBarrier = 900;         // two threads meet; a third of a microsecond
+  static constexpr double kBarrierThread = 100;   // each further thread
+  static constexpr double kDispatch = 8000;       // waking the pool and sending it back to sleep
+};
+/// Rows (step, row) of one projection: so many pass over a block of W_ih that its load from L2 or L3 is hidden.
+constexpr int kProjectRows = 256;
+/// Rows of a tile whose weights do not fit L2: so many share one pass over W_hh.
+constexpr int kStreamRows = 128;
+static_assert(kProjectRows >= kStreamRows, "a step of a tile is projected at once");
+
+double bytes_a_cycle(double resident) {
+  return resident <= Costs::kL1Size ? Costs::kL1Bytes : resident <= Costs::kL2Size ? Costs::kL2Bytes : Costs::kL3Bytes;
+}
+
+struct Sizes {
+  double blocks, input, hidden, layers, directions, batch, steps, block_bytes;
+  double cell_bytes(double features) const { return blocks * 3 * block_bytes * features; }
+};
+
+/// Cycles of one step of one (layer, direction), projection included, for one thread with `own` blocks and `rows` rows
+/// whose weights share the caches with `resident` bytes.
+double step_cycles(const Sizes& s, double own, double rows, double features, double resident, int chunk) {
+  const double registers = own * 3 * s.hidden;
+  const double multiply = registers * rows / Costs::kMultiplyAdds;
+  const double load = registers * s.block_bytes / bytes_a_cycle(resident);
+  const double input_multiply = own * 3 * features * rows / Costs::kMultiplyAdds;
+  const double input_load = own * 3 * features * s.block_bytes / Costs::kL3Bytes / chunk;
+  return std::max(multiply, load) + std::max(input_multiply, input_load) + own * rows * Costs::kGateCycles;
+}
+
+double barrier_cycles(int team_size) {
+  return team_size == 1 ? 0 : Costs::kBarrier + Costs::kBarrierThread * (team_size - 2);
+}
+
+int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
+
+/// Rows that one team takes at a time when `rows` are its share.
+int tile_rows(const Sizes& s, const HostTraits& host, int rows, int team_size) {
+  const double weights = s.cell_bytes(s.hidden) / team_size;
+  if (weights > Costs::kL2Size / 2) return std::min(rows, kStreamRows);
+  // The weights stay in L2 whatever the tile; states and gates of the tile should stay in half of L1.
+  const double row_bytes = static_cast<double>(host.element_bytes) * s.blocks * host.lanes * 6;
+  const int fitting = static_cast<int>(Costs::kL1Size / 2 / row_bytes);
+  return std::min(rows, std::clamp(round_up(fitting, host.register_rows), 2 * host.register_rows, kStreamRows));
+}
+
+int chunk_steps(const Sizes& s, const HostTraits& host, int rows) {
+  const double features = std::max(s.input, s.layers > 1 ? s.directions * s.hidden : 0);
+  int steps = std::max(1, kProjectRows / rows);
+  if (s.cell_bytes(features) <= Costs::kL1Size / 2) {
+    // W_ih stays in L1 anyway: better that the gates do, too.
+    const double step_bytes = static_cast<double>(host.element_bytes) * s.blocks * host.lanes * 4 * rows;
+    steps = std::clamp(static_cast<int>(Costs::kL1Size / 4 / step_bytes), 1, steps);
+  }
+  return std::min(steps, static_cast<int>(s.steps));
+}
+
+struct Estimate {
+  Schedule schedule;
+  double cycles = 0;
+};
+
+Estimate estimate(const Sizes& s, const HostTraits& host, int teams, int team_size, bool wavefront) {
+  const int batch = static_cast<int>(s.batch);
+  Schedule c;
+  c.teams = teams;
+  c.team_size = team_size;
+  const int share = (batch + teams - 1) / teams;
+  c.tile_rows = tile_rows(s, host, share, team_size);
+  c.tile_rows = (share + (share + c.tile_rows - 1) / c.tile_rows - 1) / ((share + c.tile_rows - 1) / c.tile_rows);
+  c.chunk_steps = chunk_steps(s, host, c.tile_rows);
+  c.layers_in_flight = wavefront ? static_cast<int>(s.layers) : 1;
+  if (wavefront) c.chunk_steps = std::max(1, std::min(c.chunk_steps, static_cast<int>(s.steps / (4 * s.layers))));
+
+  const bool alone = team_size == 1 || (team_size == 2 && s.directions == 2);
+  const double own = team_size == 1 ? s.blocks * s.directions
+                                    : static_cast<int>((s.blocks * s.directions + team_size - 1) / team_size);
+  const double upper = s.directions * s.hidden;
+  const double cell_bytes = 3 * s.block_bytes * own;
+  const double resident = wavefront ? cell_bytes * (s.layers * s.hidden + s.input + (s.layers - 1) * upper)
+                                    : cell_bytes * s.hidden / (alone && team_size == 1 ? s.directions : 1);
+  const double rows = c.tile_rows;
+  double step = step_cycles(s, own, rows, s.input, resident, c.chunk_steps) +
+                (s.layers - 1) * step_cycles(s, own, rows, upper, resident, c.chunk_steps);
+  const double barrier = alone ? 0 : barrier_cycles(team_size);
+  const double stages = wavefront ? s.steps + (s.layers - 1) * c.chunk_steps : s.steps;
+  const double meetings = wavefront ? stages : s.steps * s.layers;
+  const double tiles = (share + c.tile_rows - 1) / c.tile_rows;
+  const double dispatch = teams * team_size > 1 ? Costs::kDispatch : 0;
+  return {c, tiles * (stages * step + meetings * barrier) + dispatch};
+}
+
+}  // namespace
+
+Schedule schedule_for_host(const Problem& problem, const HostTraits& host) {
+  const Config& c = problem.config;
+  const auto blocks = static_cast<double>((c.hidden_size + host.lanes - 1) / host.lanes);
+  const Sizes s{blocks,
+                static_cast<double>(c.input_size),
+                static_cast<double>(c.hidden_size),
+                static_cast<double>(c.num_layers),
+                static_cast<double>(c.num_directions()),
+                static_cast<double>(std::max<std::int64_t>(problem.options.batch_size, 1)),
+                static_cast<double>(problem.options.seq_len),
+                static_cast<double>(host.lanes) * static_cast<double>(host.element_bytes)};
+  Estimate best = estimate(s, host, 1, 1, false);
+  const int most_teams = static_cast<int>(std::min<double>(host.threads, s.batch));
+  for (int teams = 1; teams <= most_teams; ++teams) {
+    const int most_threads = static_cast<int>(std::min<double>(host.threads / teams, s.blocks * s.directions));
+    for (const int team_size : {1, most_threads}) {
+      for (const bool wavefront : {false, true}) {
+        if (wavefront && (s.directions > 1 || s.layers == 1 || team_size == 1)) continue;
+        const Estimate next = estimate(s, host, teams, team_size, wavefront);
+        if (next.cycles < best.cycles) best = next;
+      }
+    }
+  }
+  return best.schedule;
+}
+
+Schedule schedule_for_device(const Problem& problem, int lanes, int team_size_max) {
+  constexpr int kTeams = 2048;      // a workspace for each; more than any device runs at once
+  constexpr int kThreads = 256;     // so that several teams share a multiprocessor
+  constexpr int kDeviceChunk = 16;  // steps projected between two barriers; bounds the gates workspace
+  const auto padded = static_cast<int>((problem.config.hidden_size + lanes - 1) / lanes * lanes);
+  Schedule s;
+  const auto batch = static_cast<int>(std::max<std::int64_t>(problem.options.batch_size, 1));
+  s.teams = std::min(batch, kTeams);
+  s.team_size =
+      std::max(1, std::min({padded * static_cast<int>(problem.config.num_directions()), kThreads, team_size_max}));
+  s.tile_rows = (batch + s.teams - 1) / s.teams;
+  s.chunk_steps = static_cast<int>(std::min<std::int64_t>(problem.options.seq_len, kDeviceChunk));
+  return s;
+}
+
+}  // namespace gru::kokkos

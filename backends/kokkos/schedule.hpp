@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstddef>
+
+#include "gru/problem.hpp"
+
+namespace gru::kokkos {
+
+/// How a GRU is shared out: who works on which rows of the batch, and how many steps are projected at once.
+struct Schedule {
+  int teams = 1;             ///< teams at work; team i takes the batch tiles i, i + teams, ...
+  int team_size = 1;         ///< threads of a team; they share out the hidden units
+  int tile_rows = 1;         ///< rows of the batch in a tile
+  int chunk_steps = 1;       ///< steps whose input part is computed at once
+  int layers_in_flight = 1;  ///< 1: layer after layer; L: a wavefront, each layer chunk_steps behind the one below
+};
+
+/// What a machine gives to one thread, in the units of the cost model.
+struct HostTraits {
+  int threads = 1;
+  int lanes = 1;          ///< elements of a register
+  int register_rows = 1;  ///< rows of the largest register tile
+  std::size_t element_bytes = 4;
+};
+
+/// The schedule with the least estimated time for this problem on a host.
+Schedule schedule_for_host(const Problem& problem, const HostTraits& host);
+
+/// Many small teams: a device hides latency by their number.
+Schedule schedule_for_device(const Problem& problem, int lanes, int team_size_max);
+
+}  // namespace gru::kokkos

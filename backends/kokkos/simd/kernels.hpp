@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+// The SIMD micro-kernels as the rest of the program sees them: argument structs and one table of functions per
+// instruction set. Kokkos-free and without inline functions on purpose: the files that include this are compiled
+// several times for different instruction sets, and the linker keeps only one copy of an inline function.
+//
+// Packed layouts, `lanes` being the hidden units of one SIMD register ("block"), gates always r, z, n:
+//   weights  [block][k][gate: 3][lane]           rows past the hidden size are 0
+//   bias     [block][gate: 3][lane], state bias [block][lane]
+//   gates    [block][step][row][slot: 4][lane]   slots r, z, n of the input's part; slot 3 keeps sums between k ranges
+namespace gru::simd {
+
+/// Elements of a gates row per block and lane: three gates and one slot for interrupted sums.
+inline constexpr int kGateSlots = 4;
+
+/// Element (step, row, feature) of an input lies at data[step * step_stride + row * row_stride + feature *
+/// feature_stride]; the strides may have any sign.
+template <class T>
+struct InputView {
+  const T* data = nullptr;
+  std::ptrdiff_t step_stride = 0;
+  std::ptrdiff_t row_stride = 0;
+  std::ptrdiff_t feature_stride = 1;
+};
+
+/// gates[block][step][row][0..2][lane] = bias + W_ih x for every step and row, blocks [block_begin, block_end).
+template <class T>
+struct ProjectArgs {
+  const void* weights = nullptr;  ///< packed W_ih (blocks, features, 3, lanes)
+  const T* bias = nullptr;        ///< packed (blocks, 3, lanes)
+  InputView<T> x;                 ///< (steps, rows, features)
+  int steps = 0;
+  int rows = 0;
+  int features = 0;
+  T* gates = nullptr;              ///< packed (blocks, steps, rows, 4, lanes)
+  std::ptrdiff_t gates_block = 0;  ///< elements from one block's gates to the next's
+  int block_begin = 0;
+  int block_end = 0;
+};
+
+/// One step of the recurrence for blocks [block_begin, block_end) of every row.
+template <class T>
+struct StepArgs {
+  const void* weights = nullptr;  ///< packed W_hh (blocks, hidden, 3, lanes)
+  const T* bias = nullptr;        ///< packed b_hn (blocks, lanes)
+  T* gates = nullptr;             ///< packed (blocks, 1, rows, 4, lanes): this step's; overwritten
+  std::ptrdiff_t gates_block = 0;
+  const T* state = nullptr;  ///< (rows, state_row): h
+  T* next = nullptr;         ///< (rows, state_row): h' is written, padding units included (they stay 0)
+  T* reset = nullptr;        ///< (rows, state_row): r * h; reset-before only
+  std::ptrdiff_t state_row = 0;
+  T* output = nullptr;  ///< (rows, hidden) strided, or null: h', or 0 where the row has ended
+  std::ptrdiff_t output_row = 0;
+  std::ptrdiff_t output_feature = 1;
+  const std::int32_t* lengths = nullptr;  ///< (rows), or null: every row is as long as the sequence
+  std::int32_t time = 0;                  ///< a row takes part if time < length; its state stays as it is otherwise
+  int rows = 0;
+  int hidden = 0;
+  int block_begin = 0;
+  int block_end = 0;
+};
+
+/// One instruction set's kernels for arithmetic in T.
+template <class T>
+struct Kernels {
+  const char* name = nullptr;
+  int lanes = 0;     ///< T's per register
+  int max_rows = 0;  ///< rows of the largest register tile
+  void (*project)(const ProjectArgs<T>&) = nullptr;
+  void (*step)(const StepArgs<T>&) = nullptr;                  ///< reset after the product (torch.nn.GRU)
+  void (*reset_step)(const StepArgs<T>&) = nullptr;            ///< reset before it, first half: r * h and z
+  void (*update_step)(const StepArgs<T>&) = nullptr;           ///< second half, when r * h is complete: h'
+  void (*sigmoid)(const T* x, T* y, std::size_t n) = nullptr;  ///< the kernels' own sigmoid, for tests
+  void (*tanh)(const T* x, T* y, std::size_t n) = nullptr;     ///< the kernels' own tanh, for tests
+};
+
+namespace generic {
+extern const Kernels<float> kFloat32;
+extern const Kernels<double> kFloat64;
+}  // namespace generic
+#if defined(__x86_64__)
+namespace avx2 {
+extern const Kernels<float> kFloat32;
+extern const Kernels<double> kFloat64;
+}  // namespace avx2
+namespace avx512 {
+extern const Kernels<float> kFloat32;
+extern const Kernels<double> kFloat64;
+}  // namespace avx512
+#endif
+
+}  // namespace gru::simd

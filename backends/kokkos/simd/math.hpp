@@ -1,0 +1,107 @@
+#pragma once
+
+#include "backends/kokkos/simd/vec.hpp"
+
+// sigmoid and tanh on a register. Both rest on e^x - 1 = 2^n (1 + p) - 1 with n = round(x / ln 2), r = x - n ln 2 in
+// [-ln2/2, ln2/2] and p = r + r^2 Q(r), Q interpolating (e^r - 1 - r) / r^2 at Chebyshev nodes. Keeping p apart from 1
+// keeps tanh's relative error small near 0. NaN comes out as NaN: every clamp keeps its argument if it is NaN.
+namespace gru::simd::GRU_SIMD_NAMESPACE {
+
+template <class T>
+struct ExpConstants;
+
+template <>
+struct ExpConstants<float> {
+  static constexpr float kRound = 0x1.8p23f;  // adding it rounds to an integer in the low mantissa bits
+  static constexpr int kMantissaBits = 23;
+  static constexpr std::int32_t kOneBits = 0x3f800000;
+  static constexpr float kLog2e = 1.44269504088896340736f;
+  static constexpr float kLn2High = 0.693359375f;  // so few bits that n * kLn2High is exact
+  static constexpr float kLn2Low = -2.1219444005469057e-4f;
+  // |error of e^r - 1| <= 2.3e-8 |r|
+  static constexpr float kQ[] = {0.5f, 0.16666576989698775f, 0.041666554617204574f, 0.008363179052722578f,
+                                 0.0013926183587713494f};
+  static constexpr float kSigmoidEnd = 87.3f;  // e^-87.3 is the smallest sigmoid told from 0; e^87.3 is still finite
+  static constexpr float kTanhEnd = 9.5f;      // from 9.02 on tanh rounds to 1
+};
+
+template <>
+struct ExpConstants<double> {
+  static constexpr double kRound = 0x1.8p52;
+  static constexpr int kMantissaBits = 52;
+  static constexpr std::int64_t kOneBits = 0x3ff0000000000000;
+  static constexpr double kLog2e = 1.44269504088896340736;
+  static constexpr double kLn2High = 0.6931471803691238;  // 32 bits
+  static constexpr double kLn2Low = 1.9082149292705877e-10;
+  // |error of e^r - 1| <= 4.9e-19 |r|
+  static constexpr double kQ[] = {0.5,
+                                  0.1666666666666667,
+                                  0.04166666666666667,
+                                  0.008333333333326136,
+                                  0.0013888888888883748,
+                                  0.00019841269874820627,
+                                  2.4801587325547743e-05,
+                                  2.7557255400206422e-06,
+                                  2.75572736431103e-07,
+                                  2.5105217004720745e-08,
+                                  2.0914686968086876e-09};
+  static constexpr double kSigmoidEnd = 708.0;
+  static constexpr double kTanhEnd = 20.0;
+};
+
+/// The parts of e^x: p = e^r - 1 and scale = 2^n, for |x| <= kSigmoidEnd.
+template <class T>
+struct ExpParts {
+  Vec<T> p;
+  Vec<T> scale;
+};
+
+template <class T>
+GRU_SIMD_INLINE ExpParts<T> exp_parts(Vec<T> x) {
+  using C = ExpConstants<T>;
+  using V = Vec<T>;
+  const V shifted = fma(x, V(C::kLog2e), V(C::kRound));
+  const V n = shifted - V(C::kRound);
+  const V r = fma(n, V(-C::kLn2Low), fma(n, V(-C::kLn2High), x));
+  constexpr int degree = static_cast<int>(sizeof(C::kQ) / sizeof(C::kQ[0])) - 1;
+  V q(C::kQ[degree]);
+#pragma GCC unroll 16
+  for (int i = degree - 1; i >= 0; --i) q = fma(q, r, V(C::kQ[i]));
+  const auto bits = (typename V::RawInt)(shifted.raw);
+  const auto scale_bits = (bits << C::kMantissaBits) + C::kOneBits;
+  return {fma(q, r * r, r), V((typename V::Raw)(scale_bits))};
+}
+
+/// Lane by lane x clamped to [-end, end]; NaN stays.
+template <class T>
+GRU_SIMD_INLINE Vec<T> clamp(Vec<T> x, T end) {
+  const Vec<T> high(end);
+  const Vec<T> low(-end);
+  const Vec<T> capped = Vec<T>::if_less(high, x, high, x);
+  return Vec<T>::if_less(capped, low, low, capped);
+}
+
+/// The math policy of gru/cell.hpp for Vec<T>.
+struct SimdMath {
+  /// 1 / (1 + e^-x); below -kSigmoidEnd 0, where the exact value is below the smallest normal number.
+  template <class T>
+  GRU_SIMD_INLINE static Vec<T> sigmoid(Vec<T> x) {
+    using C = ExpConstants<T>;
+    const Vec<T> zero(T(0));
+    const Vec<T> one(T(1));
+    const ExpParts<T> e = exp_parts(clamp(zero - x, C::kSigmoidEnd));
+    const Vec<T> y = one / (one + fma(e.scale, e.p, e.scale));
+    return Vec<T>::if_less(x, Vec<T>(-C::kSigmoidEnd), zero, y);
+  }
+
+  /// (e^2x - 1) / (e^2x + 1).
+  template <class T>
+  GRU_SIMD_INLINE static Vec<T> tanh(Vec<T> x) {
+    const Vec<T> clamped = clamp(x, ExpConstants<T>::kTanhEnd);
+    const ExpParts<T> e = exp_parts(clamped + clamped);
+    const Vec<T> minus_one = fma(e.scale, e.p, e.scale - Vec<T>(T(1)));
+    return minus_one / (minus_one + Vec<T>(T(2)));
+  }
+};
+
+}  // namespace gru::simd::GRU_SIMD_NAMESPACE

@@ -1,0 +1,59 @@
+#include "backends/kokkos/simd/select.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <string>
+#include <type_traits>
+
+#include "gru/error.hpp"
+
+namespace gru::simd {
+namespace {
+
+template <class T>
+const Kernels<T>* pick(const Kernels<float>& f, const Kernels<double>& d) {
+  if constexpr (std::is_same_v<T, float>) {
+    return &f;
+  } else {
+    return &d;
+  }
+}
+
+}  // namespace
+
+template <class T>
+std::vector<const Kernels<T>*> available_kernels() {
+  std::vector<const Kernels<T>*> found;
+#if defined(__x86_64__)
+  // The features that gru_add_simd_source compiles for; the compiler's run-time check includes the operating system's.
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  if (avx512) found.push_back(pick<T>(avx512::kFloat32, avx512::kFloat64));
+  if (avx2) found.push_back(pick<T>(avx2::kFloat32, avx2::kFloat64));
+#endif
+  found.push_back(pick<T>(generic::kFloat32, generic::kFloat64));
+  return found;
+}
+
+template <class T>
+const Kernels<T>& select_kernels() {
+  const auto found = available_kernels<T>();
+  const char* wanted = std::getenv("GRU_SIMD");
+  if (wanted == nullptr || *wanted == '\0') return *found.front();
+  std::string names;
+  for (const Kernels<T>* kernels : found) {
+    if (std::string_view(kernels->name) == wanted) return *kernels;
+    names += (names.empty() ? "" : ", ") + std::string(kernels->name);
+  }
+  throw Error(fmt::format(
+      "gru: GRU_SIMD={} names no instruction set that this machine runs; unset it or choose one of {}", wanted, names));
+}
+
+template std::vector<const Kernels<float>*> available_kernels<float>();
+template std::vector<const Kernels<double>*> available_kernels<double>();
+template const Kernels<float>& select_kernels<float>();
+template const Kernels<double>& select_kernels<double>();
+
+}  // namespace gru::simd

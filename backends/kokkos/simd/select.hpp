@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string_view>
+#include <vector>
+
+#include "backends/kokkos/simd/kernels.hpp"
+
+namespace gru::simd {
+
+/// The kernels of every instruction set that this program has and this machine can run, best first.
+template <class T>
+std::vector<const Kernels<T>*> available_kernels();
+
+/// The best of them, or the one that the environment variable GRU_SIMD names (generic, avx2, avx512).
+/// Throws gru::Error if the machine or the program does not have that one.
+template <class T>
+const Kernels<T>& select_kernels();
+
+}  // namespace gru::simd

@@ -1,0 +1,75 @@
+#pragma once
+
+#include "backends/kokkos/simd/kernels.hpp"
+#include "backends/kokkos/simd/vec.hpp"
+
+// The register tile: sums of (rows) x (blocks of hidden units) x (gates), each lane one hidden unit. Every sum is one
+// chain over k in ascending order, whatever the tile's shape, so a result depends neither on the tiling nor on how
+// units and rows were shared out among threads.
+namespace gru::simd::GRU_SIMD_NAMESPACE {
+
+/// Each constant with the resource that binds it.
+struct Tuning {
+  /// Rows of a tile of one block and three gates. AVX-512 has 32 registers: 24 sums, 3 weights, 1 state; AVX2 has 16:
+  /// 12 sums, 3 weights, 1 state; SSE2 has 16 and needs one more for the product, as it has no fused multiply-add.
+  static constexpr int kMaxRows = kBytes == 64 ? 8 : kBytes == 32 ? 4 : 3;
+  /// Blocks of a tile of one row, so that 12 independent sums hide the latency of the multiply-add (4 cycles, 2 a
+  /// cycle); a tile of two rows takes half as many.
+  static constexpr int kVectorBlocks = 4;
+  /// Bytes of packed weights that a row tile leaves in the L1 cache for the next row tile: half of the smallest L1 (32
+  /// KB) in use, 24 KB with the 48 KB of cores that have AVX-512.
+  static constexpr int kWeightBytesInL1 = kBytes == 64 ? 24 * 1024 : 16 * 1024;
+  static constexpr int kDepth = kWeightBytesInL1 / (3 * kBytes);  // k's of one block: 128, 170, 341
+};
+static_assert(Tuning::kDepth >= 64, "a k range must be long against the reload of its sums");
+
+template <class T, int Rows, int Blocks, int Gates>
+struct Tile {
+  Vec<T> sum[Blocks][Gates][Rows];
+};
+
+/// sum[b][g][m] += weights[b][k][first_gate + g] * row[m][k] for k in [k_begin, k_end), ascending.
+/// weights: (Blocks, block_stride) packed; row[m]: (features) with feature_stride.
+template <class T, int Rows, int Blocks, int Gates>
+GRU_SIMD_INLINE void multiply(Tile<T, Rows, Blocks, Gates>& tile, const T* weights, std::ptrdiff_t block_stride,
+                              int first_gate, const T* const (&row)[Rows], std::ptrdiff_t feature_stride, int k_begin,
+                              int k_end) {
+  constexpr int lanes = kLanes<T>;
+  const T* w = weights + (static_cast<std::ptrdiff_t>(k_begin) * 3 + first_gate) * lanes;
+  std::ptrdiff_t at = k_begin * feature_stride;
+  auto sums = tile;  // a local whose address is never taken lives in registers
+  for (int k = k_begin; k < k_end; ++k) {
+    // The weights are held and the states come one by one, or the other way round: whichever takes fewer registers.
+    if constexpr (Rows > 1) {
+      Vec<T> v[Blocks][Gates];
+#pragma GCC unroll 4
+      for (int b = 0; b < Blocks; ++b) {
+#pragma GCC unroll 3
+        for (int g = 0; g < Gates; ++g) v[b][g] = Vec<T>::load(w + b * block_stride + g * lanes);
+      }
+#pragma GCC unroll 8
+      for (int m = 0; m < Rows; ++m) {
+        const Vec<T> h(row[m][at]);
+#pragma GCC unroll 4
+        for (int b = 0; b < Blocks; ++b) {
+#pragma GCC unroll 3
+          for (int g = 0; g < Gates; ++g) sums.sum[b][g][m] = fma(v[b][g], h, sums.sum[b][g][m]);
+        }
+      }
+    } else {
+      const Vec<T> h(row[0][at]);
+#pragma GCC unroll 4
+      for (int b = 0; b < Blocks; ++b) {
+#pragma GCC unroll 3
+        for (int g = 0; g < Gates; ++g) {
+          sums.sum[b][g][0] = fma(Vec<T>::load(w + b * block_stride + g * lanes), h, sums.sum[b][g][0]);
+        }
+      }
+    }
+    w += 3 * lanes;
+    at += feature_stride;
+  }
+  tile = sums;
+}
+
+}  // namespace gru::simd::GRU_SIMD_NAMESPACE

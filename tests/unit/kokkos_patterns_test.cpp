@@ -1,0 +1,189 @@
+#include "backends/kokkos/kokkos_patterns.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <random>
+#include <vector>
+
+#include "backends/eigen/eigen_reference.hpp"
+#include "backends/kokkos/simd/select.hpp"
+#include "gru/gru.hpp"
+
+namespace {
+
+using Host = Kokkos::DefaultHostExecutionSpace;
+using Patterns = gru::KokkosPatterns<Host>;
+using Portable = gru::KokkosPatterns<Host, gru::kokkos::Multiplier::portable>;
+
+struct Case {
+  gru::Config config;
+  std::int64_t steps = 1, batch = 1;
+  bool h0 = true, lengths = false, strided = false;
+};
+
+template <class T>
+struct Result {
+  std::vector<T> output, h_n;
+  bool operator==(const Result&) const = default;
+};
+
+/// Runs a case on backend B with inputs drawn from the seed; padding is NaN.
+template <class B, class T>
+Result<T> run(const Host& space, const Case& c, unsigned seed, std::int64_t spare = 0) {
+  const gru::Weights weights = gru::Weights::random(c.config, seed, gru::dtype_of<T>());
+  gru::PlanOptions options;
+  options.batch_size = c.batch + spare;
+  options.seq_len = c.steps + spare;
+  options.dtype = gru::dtype_of<T>();
+  const gru::Problem problem{c.config, options, gru::SpaceTraits<Host>::device_info(space)};
+  std::mt19937 generator(seed);
+  std::uniform_real_distribution<double> uniform(-1, 1);
+  const std::int64_t states = c.config.num_layers * c.config.num_directions();
+  const std::int64_t width = c.config.num_directions() * c.config.hidden_size;
+  const std::int64_t gap = c.strided ? 3 : 1;  // every third element, time innermost
+  std::vector<T> x(static_cast<std::size_t>(c.steps * c.batch * c.config.input_size * gap));
+  for (T& v : x) v = static_cast<T>(uniform(generator));
+  std::vector<T> h0(static_cast<std::size_t>(states * c.batch * c.config.hidden_size));
+  for (T& v : h0) v = static_cast<T>(uniform(generator));
+  std::vector<std::int64_t> lengths(static_cast<std::size_t>(c.batch));
+  for (auto& n : lengths) n = 1 + static_cast<std::int64_t>(generator() % static_cast<unsigned>(c.steps));
+
+  const std::int64_t in = c.config.input_size;
+  const gru::Dims x_strides =
+      c.strided ? gru::Dims{gap, c.steps * in * gap, c.steps * gap} : gru::Dims{c.batch * in, in, 1};
+  const gru::Dims out_strides =
+      c.strided ? gru::Dims{gap, c.steps * width * gap, c.steps * gap} : gru::Dims{c.batch * width, width, 1};
+  if (c.lengths) {
+    for (std::int64_t b = 0; b < c.batch; ++b) {
+      for (std::int64_t t = lengths[static_cast<std::size_t>(b)]; t < c.steps; ++t) {
+        for (std::int64_t i = 0; i < in; ++i) {
+          x[static_cast<std::size_t>(t * x_strides[0] + b * x_strides[1] + i * x_strides[2])] =
+              std::numeric_limits<T>::quiet_NaN();
+        }
+      }
+    }
+  }
+  Result<T> result{std::vector<T>(static_cast<std::size_t>(c.steps * c.batch * width * gap), T(-2)),
+                   std::vector<T>(h0.size(), T(-2))};
+  gru::Call call;
+  call.x = gru::tensor_view(x.data(), {c.steps, c.batch, in});
+  call.x.strides = x_strides;
+  if (c.h0) call.h0 = gru::tensor_view(h0.data(), {states, c.batch, c.config.hidden_size});
+  if (c.lengths) call.lengths = gru::tensor_view(lengths.data(), {c.batch});
+  call.output = gru::tensor_view(result.output.data(), {c.steps, c.batch, width});
+  call.output.strides = out_strides;
+  call.h_n = gru::tensor_view(result.h_n.data(), {states, c.batch, c.config.hidden_size});
+  B backend(space, problem, weights);
+  backend.execute(gru::canonical(call, problem));
+  backend.execute(gru::canonical(call, problem));  // nothing of the first run may leak into the second
+  return result;
+}
+
+/// Root mean square difference; states lie within [-1, 1] here, so it is relative to the largest possible value.
+template <class T>
+double distance(const std::vector<T>& a, const std::vector<T>& b) {
+  double sum = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double d = static_cast<double>(a[i]) - static_cast<double>(b[i]);
+    sum += d * d;
+  }
+  return std::sqrt(sum / static_cast<double>(a.size()));
+}
+
+/// Each step adds rounding of sums of I + H terms, damped by the gates.
+template <class T>
+double tolerance(const Case& c) {
+  return 2 * static_cast<double>(std::numeric_limits<T>::epsilon()) *
+         std::sqrt(static_cast<double>(c.config.hidden_size + c.config.input_size + 16));
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> list;
+  for (const bool reset_after : {true, false}) {
+    for (const std::int64_t directions : {1, 2}) {
+      for (const std::int64_t layers : {1, 2, 3}) {
+        for (const std::int64_t hidden : {1, 16, 37}) {
+          Case c;
+          c.config = {.input_size = hidden == 16 ? 1 : 9,
+                      .hidden_size = hidden,
+                      .num_layers = layers,
+                      .bias = hidden != 37,
+                      .bidirectional = directions == 2,
+                      .reset_after = reset_after};
+          c.steps = hidden == 1 ? 1 : 13;
+          c.batch = hidden == 37 ? 11 : hidden == 1 ? 1 : 2;
+          c.h0 = layers != 2;
+          c.lengths = layers == 3 || hidden == 37;
+          c.strided = hidden == 37;
+          list.push_back(c);
+        }
+      }
+    }
+  }
+  return list;
+}
+
+template <class B, class T>
+void check_against_oracle() {
+  unsigned seed = 11;
+  for (const Case& c : cases()) {
+    CAPTURE(gru::describe(c.config));
+    CAPTURE(c.steps);
+    CAPTURE(c.batch);
+    const auto want = run<gru::EigenReference<Host>, T>(Host{}, c, ++seed);
+    const auto got = run<B, T>(Host{}, c, seed);
+    CHECK(distance(got.output, want.output) <= tolerance<T>(c));
+    CHECK(distance(got.h_n, want.h_n) <= tolerance<T>(c));
+    CHECK(run<B, T>(Host{}, c, seed, 5) == got);  // a plan made for more computes the same
+  }
+}
+
+TEST_CASE_TEMPLATE("kokkos: SIMD and portable loops agree with the oracle in every feature", T, float, double) {
+  check_against_oracle<Patterns, T>();
+  check_against_oracle<Portable, T>();
+}
+
+TEST_CASE("kokkos: every instruction set agrees with the oracle") {
+  for (const char* set : {"generic", "avx2", "avx512"}) {
+    bool there = false;
+    for (const auto* k : gru::simd::available_kernels<float>()) there = there || std::string_view(k->name) == set;
+    if (!there) continue;
+    setenv("GRU_SIMD", set, 1);
+    check_against_oracle<Patterns, float>();
+    check_against_oracle<Patterns, double>();
+  }
+  unsetenv("GRU_SIMD");
+}
+
+#if defined(KOKKOS_ENABLE_OPENMP)
+TEST_CASE_TEMPLATE("kokkos: results at 1, 2, 3 and 8 threads are bitwise equal", T, float, double) {
+  std::vector<Case> list = cases();
+  for (const std::int64_t batch : {1, 10, 70}) {
+    for (const std::int64_t layers : {1, 3}) {
+      Case c;
+      c.config = {.input_size = 40, .hidden_size = 150, .num_layers = layers};
+      c.steps = 40;
+      c.batch = batch;
+      list.push_back(c);
+    }
+  }
+  unsigned seed = 100;
+  for (const Case& c : list) {
+    CAPTURE(gru::describe(c.config));
+    CAPTURE(c.steps);
+    CAPTURE(c.batch);
+    const auto one = run<Patterns, T>(Kokkos::OpenMP(1), c, ++seed);
+    for (const int threads : {2, 3, 8}) {
+      CAPTURE(threads);
+      const auto many = run<Patterns, T>(Kokkos::OpenMP(threads), c, seed);
+      CHECK(many == one);
+    }
+  }
+}
+#endif
+
+}  // namespace

@@ -1,0 +1,250 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "backends/kokkos/simd/select.hpp"
+#include "gru/error.hpp"
+
+// The phases of every instruction set that this machine runs, against plain loops in double.
+namespace {
+
+std::vector<double> random_values(std::mt19937& generator, std::size_t n) {
+  std::uniform_real_distribution<double> uniform(-1, 1);
+  std::vector<double> values(n);
+  for (double& v : values) v = uniform(generator);
+  return values;
+}
+
+template <class T>
+std::vector<T> rounded(const std::vector<double>& values) {
+  return {values.begin(), values.end()};
+}
+
+double sigmoid(double v) { return 1 / (1 + std::exp(-v)); }
+
+struct Sizes {
+  int rows, steps, features, hidden;
+};
+
+/// One projection of `steps` steps and one step of the recurrence, in packed buffers.
+template <class T>
+struct Fixture {
+  const gru::simd::Kernels<T>& k;
+  Sizes s;
+  int blocks, padded;
+  std::vector<T> w_ih, b_ih, w_hh, b_hn, x, h;  // as packed; x (steps, rows, features), h (rows, padded)
+  std::vector<T> gates, next, reset, output;
+
+  Fixture(const gru::simd::Kernels<T>& kernels, const Sizes& sizes, unsigned seed)
+      : k(kernels), s(sizes), blocks((s.hidden + k.lanes - 1) / k.lanes), padded(blocks * k.lanes) {
+    std::mt19937 generator(seed);
+    const auto n = [](int a, int b, int c = 1) { return static_cast<std::size_t>(a) * b * c; };
+    w_ih = rounded<T>(random_values(generator, n(padded, 3, s.features)));
+    b_ih = rounded<T>(random_values(generator, n(padded, 3)));
+    w_hh = rounded<T>(random_values(generator, n(padded, 3, s.hidden)));
+    b_hn = rounded<T>(random_values(generator, n(padded, 1)));
+    x = rounded<T>(random_values(generator, n(s.steps, s.rows, s.features)));
+    h = rounded<T>(random_values(generator, n(s.rows, padded)));
+    gates.assign(n(blocks, s.steps * s.rows, gru::simd::kGateSlots * k.lanes), T(0));
+    next.assign(h.size(), T(0));
+    reset.assign(h.size(), T(0));
+    output.assign(n(s.rows, s.hidden), T(0));
+  }
+
+  // Element of a packed matrix (blocks, depth, 3, lanes).
+  double weight(const std::vector<T>& w, int depth, int gate, int unit, int column) const {
+    return w[((static_cast<std::size_t>(unit / k.lanes) * depth + column) * 3 + gate) * k.lanes + unit % k.lanes];
+  }
+  double input_part(int step, int row, int gate, int unit) const {
+    double sum = b_ih[(static_cast<std::size_t>(unit / k.lanes) * 3 + gate) * k.lanes + unit % k.lanes];
+    for (int i = 0; i < s.features; ++i) {
+      sum +=
+          weight(w_ih, s.features, gate, unit, i) * x[(static_cast<std::size_t>(step) * s.rows + row) * s.features + i];
+    }
+    return sum;
+  }
+  double state_part(const std::vector<T>& v, int row, int gate, int unit) const {
+    double sum = gate == 2 ? b_hn[unit] : 0.0;
+    for (int i = 0; i < s.hidden; ++i) {
+      sum += weight(w_hh, s.hidden, gate, unit, i) * v[static_cast<std::size_t>(row) * padded + i];
+    }
+    return sum;
+  }
+  T gate(int step, int row, int gate_index, int unit) const {
+    const std::size_t block = static_cast<std::size_t>(unit / k.lanes) * s.steps * s.rows;
+    return gates[((block + static_cast<std::size_t>(step) * s.rows + row) * gru::simd::kGateSlots + gate_index) *
+                     k.lanes +
+                 unit % k.lanes];
+  }
+
+  void project(int block_begin, int block_end) {
+    gru::simd::ProjectArgs<T> a;
+    a.weights = w_ih.data();
+    a.bias = b_ih.data();
+    a.x = {x.data(), static_cast<std::ptrdiff_t>(s.rows) * s.features, s.features, 1};
+    a.steps = s.steps;
+    a.rows = s.rows;
+    a.features = s.features;
+    a.gates = gates.data();
+    a.gates_block = static_cast<std::ptrdiff_t>(s.steps) * s.rows * gru::simd::kGateSlots * k.lanes;
+    a.block_begin = block_begin;
+    a.block_end = block_end;
+    k.project(a);
+  }
+  gru::simd::StepArgs<T> step_args() {
+    gru::simd::StepArgs<T> a;
+    a.weights = w_hh.data();
+    a.bias = b_hn.data();
+    a.gates = gates.data();
+    a.gates_block = static_cast<std::ptrdiff_t>(s.steps) * s.rows * gru::simd::kGateSlots * k.lanes;
+    a.state = h.data();
+    a.next = next.data();
+    a.reset = reset.data();
+    a.state_row = padded;
+    a.output = output.data();
+    a.output_row = s.hidden;
+    a.rows = s.rows;
+    a.hidden = s.hidden;
+    a.block_begin = 0;
+    a.block_end = blocks;
+    return a;
+  }
+};
+
+const std::vector<Sizes> kSizes{{1, 1, 1, 1},    {1, 1, 5, 16},    {2, 1, 3, 17},   {1, 3, 7, 70},    {3, 2, 4, 33},
+                                {7, 2, 20, 40},  {8, 1, 9, 64},    {9, 3, 31, 48},  {17, 1, 130, 20}, {10, 2, 400, 16},
+                                {5, 4, 513, 24}, {1, 1, 300, 260}, {2, 2, 64, 100}, {13, 1, 16, 530}};
+
+/// Sums of n products of numbers up to 1: half an ulp each, and the polynomial's few.
+template <class T>
+double tolerance(int n) {
+  return static_cast<double>(std::numeric_limits<T>::epsilon()) * (n + 16);
+}
+
+TEST_CASE_TEMPLATE("simd: the projection is W x + b for every step and row", T, float, double) {
+  for (const auto* kernels : gru::simd::available_kernels<T>()) {
+    for (const Sizes& s : kSizes) {
+      Fixture<T> f(*kernels, s, 1);
+      f.project(0, f.blocks);
+      double worst = 0;
+      for (int t = 0; t < s.steps; ++t) {
+        for (int r = 0; r < s.rows; ++r) {
+          for (int g = 0; g < 3; ++g) {
+            for (int u = 0; u < f.padded; ++u) {
+              worst = std::max(worst, std::abs(f.gate(t, r, g, u) - f.input_part(t, r, g, u)));
+            }
+          }
+        }
+      }
+      INFO(kernels->name << " rows " << s.rows << " features " << s.features << " hidden " << s.hidden);
+      CHECK(worst <= tolerance<T>(s.features));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("simd: a step is the cell's equations, reset after and before", T, float, double) {
+  for (const auto* kernels : gru::simd::available_kernels<T>()) {
+    for (const Sizes& s : kSizes) {
+      for (const bool after : {true, false}) {
+        Fixture<T> f(*kernels, s, 2);
+        f.project(0, f.blocks);
+        const auto args = f.step_args();
+        if (after) {
+          kernels->step(args);
+        } else {
+          kernels->reset_step(args);
+          kernels->update_step(args);
+        }
+        double worst = 0;
+        for (int r = 0; r < s.rows; ++r) {
+          for (int u = 0; u < s.hidden; ++u) {
+            const double old = f.h[static_cast<std::size_t>(r) * f.padded + u];
+            const double reset = sigmoid(f.input_part(0, r, 0, u) + f.state_part(f.h, r, 0, u));
+            const double z = sigmoid(f.input_part(0, r, 1, u) + f.state_part(f.h, r, 1, u));
+            const double product = after ? reset * f.state_part(f.h, r, 2, u) : f.state_part(f.reset, r, 2, u);
+            const double want = (1 - z) * std::tanh(f.input_part(0, r, 2, u) + product) + z * old;
+            const double got = f.next[static_cast<std::size_t>(r) * f.padded + u];
+            worst = std::max(worst, std::abs(got - want));
+            CHECK(f.output[static_cast<std::size_t>(r) * s.hidden + u] ==
+                  f.next[static_cast<std::size_t>(r) * f.padded + u]);
+          }
+        }
+        INFO(kernels->name << " rows " << s.rows << " hidden " << s.hidden << " reset "
+                           << (after ? "after" : "before"));
+        CHECK(worst <= tolerance<T>(s.features + s.hidden));
+      }
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("simd: how blocks and rows are shared out changes no bit", T, float, double) {
+  for (const auto* kernels : gru::simd::available_kernels<T>()) {
+    for (const Sizes& s : kSizes) {
+      Fixture<T> whole(*kernels, s, 3);
+      whole.project(0, whole.blocks);
+      auto args = whole.step_args();
+      kernels->step(args);
+
+      Fixture<T> parts(*kernels, s, 3);
+      for (int b = 0; b < parts.blocks; ++b) parts.project(b, b + 1);
+      for (int r = 0; r < s.rows; ++r) {
+        for (int b = parts.blocks - 1; b >= 0; --b) {
+          auto one = parts.step_args();
+          one.gates += static_cast<std::ptrdiff_t>(r) * gru::simd::kGateSlots * kernels->lanes;
+          one.state += r * one.state_row;
+          one.next += r * one.state_row;
+          one.output += r * one.output_row;
+          one.rows = 1;
+          one.block_begin = b;
+          one.block_end = b + 1;
+          kernels->step(one);
+        }
+      }
+      INFO(kernels->name << " rows " << s.rows << " hidden " << s.hidden);
+      CHECK(whole.next == parts.next);
+      CHECK(whole.output == parts.output);
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("simd: an ended row keeps its state, outputs 0 and ignores NaN", T, float, double) {
+  for (const auto* kernels : gru::simd::available_kernels<T>()) {
+    const Sizes s{3, 1, 4, 21};
+    Fixture<T> f(*kernels, s, 4);
+    for (int i = 0; i < s.features; ++i)
+      f.x[static_cast<std::size_t>(s.features) + i] = std::numeric_limits<T>::quiet_NaN();
+    f.project(0, f.blocks);
+    const std::vector<std::int32_t> lengths{6, 5, 9};
+    f.output.assign(static_cast<std::size_t>(s.rows) * s.hidden * 2, T(-1));
+    auto args = f.step_args();
+    args.lengths = lengths.data();
+    args.time = 5;
+    args.output_feature = 2;
+    args.output_row = 2 * s.hidden;
+    kernels->step(args);
+    for (int u = 0; u < s.hidden; ++u) {
+      CHECK(f.next[static_cast<std::size_t>(f.padded) + u] == f.h[static_cast<std::size_t>(f.padded) + u]);
+      CHECK(f.output[static_cast<std::size_t>(s.hidden) * 2 + 2 * u] == T(0));
+      CHECK(f.output[static_cast<std::size_t>(s.hidden) * 2 + 2 * u + 1] == T(-1));
+      CHECK(std::isfinite(f.next[u]));
+      CHECK(f.output[static_cast<std::size_t>(2) * u] == f.next[u]);
+    }
+  }
+}
+
+TEST_CASE("simd: GRU_SIMD chooses, and what is not there is refused by name") {
+  const auto found = gru::simd::available_kernels<float>();
+  setenv("GRU_SIMD", "generic", 1);
+  CHECK(std::string(gru::simd::select_kernels<float>().name) == "generic");
+  setenv("GRU_SIMD", "vax", 1);
+  CHECK_THROWS_WITH_AS(gru::simd::select_kernels<float>(), doctest::Contains("GRU_SIMD=vax"), gru::Error);
+  unsetenv("GRU_SIMD");
+  CHECK(&gru::simd::select_kernels<float>() == found.front());
+}
+
+}  // namespace
