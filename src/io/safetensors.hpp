@@ -1,0 +1,27 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gru/tensor.hpp"
+#include "io/file.hpp"
+
+namespace gru {
+
+/// One tensor as a safetensors header describes it, all of it checked.
+struct SafetensorsEntry {
+  std::string name;
+  std::string dtype_name;      ///< "F32", "BF16", "I8", ...
+  std::optional<DType> dtype;  ///< not there if the library has no such element type
+  std::vector<std::int64_t> extents;
+  std::uint64_t begin = 0;  ///< place of the first byte in the file
+  std::uint64_t bytes = 0;
+};
+
+/// The header of a safetensors file, in the order of the names in it. Throws gru::Error with the file's path unless the
+/// header is well-formed and its tensors cover the rest of the file without overlap or hole.
+std::vector<SafetensorsEntry> read_safetensors_header(InputFile& file);
+
+}  // namespace gru

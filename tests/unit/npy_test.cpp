@@ -1,0 +1,177 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "gru/error.hpp"
+#include "gru/io.hpp"
+#include "tests/support/corrupt_files.hpp"
+#include "tests/support/temporary_folder.hpp"
+
+namespace {
+
+using gru::DType;
+using gru::Tensor;
+using gru::test::npy_file;
+using gru::test::npy_header;
+using gru::test::TemporaryFolder;
+using Extents = std::vector<std::int64_t>;
+
+template <class T>
+std::string bytes_of(const std::vector<T>& values) {
+  std::string bytes(values.size() * sizeof(T), '\0');
+  if (!values.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
+}
+
+template <class T>
+std::vector<T> values_of(const Tensor& tensor) {
+  return {tensor.data<T>(), tensor.data<T>() + tensor.size()};
+}
+
+// The message of the gru::Error that load_npy throws; empty if it throws none.
+std::string refusal(const std::filesystem::path& path) {
+  try {
+    gru::load_npy(path);
+  } catch (const gru::Error& error) {
+    return error.what();
+  }
+  return {};
+}
+
+const std::vector<float> kSix = {1, 2, 3, 4, 5, 6};
+
+TEST_CASE("npy: versions 1, 2 and 3 and every order of the header's keys") {
+  const TemporaryFolder folder;
+  const std::string headers[] = {
+      npy_header("<f4", "(2, 3)"),
+      "{'shape':(2,3),'fortran_order':False,'descr':'<f4'}",
+      "{\"descr\": \"=f4\", \"shape\": (2, 3), \"fortran_order\": False}      \n",
+      "{ 'fortran_order' : False , 'descr' : '|f4' , 'shape' : ( 2 , 3 , ) , }",
+  };
+  for (const char version : {'\1', '\2', '\3'}) {
+    for (const std::string& header : headers) {
+      CAPTURE(version);
+      CAPTURE(header);
+      const Tensor tensor = gru::load_npy(folder.write("x.npy", npy_file(header, bytes_of(kSix), version)));
+      CHECK(tensor.dtype() == DType::float32);
+      CHECK(tensor.extents() == Extents{2, 3});
+      CHECK(values_of<float>(tensor) == kSix);
+    }
+  }
+}
+
+TEST_CASE("npy: the four element types") {
+  const TemporaryFolder folder;
+  const auto load = [&](std::string_view descr, const std::string& elements) {
+    return gru::load_npy(folder.write("x.npy", npy_file(npy_header(descr, "(2,)"), elements)));
+  };
+  CHECK(values_of<float>(load("<f4", bytes_of<float>({1.5F, -2}))) == std::vector<float>{1.5F, -2});
+  CHECK(values_of<double>(load("<f8", bytes_of<double>({1e-300, 2}))) == std::vector<double>{1e-300, 2});
+  CHECK(values_of<std::int32_t>(load("<i4", bytes_of<std::int32_t>({-7, 8}))) == std::vector<std::int32_t>{-7, 8});
+  CHECK(values_of<std::int64_t>(load("<i8", bytes_of<std::int64_t>({-7, std::int64_t{1} << 40}))) ==
+        std::vector<std::int64_t>{-7, std::int64_t{1} << 40});
+}
+
+TEST_CASE("npy: Fortran order becomes row-major") {
+  const TemporaryFolder folder;
+  const auto load = [&](std::string_view shape) {
+    return gru::load_npy(folder.write("x.npy", npy_file(npy_header("<f4", shape, true), bytes_of(kSix))));
+  };
+  CHECK(values_of<float>(load("(2, 3)")) == std::vector<float>{1, 3, 5, 2, 4, 6});
+  CHECK(values_of<float>(load("(3, 2)")) == std::vector<float>{1, 4, 2, 5, 3, 6});
+  CHECK(values_of<float>(load("(1, 2, 3)")) == std::vector<float>{1, 3, 5, 2, 4, 6});
+  CHECK(values_of<float>(load("(3, 1, 2)")) == std::vector<float>{1, 4, 2, 5, 3, 6});
+  CHECK(values_of<float>(load("(6,)")) == kSix);
+}
+
+TEST_CASE("npy: empty, scalar and higher-rank arrays") {
+  const TemporaryFolder folder;
+  const auto load = [&](std::string_view shape, const std::string& elements, bool fortran_order) {
+    return gru::load_npy(folder.write("x.npy", npy_file(npy_header("<f4", shape, fortran_order), elements)));
+  };
+  for (const bool fortran_order : {false, true}) {
+    CHECK(load("(0,)", "", fortran_order).extents() == Extents{0});
+    CHECK(load("(3, 0, 2)", "", fortran_order).extents() == Extents{3, 0, 2});
+    CHECK(load("()", bytes_of<float>({4}), fortran_order).extents().empty());
+    CHECK(load("(1, 2, 1, 3)", bytes_of(kSix), fortran_order).extents() == Extents{1, 2, 1, 3});
+  }
+}
+
+TEST_CASE("npy: what is saved is what is loaded, and as NumPy lays it out") {
+  const TemporaryFolder folder;
+  for (const Extents& extents : {Extents{}, Extents{6}, Extents{0}, Extents{2, 3}, Extents{1, 2, 3}}) {
+    for (const DType dtype : {DType::float32, DType::float64, DType::int32, DType::int64}) {
+      Tensor tensor(dtype, extents);
+      for (std::size_t i = 0; i < tensor.size_bytes(); ++i) tensor.bytes()[i] = std::byte(i + 1);
+      gru::save_npy(folder / "y.npy", tensor);
+      const Tensor back = gru::load_npy(folder / "y.npy");
+      CHECK(back.dtype() == dtype);
+      CHECK(back.extents() == extents);
+      REQUIRE(back.size_bytes() == tensor.size_bytes());
+      CHECK(std::equal(back.bytes(), back.bytes() + back.size_bytes(), tensor.bytes()));
+      CHECK((std::filesystem::file_size(folder / "y.npy") - tensor.size_bytes()) % 64 == 0);
+    }
+  }
+  CHECK(folder.count() == 1);  // nothing but y.npy was left
+}
+
+TEST_CASE("npy: corrupt files are refused, each in words of its own") {
+  const TemporaryFolder folder;
+  for (const gru::test::CorruptFile& corrupt : gru::test::corrupt_npy_files()) {
+    CAPTURE(corrupt.about);
+    const std::filesystem::path path = folder.write("x.npy", corrupt.bytes);
+    const std::string message = refusal(path);
+    CAPTURE(message);
+    CHECK(message.starts_with(path.string()));
+    CHECK(message.find(corrupt.words) != std::string::npos);
+  }
+}
+
+TEST_CASE("npy: paths that name no file") {
+  const TemporaryFolder folder;
+  CHECK(refusal(folder / "none.npy").find("no such file") != std::string::npos);
+  CHECK(refusal(folder.path()).find("is a folder") != std::string::npos);
+  CHECK(refusal("/dev/null").find("not a regular file") != std::string::npos);
+}
+
+TEST_CASE("npy: an output appears whole or not at all") {
+  const TemporaryFolder folder;
+  const Tensor tensor(DType::float32, {3});
+  CHECK_THROWS_AS(gru::save_npy(folder / "none" / "y.npy", tensor), gru::Error);
+  CHECK_THROWS_AS(gru::save_npy(folder.path(), tensor), gru::Error);
+  CHECK_THROWS_AS(gru::save_npy("/dev/null", tensor), gru::Error);
+  CHECK_THROWS_AS(gru::save_npy("", tensor), gru::Error);
+  CHECK(std::filesystem::is_character_file("/dev/null"));
+
+  // A type that .npy does not have is refused before the file there is touched.
+  const std::filesystem::path kept = folder.write("y.npy", "kept");
+  CHECK_THROWS_AS(gru::save_npy(kept, Tensor(DType::bfloat16, {3})), gru::Error);
+  CHECK(gru::test::read_bytes(kept) == "kept");
+  CHECK(folder.count() == 1);
+
+  // A link stays a link; what it points to is replaced.
+  std::filesystem::create_symlink(kept, folder / "link.npy");
+  gru::save_npy(folder / "link.npy", tensor);
+  CHECK(std::filesystem::is_symlink(folder / "link.npy"));
+  CHECK(gru::load_npy(kept).extents() == Extents{3});
+  CHECK(folder.count() == 2);
+}
+
+TEST_CASE("npy: check_writable leaves nothing behind and changes nothing") {
+  const TemporaryFolder folder;
+  CHECK_NOTHROW(gru::check_writable(folder / "y.npy"));
+  CHECK(folder.count() == 0);
+  const std::filesystem::path kept = folder.write("y.npy", "kept");
+  CHECK_NOTHROW(gru::check_writable(kept));
+  CHECK(gru::test::read_bytes(kept) == "kept");
+  CHECK_THROWS_AS(gru::check_writable(folder / "none" / "y.npy"), gru::Error);
+  CHECK_THROWS_AS(gru::check_writable(folder.path()), gru::Error);
+}
+
+}  // namespace

@@ -1,0 +1,95 @@
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "gru/error.hpp"
+#include "gru/io.hpp"
+#include "tests/support/corrupt_files.hpp"
+#include "tests/support/temporary_folder.hpp"
+
+namespace {
+
+using gru::DType;
+using gru::test::safetensors_file;
+using gru::test::TemporaryFolder;
+using Extents = std::vector<std::int64_t>;
+
+template <class Load>
+std::string refusal(const Load& load) {
+  try {
+    load();
+  } catch (const gru::Error& error) {
+    return error.what();
+  }
+  return {};
+}
+
+TEST_CASE("safetensors: known tensors are read, others stepped over, offsets in any order") {
+  const TemporaryFolder folder;
+  std::string elements(23, '\0');
+  const float a[] = {1.5F, -2};
+  const std::int32_t b = -7;
+  std::memcpy(elements.data() + 11, a, sizeof a);
+  std::memcpy(elements.data() + 19, &b, sizeof b);
+  const std::filesystem::path path = folder.write(
+      "w.safetensors",
+      safetensors_file(R"({"__metadata__":{"format":"pt"},"a":{"dtype":"F32","shape":[2,1],"data_offsets":[11,19]},)"
+                       R"("q":{"dtype":"F8_E4M3","shape":[3],"data_offsets":[0,3]},)"
+                       R"("e":{"dtype":"F64","shape":[0,7],"data_offsets":[11,11]},)"
+                       R"("new":{"dtype":"Z9","shape":[100],"data_offsets":[3,11]},)"
+                       R"("b":{"data_offsets":[19,23],"shape":[],"dtype":"I32"}}    )",
+                       elements));
+  const auto tensors = gru::load_safetensors(path);
+  REQUIRE(tensors.size() == 3);
+  CHECK(tensors[0].first == "a");
+  CHECK(tensors[0].second.extents() == Extents{2, 1});
+  CHECK(tensors[0].second.data<float>()[0] == 1.5F);
+  CHECK(tensors[0].second.data<float>()[1] == -2.0F);
+  CHECK(tensors[1].first == "e");
+  CHECK(tensors[1].second.extents() == Extents{0, 7});
+  CHECK(tensors[2].first == "b");
+  CHECK(tensors[2].second.extents().empty());
+  CHECK(tensors[2].second.data<std::int32_t>()[0] == -7);
+}
+
+TEST_CASE("safetensors: a file without tensors") {
+  const TemporaryFolder folder;
+  CHECK(gru::load_safetensors(folder.write("w.safetensors", safetensors_file("{}", ""))).empty());
+}
+
+TEST_CASE("safetensors: corrupt files are refused, each in words of its own") {
+  const TemporaryFolder folder;
+  for (const gru::test::CorruptFile& corrupt : gru::test::corrupt_safetensors_files()) {
+    CAPTURE(corrupt.about);
+    const std::filesystem::path path = folder.write("w.safetensors", corrupt.bytes);
+    const std::string as_weights = refusal([&] { gru::load_weights(path); });
+    const std::string as_tensors = refusal([&] { gru::load_safetensors(path); });
+    CAPTURE(as_weights);
+    CHECK(as_weights.starts_with(path.string()));
+    CHECK(as_weights.find(corrupt.words) != std::string::npos);
+    CHECK(as_tensors == as_weights);
+  }
+}
+
+TEST_CASE("safetensors: every cut and every flipped header byte is refused or read, never a crash") {
+  const TemporaryFolder folder;
+  const std::string good = gru::test::state_dict(gru::test::gru_tensors("gru.", 2, 3, 2, true));
+  for (std::size_t size = 0; size < good.size(); size += size < 2000 ? 1 : 97) {
+    CAPTURE(size);
+    const std::filesystem::path path = folder.write("w.safetensors", good.substr(0, size));
+    CHECK_FALSE(refusal([&] { gru::load_weights(path); }).empty());
+  }
+  const std::size_t header_end = good.find("}  ");
+  for (std::size_t at = 0; at < header_end; ++at) {
+    std::string bytes = good;
+    bytes[at] = static_cast<char>(bytes[at] ^ (at % 2 == 0 ? 1 : 0x80));
+    const std::filesystem::path path = folder.write("w.safetensors", bytes);
+    refusal([&] { gru::load_weights(path); });
+  }
+}
+
+}  // namespace
