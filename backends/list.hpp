@@ -13,6 +13,9 @@
 #include "backends/kokkos/kokkos_patterns.hpp"
 #include "gru/backend.hpp"
 #include "gru/kokkos_space.hpp"
+#if GRU_ENABLE_CUDA
+#include "backends/cuda/per_step.hpp"
+#endif
 
 namespace gru {
 
@@ -23,8 +26,27 @@ struct backend_trait<S> {
   using candidates = list<KokkosPatterns<S>, EigenReference<S>>;
 };
 
+#if GRU_ENABLE_CUDA
+template <>
+struct backend_trait<CudaStream> {
+  using candidates = list<CudaPerStep<CudaStream>>;
+};
+#if defined(KOKKOS_ENABLE_CUDA)
+template <>
+struct backend_trait<Kokkos::Cuda> {
+  using candidates = list<CudaPerStep<Kokkos::Cuda>, KokkosPatterns<Kokkos::Cuda>>;
+};
+#endif
+#endif
+
 /// The spaces of this build, in the order in which `auto` asks them.
+#if GRU_ENABLE_CUDA && defined(KOKKOS_ENABLE_CUDA)
+using spaces = list<CudaStream, Kokkos::Cuda, Kokkos::DefaultHostExecutionSpace>;
+#elif GRU_ENABLE_CUDA
+using spaces = list<CudaStream, Kokkos::DefaultHostExecutionSpace>;
+#else
 using spaces = list<Kokkos::DefaultHostExecutionSpace>;
+#endif
 
 /// Passes a type to a generic lambda: `[]<class Space>(type<Space>) {...}`.
 template <class T>

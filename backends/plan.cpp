@@ -234,5 +234,13 @@ void forward(const Space& space, const Weights& weights, const Call& call, PlanO
 // One line per space of backends/list.hpp.
 template class Plan<Kokkos::DefaultHostExecutionSpace>;
 template void forward(const Kokkos::DefaultHostExecutionSpace&, const Weights&, const Call&, PlanOptions);
+#if GRU_ENABLE_CUDA
+template class Plan<CudaStream>;
+template void forward(const CudaStream&, const Weights&, const Call&, PlanOptions);
+#if defined(KOKKOS_ENABLE_CUDA)
+template class Plan<Kokkos::Cuda>;
+template void forward(const Kokkos::Cuda&, const Weights&, const Call&, PlanOptions);
+#endif
+#endif
 
 }  // namespace gru

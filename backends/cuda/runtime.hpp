@@ -1,0 +1,53 @@
+#pragma once
+
+/// The little that host code of the CUDA backends needs around the CUDA runtime: errors as gru::Error, memory that frees
+/// itself, the device made current for a while, and the refusal of host pointers.
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <memory>
+#include <source_location>
+#include <string_view>
+
+#include "backends/cuda/stream_ref.hpp"
+#include "gru/call.hpp"
+
+namespace gru::cuda {
+
+/// Throws gru::Error with the call, CUDA's name and words for the error, and the place, unless `code` is cudaSuccess.
+/// Clears the error where it can be cleared, so that the next call does not report it again.
+void check(cudaError_t code, std::string_view call, std::source_location place = std::source_location::current());
+
+/// Makes a device current for the lifetime of the object.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device);
+  DeviceGuard(const DeviceGuard&) = delete;
+  DeviceGuard& operator=(const DeviceGuard&) = delete;
+  ~DeviceGuard();
+
+ private:
+  int previous_ = 0;
+  bool changed_ = false;
+};
+
+/// `bytes` (at least one) of device memory on the stream's device, zeroed in the stream's order; freed with the last
+/// copy. cudaFree waits for the device, so memory is never pulled from under a running kernel.
+/// `what` names it in the message when the device has no more.
+std::shared_ptr<std::byte> allocate(StreamRef stream, std::string_view what, std::size_t bytes);
+
+/// Host to device, done when it returns.
+void upload(StreamRef stream, void* to, const void* host, std::size_t bytes);
+
+/// The stream is recording a graph: what is launched now runs later, maybe often.
+bool is_capturing(StreamRef stream);
+
+/// Refuses host memory and memory of another device, with the tensor's name. Queries only: allowed while capturing.
+void require_device_memory(const Call& call, StreamRef stream);
+
+/// Whether kernels may overlap with their predecessors on the device (programmatic dependent launch: sm_90 and later).
+/// `kernel` must have been compiled for such a device too, or it would never wait.
+bool can_overlap_launches(const void* kernel, int device);
+
+}  // namespace gru::cuda

@@ -1,0 +1,91 @@
+#pragma once
+
+/// Every tuned number of the per-step kernels, as data with its reason. At most three tiles a shape class, the
+/// conservative one (4 warps, 2 stages) among them.
+
+#include <cstddef>
+
+#include "backends/cuda/step_args.hpp"
+
+namespace gru::cuda {
+
+/// A thread block's share of one launch: `rows` of the batch times `units` of the state with all their gates, read in
+/// slices of `depth` features, `stages` slices in flight.
+struct TileShape {
+  int rows;
+  int units;
+  int depth;
+  int stages;
+  int warps;
+
+  constexpr int threads() const { return 32 * warps; }
+  /// Rows of the shared slices are padded by 16 bytes: eight rows then start in eight different groups of banks.
+  constexpr std::size_t shared_bytes(int gates, std::size_t element) const {
+    return static_cast<std::size_t>(stages) * static_cast<std::size_t>(rows + gates * units) *
+           (static_cast<std::size_t>(depth) * element + 16);
+  }
+  constexpr bool operator==(const TileShape&) const = default;
+};
+
+/// FFMA, float. Few rows: enough blocks for the device counts more than reuse.
+struct SimtSmall {
+  static constexpr TileShape shape{.rows = 32, .units = 16, .depth = 32, .stages = 2, .warps = 4};
+};
+/// FFMA, float. Each thread 8 rows x 2 units x 3 gates: 14 shared loads of 16 bytes feed 192 FMAs.
+struct SimtLarge {
+  static constexpr TileShape shape{.rows = 128, .units = 16, .depth = 16, .stages = 2, .warps = 4};
+};
+/// DFMA. The plain path: exactness matters here, not speed.
+struct Double {
+  static constexpr TileShape shape{.rows = 32, .units = 16, .depth = 16, .stages = 2, .warps = 4};
+};
+/// TF32 tensor cores, warps 2 x 2. Small: few rows, many blocks, low register pressure, so three stages.
+struct TensorSmall {
+  static constexpr TileShape shape{.rows = 32, .units = 16, .depth = 32, .stages = 3, .warps = 4};
+};
+/// TF32: B = 256, H = 512 gives 128 blocks, about one for each multiprocessor.
+struct TensorMedium {
+  static constexpr TileShape shape{.rows = 64, .units = 16, .depth = 32, .stages = 3, .warps = 4};
+};
+/// TF32: warp tile 64 rows x 48 gate columns, 24 products for 7 fragment loads. Above 128 registers: two stages.
+struct TensorLarge {
+  static constexpr TileShape shape{.rows = 128, .units = 32, .depth = 32, .stages = 2, .warps = 4};
+};
+
+/// One warp a hidden unit, for batches of a few rows: weights in registers before the previous step has ended.
+inline constexpr int kUnitWarps = 4;   ///< 128 threads: H = 256 in both directions fills 128 blocks
+inline constexpr int kUnitChunks = 4;  ///< chunks of 128 features held ahead: 48 registers, all of W_hh up to H = 512
+
+inline constexpr std::size_t kSharedLimit = 99 * 1024;  ///< bytes a block may have on sm_86 and sm_89
+template <class Tile, std::size_t kElement>
+inline constexpr bool kFits = Tile::shape.shared_bytes(3, kElement) <= kSharedLimit && Tile::shape.threads() <= 256 &&
+                              Tile::shape.depth * kElement % 16 == 0 && kDepthPadding % Tile::shape.depth == 0 &&
+                              kRowPadding % Tile::shape.units == 0;
+static_assert(kFits<SimtSmall, 4> && kFits<SimtLarge, 4>, "an FFMA tile needs more than a block has on sm_89");
+static_assert(kFits<Double, 8>, "the float64 tile needs more than a block has on sm_89");
+static_assert(kFits<TensorSmall, 4> && kFits<TensorMedium, 4> && kFits<TensorLarge, 4>,
+              "a TF32 tile needs more than a block has on sm_89");
+
+/// What a launch computes.
+enum class Phase {
+  projection,  ///< W_ih x + bias of many steps
+  fused,       ///< a whole step: both products and the gates
+  recurrent,   ///< a step whose projection is there: W_hh h and the gates
+  reset,       ///< reset-before, first launch: r * h
+  candidate,   ///< reset-before, second launch: z, n and the new state
+};
+
+/// A kernel and how to launch it.
+struct Kernel {
+  const void* function = nullptr;
+  TileShape tile{};
+  std::size_t shared_bytes = 0;
+};
+
+Kernel simt_kernel(Phase phase, bool large);             ///< float; `reset` and `candidate` are small only
+Kernel double_kernel(Phase phase);                       ///< double; no `projection` and no `recurrent`
+Kernel tensor_kernel(Phase phase, const TileShape& tile);  ///< float, products in TF32; projection large, reset small only
+/// float; fused or recurrent; tile.rows of 1, 2 or 5, tile.units = kUnitWarps.
+Kernel unit_kernel(Phase phase, int rows);
+
+}  // namespace gru::cuda
