@@ -8,6 +8,7 @@
 
 #include "backends/list.hpp"
 #include "gru/error.hpp"
+#include "src/overlap.hpp"
 
 namespace gru {
 namespace {
@@ -88,41 +89,42 @@ Choice<Space> choose(const Space& space, const Problem& problem, const Weights& 
   return choice;
 }
 
+// What a step adds to the rules of execute, in the words of its own arguments.
 void require_step(const Config& config, const ConstTensorView& x, const ConstTensorView& h_in,
                   const TensorView& h_out) {
   if (config.bidirectional) {
-    throw Error("gru::Plan::step: a bidirectional GRU cannot be run step by step: its reverse direction starts at the "
-                "end of the sequence; use execute");
+    throw Error(
+        "gru::Plan::step: a bidirectional GRU cannot be run step by step: its reverse direction starts at the "
+        "end of the sequence; use execute");
   }
   if (x.rank != 1 && x.rank != 2) {
     throw Error(fmt::format("gru::Plan::step: x: expected (B, I) or (I), got {}", format_extents(x.rank, x.extents)));
   }
-  const auto range = [](const auto& view) {
-    std::int64_t low = 0;
-    std::int64_t high = 0;
-    for (int d = 0; d < view.rank; ++d) {
-      const auto i = static_cast<std::size_t>(d);
-      const std::int64_t last = (view.extents[i] - 1) * view.strides[i];
-      (last < 0 ? low : high) += last;
-    }
-    const auto bytes = static_cast<std::int64_t>(size_of(view.dtype));
-    const auto* base = static_cast<const std::byte*>(view.data);
-    return std::pair{base + low * bytes, base + (high + 1) * bytes};
+  const Dims expected = x.rank == 1 ? Dims{config.num_layers, config.hidden_size, 0}
+                                    : Dims{config.num_layers, x.extents[0], config.hidden_size};
+  const auto require_state = [&](std::string_view name, const ConstTensorView& state) {
+    if (state.rank == x.rank + 1 && state.extents == expected) return;
+    throw Error(fmt::format("gru::Plan::step: {}: expected {} = {} for x of {}, got {}", name,
+                            x.rank == 1 ? "(L, H)" : "(L, B, H)", format_extents(x.rank + 1, expected),
+                            format_extents(x.rank, x.extents), format_extents(state.rank, state.extents)));
   };
-  if (!h_in.given() || !h_out.given() || h_in.size() == 0 || h_out.size() == 0) return;
-  const auto in = range(h_in);
-  const auto out = range(h_out);
-  if (in.first < out.second && out.first < in.second) {
+  require_state("h_in", h_in);
+  require_state("h_out", h_out);
+  if (surely_overlap(h_in, h_out)) {
     throw Error("gru::Plan::step: h_in and h_out overlap; keep two states and swap them after each step");
   }
 }
 
-/// x (B, I) as (1, B, I), x (I) as (1, I): a time dimension in front.
-ConstTensorView with_time(const ConstTensorView& x) {
+/// x (B, I) with a time dimension of extent 1 where batch_first says: (1, B, I) or (B, 1, I); x (I) as (1, I).
+ConstTensorView with_time(const ConstTensorView& x, bool batch_first) {
   ConstTensorView result = x;
   result.rank = x.rank + 1;
-  result.extents = {1, x.extents[0], x.rank == 2 ? x.extents[1] : 0};
-  result.strides = {0, x.strides[0], x.rank == 2 ? x.strides[1] : 0};
+  const std::size_t time = x.rank == 2 && batch_first ? 1 : 0;
+  for (std::size_t from = 0, to = 0; to < static_cast<std::size_t>(result.rank); ++to) {
+    result.extents[to] = to == time ? 1 : x.extents[from];
+    result.strides[to] = to == time ? 0 : x.strides[from];
+    if (to != time) ++from;
+  }
   return result;
 }
 
@@ -167,8 +169,7 @@ Plan<Space>::~Plan() = default;
 template <class Space>
 std::vector<std::string> Plan<Space>::backends() {
   std::vector<std::string> names;
-  for_each(typename backend_trait<Space>::candidates{},
-           [&]<class B>(type<B>) { names.push_back(name_of<B>()); });
+  for_each(typename backend_trait<Space>::candidates{}, [&]<class B>(type<B>) { names.push_back(name_of<B>()); });
   return names;
 }
 
@@ -201,10 +202,8 @@ void Plan<Space>::execute(const Call& call) {
 template <class Space>
 void Plan<Space>::step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out) {
   require_step(impl_->problem.config, x, h_in, h_out);
-  // The time dimension is added in front: batch_first would look for it in the middle.
-  Problem problem = impl_->problem;
-  problem.options.batch_first = false;
-  impl_->run(canonical({.x = with_time(x), .h0 = h_in, .h_n = h_out}, problem));
+  const ConstTensorView sequence = with_time(x, impl_->problem.options.batch_first);
+  impl_->run(canonical({.x = sequence, .h0 = h_in, .h_n = h_out}, impl_->problem));
 }
 
 template <class Space>
@@ -215,6 +214,10 @@ Plan<Space> Plan<Space>::fork(const Space& space) const {
 }
 
 PlanOptions options_for(const ConstTensorView& x, PlanOptions options) {
+  if (x.rank != 2 && x.rank != 3) {
+    throw Error(fmt::format("gru::options_for: x: expected (T, B, I), (B, T, I) if batch_first, or (T, I), got {}",
+                            format_extents(x.rank, x.extents)));
+  }
   const bool batched = x.rank == 3;
   const std::size_t time = batched && options.batch_first ? 1 : 0;
   options.dtype = x.dtype;

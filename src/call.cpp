@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
 #include "gru/error.hpp"
+#include "overlap.hpp"
 
 namespace gru {
 namespace {
@@ -35,7 +37,7 @@ void require_tensor(std::string_view name, const View& view, int rank, DType dty
 
 template <class View>
 void require_extents(std::string_view name, const View& view, const Dims& extents, std::string_view meaning) {
-  if (view.extents != extents) {
+  if (!std::equal(extents.begin(), extents.begin() + view.rank, view.extents.begin())) {
     refuse(name, fmt::format("expected {} = {}, got {}", meaning, format_extents(view.rank, extents),
                              format_extents(view.rank, view.extents)));
   }
@@ -60,21 +62,17 @@ void swap_time_and_batch(View& view) {
   std::swap(view.strides[0], view.strides[1]);
 }
 
-// Two elements of an output must not share an address; a zero stride is the common way to get there.
 void require_distinct_elements(std::string_view name, const TensorView& view) {
-  for (std::size_t d = 0; d < static_cast<std::size_t>(view.rank); ++d) {
-    if (view.extents[d] > 1 && view.strides[d] == 0) {
-      refuse(name, fmt::format("an output's elements must be distinct, but dimension {} of {} has stride 0", d,
-                               format_extents(view.rank, view.extents)));
-    }
-  }
+  if (!overlaps_itself(view)) return;
+  refuse(name,
+         fmt::format("an output's elements must be distinct, but with extents {} and strides {} some share an address",
+                     format_extents(view.rank, view.extents), format_extents(view.rank, view.strides)));
 }
 
 void require_apart(std::string_view a_name, const ConstTensorView& a, std::string_view b_name,
                    const ConstTensorView& b) {
-  if (a.given() && b.given() && a.size() > 0 && b.size() > 0 && a.data == b.data) {
-    refuse(a_name, fmt::format("begins at the same address as {}; outputs need memory of their own", b_name));
-  }
+  if (surely_overlap(a, b))
+    refuse(a_name, fmt::format("shares memory with {}; outputs need memory of their own", b_name));
 }
 
 }  // namespace
@@ -99,8 +97,8 @@ Call canonical(const Call& call, const Problem& problem) {
   const std::int64_t states = config.num_layers * config.num_directions();
   const std::int64_t width = config.num_directions() * config.hidden_size;
   if (c.x.extents[2] != config.input_size) {
-    refuse("x", fmt::format("expected {} features (input_size) in {}, got {}", config.input_size, x_shape,
-                            c.x.extents[2]));
+    refuse("x",
+           fmt::format("expected {} features (input_size) in {}, got {}", config.input_size, x_shape, c.x.extents[2]));
   }
   if (steps < 1) refuse("x", "expected at least one time step, got T = 0; torch.nn.GRU refuses that too");
   if (steps > options.seq_len || batch > options.batch_size) {
@@ -134,13 +132,15 @@ Call canonical(const Call& call, const Problem& problem) {
     require_tensor("lengths", c.lengths, 1, dtype, "(B)");
     require_extents("lengths", c.lengths, {batch, 0, 0}, "(B)");
   }
-  if (c.output.given()) require_distinct_elements("output", c.output);
-  if (c.h_n.given()) require_distinct_elements("h_n", c.h_n);
+  require_distinct_elements("output", c.output);
+  require_distinct_elements("h_n", c.h_n);
   require_apart("output", c.output, "x", c.x);
   require_apart("output", c.output, "h0", c.h0);
+  require_apart("output", c.output, "lengths", c.lengths);
   require_apart("output", c.output, "h_n", c.h_n);
   require_apart("h_n", c.h_n, "x", c.x);
   require_apart("h_n", c.h_n, "h0", c.h0);
+  require_apart("h_n", c.h_n, "lengths", c.lengths);
   return c;
 }
 
@@ -149,9 +149,8 @@ void check_host_lengths(const Call& call) {
   const std::int64_t steps = call.x.extents[0];
   for (std::int64_t b = 0; b < call.lengths.extents[0]; ++b) {
     const std::int64_t at = b * call.lengths.strides[0];
-    const std::int64_t length = call.lengths.dtype == DType::int32
-                                    ? std::int64_t{call.lengths.as<std::int32_t>()[at]}
-                                    : call.lengths.as<std::int64_t>()[at];
+    const std::int64_t length = call.lengths.dtype == DType::int32 ? std::int64_t{call.lengths.as<std::int32_t>()[at]}
+                                                                   : call.lengths.as<std::int64_t>()[at];
     if (length < 1 || length > steps) {
       refuse("lengths", fmt::format("expected 1..{} (T), got {} at index {}", steps, length, b));
     }

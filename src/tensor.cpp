@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <exception>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -41,12 +43,18 @@ T load(const std::byte* from) {
 template <class T>
 T load_as(DType dtype, const std::byte* from) {
   switch (dtype) {
-    case DType::float32: return static_cast<T>(load<float>(from));
-    case DType::float64: return static_cast<T>(load<double>(from));
-    case DType::float16: return static_cast<T>(from_float16(load<std::uint16_t>(from)));
-    case DType::bfloat16: return static_cast<T>(from_bfloat16(load<std::uint16_t>(from)));
-    case DType::int32: return static_cast<T>(load<std::int32_t>(from));
-    case DType::int64: return static_cast<T>(load<std::int64_t>(from));
+    case DType::float32:
+      return static_cast<T>(load<float>(from));
+    case DType::float64:
+      return static_cast<T>(load<double>(from));
+    case DType::float16:
+      return static_cast<T>(from_float16(load<std::uint16_t>(from)));
+    case DType::bfloat16:
+      return static_cast<T>(from_bfloat16(load<std::uint16_t>(from)));
+    case DType::int32:
+      return static_cast<T>(load<std::int32_t>(from));
+    case DType::int64:
+      return static_cast<T>(load<std::int64_t>(from));
   }
   throw Error("gru: unknown element type");
 }
@@ -96,12 +104,18 @@ View make_view(Pointer data, DType dtype, std::initializer_list<std::int64_t> ex
 
 std::string_view name_of(DType dtype) {
   switch (dtype) {
-    case DType::float32: return "float32";
-    case DType::float64: return "float64";
-    case DType::float16: return "float16";
-    case DType::bfloat16: return "bfloat16";
-    case DType::int32: return "int32";
-    case DType::int64: return "int64";
+    case DType::float32:
+      return "float32";
+    case DType::float64:
+      return "float64";
+    case DType::float16:
+      return "float16";
+    case DType::bfloat16:
+      return "bfloat16";
+    case DType::int32:
+      return "int32";
+    case DType::int64:
+      return "int64";
   }
   throw Error("gru: unknown element type");
 }
@@ -109,11 +123,14 @@ std::string_view name_of(DType dtype) {
 std::size_t size_of(DType dtype) {
   switch (dtype) {
     case DType::float16:
-    case DType::bfloat16: return 2;
+    case DType::bfloat16:
+      return 2;
     case DType::float32:
-    case DType::int32: return 4;
+    case DType::int32:
+      return 4;
     case DType::float64:
-    case DType::int64: return 8;
+    case DType::int64:
+      return 8;
   }
   throw Error("gru: unknown element type");
 }
@@ -129,6 +146,7 @@ Dims contiguous_strides(int rank, const Dims& extents) {
 }
 
 std::string format_extents(int rank, const Dims& extents) {
+  rank = std::clamp(rank, 0, 3);  // the caller may be about to refuse this very rank
   return fmt::format("({})", fmt::join(extents.begin(), extents.begin() + rank, ", "));
 }
 
@@ -140,13 +158,27 @@ ConstTensorView tensor_view(const void* data, DType dtype, std::initializer_list
   return make_view<ConstTensorView>(data, dtype, extents);
 }
 
+Dims strides_of(int rank, std::initializer_list<std::int64_t> strides) {
+  if (static_cast<int>(strides.size()) != rank) {
+    throw Error(fmt::format("gru::tensor_view: expected {} strides, one per extent, got {}", rank, strides.size()));
+  }
+  Dims result{};
+  std::copy(strides.begin(), strides.end(), result.begin());
+  return result;
+}
+
 Tensor::Tensor(DType dtype, std::vector<std::int64_t> extents) : dtype_(dtype), extents_(std::move(extents)) {
   std::optional<std::int64_t> bytes = static_cast<std::int64_t>(size_of(dtype));
   for (const std::int64_t extent : extents_) {
     if (bytes) bytes = checked_product({*bytes, extent});
   }
   if (!bytes) throw Error(fmt::format("gru::Tensor: extents ({}) are out of range", fmt::join(extents_, ", ")));
-  bytes_.resize(static_cast<std::size_t>(*bytes));
+  try {
+    bytes_.resize(static_cast<std::size_t>(*bytes));
+  } catch (const std::exception&) {  // bad_alloc or length_error
+    throw Error(
+        fmt::format("gru::Tensor: out of memory for extents ({}), {} bytes", fmt::join(extents_, ", "), *bytes));
+  }
   size_ = *bytes / static_cast<std::int64_t>(size_of(dtype));
 }
 
@@ -165,8 +197,8 @@ ConstTensorView Tensor::view() const {
 
 void Tensor::require_dtype(DType wanted) const {
   if (wanted != dtype_) {
-    throw Error(fmt::format("gru::Tensor::data: asked for {}, but the elements are {}", name_of(wanted),
-                            name_of(dtype_)));
+    throw Error(
+        fmt::format("gru::Tensor::data: asked for {}, but the elements are {}", name_of(wanted), name_of(dtype_)));
   }
 }
 
@@ -210,10 +242,18 @@ Tensor convert(const ConstTensorView& view, DType dtype) {
   }
   Tensor result(dtype, {view.extents.begin(), view.extents.begin() + view.rank});
   switch (dtype) {
-    case DType::float32: convert_into<float>(result, view); break;
-    case DType::float64: convert_into<double>(result, view); break;
-    case DType::int32: convert_into<std::int32_t>(result, view); break;
-    default: convert_into<std::int64_t>(result, view); break;
+    case DType::float32:
+      convert_into<float>(result, view);
+      break;
+    case DType::float64:
+      convert_into<double>(result, view);
+      break;
+    case DType::int32:
+      convert_into<std::int32_t>(result, view);
+      break;
+    default:
+      convert_into<std::int64_t>(result, view);
+      break;
   }
   return result;
 }

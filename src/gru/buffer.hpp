@@ -18,6 +18,8 @@ template <class Space>
 class Buffer {
  public:
   Buffer() = default;
+  Buffer(Buffer&&) noexcept = default;
+  Buffer& operator=(Buffer&&) noexcept = default;
 
   /// Throws gru::Error for extents out of range or if the space is not ready.
   Buffer(const Space& space, DType dtype, std::initializer_list<std::int64_t> extents)
@@ -53,6 +55,7 @@ class Buffer {
     memory_ = SpaceTraits<Space>::allocate(space, "gru::Buffer", bytes);
     view_.data = memory_.get();
     SpaceTraits<Space>::set_zero(space, view_.data, bytes);
+    SpaceTraits<Space>::fence(space);  // the memory may be used on any instance from here on
   }
 
   static TensorView shape_of(const Tensor& host) {

@@ -11,8 +11,8 @@
 
 namespace gru {
 
-/// Element types. Arithmetic is done in float32 or float64; float16 and bfloat16 are storage types of weights and files;
-/// int32 and int64 hold lengths.
+/// Element types. Arithmetic is done in float32 or float64; float16 and bfloat16 are storage types of weights and
+/// files; int32 and int64 hold lengths.
 enum class DType : std::uint8_t { float32, float64, float16, bfloat16, int32, int64 };
 
 /// "float32", ... as in NumPy and PyTorch.
@@ -65,8 +65,7 @@ struct BasicTensorView {
 
   /// A mutable view converts to a const one.
   operator BasicTensorView<const void>() const  // NOLINT(google-explicit-constructor)
-    requires(!std::is_const_v<Void>)
-  {
+      requires(!std::is_const_v<Void>) {
     return {data, dtype, rank, extents, strides};
   }
 };
@@ -90,13 +89,14 @@ auto tensor_view(T* data, std::initializer_list<std::int64_t> extents) {
   return tensor_view(static_cast<Pointer>(data), dtype_of<T>(), extents);
 }
 
-/// A strided view; strides count elements, one per extent.
+/// The given strides as Dims; throws gru::Error unless there is one per dimension.
+Dims strides_of(int rank, std::initializer_list<std::int64_t> strides);
+
+/// A strided view; strides count elements, one per extent (else gru::Error).
 template <class T>
 auto tensor_view(T* data, std::initializer_list<std::int64_t> extents, std::initializer_list<std::int64_t> strides) {
   auto view = tensor_view(data, extents);
-  if (strides.size() != extents.size()) return decltype(view){};  // rank 0: refused wherever a tensor is needed
-  std::size_t d = 0;
-  for (const std::int64_t stride : strides) view.strides[d++] = stride;
+  view.strides = strides_of(view.rank, strides);
   return view;
 }
 

@@ -1,0 +1,236 @@
+#include <doctest/doctest.h>
+
+#include <thread>
+
+#include "gru/error.hpp"
+#include "tests/support/scenario.hpp"
+
+// One plan, many executions: nothing of one reaches the next.
+
+namespace gru::test {
+namespace {
+
+void run_and_check(Session& session, const Scenario& s, const Target& target, const Data& data) {
+  const Expected expected = expect(s, data);
+  const HostCall before = make_call(s, data, target.dtype);
+  HostCall after = before;
+  session.load(before);
+  session.execute();
+  session.fetch(after);
+  check_results(s, target, data, expected, before, after);
+}
+
+Scenario common() {
+  Scenario s;
+  s.config = {.input_size = 4, .hidden_size = 11, .num_layers = 2, .bidirectional = true};
+  s.steps = 9;
+  s.batch = 6;
+  return s;
+}
+
+// The same weights with other data, sizes and flags than the plan was made for.
+Data other_data(const Scenario& s, const Data& weights_of, const Target& target) {
+  Data data = make_data(s, target.dtype);
+  data.weights = weights_of.weights;
+  return data;
+}
+
+TEST_CASE("reuse: several executions of one plan, each with other tensors") {
+  for (const bool reset_after : {true, false}) {
+    Scenario first = common();
+    first.config.reset_after = reset_after;
+    for (const Target& target : targets()) {
+      if (!target.supports(first.config, plan_options(first))) continue;
+      CAPTURE(target.name());
+      const Data data = make_data(first, target.dtype);
+      const auto session = target.plan(data.weights, plan_options(first));
+      run_and_check(*session, first, target, data);
+
+      Scenario s = first;  // with h0, then without: a state must not stay
+      s.h0 = true;
+      s.seed = 7;
+      run_and_check(*session, s, target, other_data(s, data, target));
+      s.h0 = false;
+      run_and_check(*session, s, target, other_data(s, data, target));
+
+      s.lengths = true;  // with lengths, then without: a row's end must not stay
+      run_and_check(*session, s, target, other_data(s, data, target));
+      s.lengths = false;
+      s.seed = 8;
+      run_and_check(*session, s, target, other_data(s, data, target));
+
+      s.steps = 2;  // smaller, then full size again: NaN padding that was never touched must not show
+      s.batch = 3;
+      s.h_n = false;
+      run_and_check(*session, s, target, other_data(s, data, target));
+      s = first;
+      s.output = false;
+      run_and_check(*session, s, target, other_data(s, data, target));
+      s.output = true;
+      run_and_check(*session, s, target, data);
+    }
+  }
+}
+
+TEST_CASE("reuse: a NaN in one execution is gone in the next") {
+  const Scenario s = common();
+  for (const Target& target : targets()) {
+    if (!target.supports(s.config, plan_options(s))) continue;
+    CAPTURE(target.name());
+    const Data clean = make_data(s, target.dtype);
+    Data poisoned = clean;
+    for (double& v : poisoned.x) v = std::numeric_limits<double>::quiet_NaN();
+    const auto session = target.plan(clean.weights, plan_options(s));
+    run_and_check(*session, s, target, poisoned);
+    run_and_check(*session, s, target, clean);
+  }
+}
+
+TEST_CASE("reuse: steps one after another equal execute") {
+  for (const bool reset_after : {true, false}) {
+    for (const bool unbatched : {false, true}) {
+      for (const bool batch_first : {false, true}) {
+        Scenario s = common();
+        s.config.bidirectional = false;
+        s.config.reset_after = reset_after;
+        s.h0 = true;
+        s.unbatched = unbatched;
+        s.batch_first = batch_first;
+        if (unbatched) s.batch = 1;
+        for (const Target& target : targets()) {
+          if (!target.supports(s.config, plan_options(s))) continue;
+          CAPTURE(target.name());
+          const Data data = make_data(s, target.dtype);
+          const Expected expected = expect(s, data);
+          const auto session = target.plan(data.weights, plan_options(s));
+          const std::int64_t inputs = s.config.input_size;
+          const std::int64_t row = s.batch * inputs;
+          std::vector<double> state = data.h0;
+          HostCall whole = make_call(s, data, target.dtype);
+          const HostCall before = whole;
+          std::vector<double> output;
+          for (std::int64_t t = 0; t < s.steps; ++t) {
+            HostCall call;
+            call.x = Field(target.dtype, unbatched ? std::vector{inputs} : std::vector{s.batch, inputs});
+            call.x.assign({data.x.begin() + t * row, data.x.begin() + (t + 1) * row});
+            call.h0 = make_call(s, data, target.dtype).h0;
+            call.h0.assign(state);
+            call.h_n = make_call(s, data, target.dtype).h_n;
+            session->load(call);
+            session->step();
+            session->fetch(call);
+            state = call.h_n.values();
+            CHECK(call.h_n.surroundings_untouched());
+          }
+          Scenario last = s;  // the whole sequence's h_n is the last step's
+          last.output = false;
+          whole.h_n.assign(state);
+          whole.output = {};
+          check_results(last, target, data, expected, before, whole);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("reuse: a fork computes the same on another instance") {
+  const Scenario s = common();
+  for (const Target& target : targets()) {
+    if (!target.supports(s.config, plan_options(s))) continue;
+    CAPTURE(target.name());
+    const Data data = make_data(s, target.dtype);
+    auto session = target.plan(data.weights, plan_options(s));
+    const auto fork = session->fork();
+    CHECK(fork->backend() == session->backend());
+    CHECK(fork->why() == session->why());
+    CHECK(fork->workspace_bytes() == session->workspace_bytes());
+    run_and_check(*fork, s, target, data);
+    run_and_check(*session, s, target, data);
+    session.reset();  // the packed weights live as long as any fork
+    run_and_check(*fork, s, target, data);
+  }
+}
+
+TEST_CASE("reuse: two forks launched one after the other, both fenced at the end") {
+  Scenario s = common();
+  s.batch = 17;
+  Scenario t = s;
+  t.seed = 99;
+  for (const Target& target : targets()) {
+    if (!target.supports(s.config, plan_options(s))) continue;
+    CAPTURE(target.name());
+    const Data data = make_data(s, target.dtype);
+    const Data others = other_data(t, data, target);
+    const auto a = target.plan(data.weights, plan_options(s));
+    const auto b = a->fork();
+    const HostCall call_a = make_call(s, data, target.dtype);
+    const HostCall call_b = make_call(t, others, target.dtype);
+    HostCall after_a = call_a;
+    HostCall after_b = call_b;
+    a->load(call_a);
+    b->load(call_b);
+    for (int i = 0; i < 3; ++i) {
+      a->execute();
+      b->execute();
+    }
+    b->fetch(after_b);
+    a->fetch(after_a);
+    check_results(s, target, data, expect(s, data), call_a, after_a);
+    check_results(t, target, others, expect(t, others), call_b, after_b);
+  }
+}
+
+TEST_CASE("reuse: two forks in two threads at once") {
+  Scenario s = common();
+  s.batch = 9;
+  for (const Target& target : targets()) {
+    if (!target.supports(s.config, plan_options(s))) continue;
+    CAPTURE(target.name());
+    const Data data = make_data(s, target.dtype);
+    const auto plan = target.plan(data.weights, plan_options(s));
+    const std::unique_ptr<Session> forks[] = {plan->fork(), plan->fork()};
+    const HostCall before = make_call(s, data, target.dtype);
+    HostCall after[] = {before, before};
+    std::vector<std::thread> threads;
+    for (std::size_t i = 0; i < 2; ++i) {
+      forks[i]->load(before);
+      threads.emplace_back([&, i] {
+        for (int k = 0; k < 5; ++k) forks[i]->execute();
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    const Expected expected = expect(s, data);
+    for (std::size_t i = 0; i < 2; ++i) {
+      forks[i]->fetch(after[i]);
+      check_results(s, target, data, expected, before, after[i]);
+    }
+  }
+}
+
+TEST_CASE("reuse: two executions give the same bits") {
+  Scenario s = common();
+  s.batch = 13;
+  s.lengths = true;
+  for (const Target& target : targets()) {
+    if (!target.supports(s.config, plan_options(s))) continue;
+    CAPTURE(target.name());
+    const Data data = make_data(s, target.dtype);
+    const HostCall call = make_call(s, data, target.dtype);
+    HostCall once = call;
+    const auto session = target.plan(data.weights, plan_options(s));
+    session->load(call);
+    session->execute();
+    session->fetch(once);
+    for (int i = 0; i < 5; ++i) {
+      HostCall again = call;
+      session->load(call);
+      session->execute();
+      session->fetch(again);
+      CHECK(again.output.memory() == once.output.memory());
+      CHECK(again.h_n.memory() == once.h_n.memory());
+    }
+  }
+}
+
+}  // namespace
+}  // namespace gru::test

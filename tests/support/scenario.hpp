@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "gru/problem.hpp"
+#include "gru/weights.hpp"
+#include "src/accuracy.hpp"
+#include "tests/support/targets.hpp"
+
+namespace gru::test {
+
+/// One GRU problem: sizes, flags, which tensors are given and how they lie in memory. Everything random in it follows
+/// from the seed.
+struct Scenario {
+  Config config{.input_size = 3, .hidden_size = 4};
+  std::int64_t steps = 5;        ///< T
+  std::int64_t batch = 2;        ///< B
+  std::int64_t spare_steps = 0;  ///< the plan's seq_len is T + spare_steps
+  std::int64_t spare_batch = 0;  ///< the plan's batch_size is B + spare_batch
+  bool batch_first = false;
+  bool unbatched = false;  ///< B is 1 then
+  bool h0 = false;
+  bool lengths = false;
+  DType lengths_dtype = DType::int64;
+  std::vector<std::int64_t> given_lengths;  ///< empty: drawn from 1..T
+  bool output = true;
+  bool h_n = true;
+  double weight_scale = 1;  ///< times torch's initial scale 1/sqrt(H)
+  Layout x_layout, h0_layout, output_layout, h_n_layout;
+  std::uint64_t seed = 1;
+};
+std::string describe(const Scenario& scenario);
+
+/// Any combination of all features at small sizes.
+Scenario random_scenario(std::uint64_t seed);
+
+/// A scenario's weights and data, rounded to a dtype, in torch's order with batch in the middle: x (T, B, I),
+/// h0 (L*D, B, H). x is NaN where a row has ended.
+struct Data {
+  Weights weights;
+  std::vector<double> x, h0;
+  std::vector<std::int64_t> lengths;  ///< B entries, T without lengths
+};
+Data make_data(const Scenario& scenario, DType dtype);
+
+/// The oracle's results in float64, from tensors that lie one element after another, and what they depend on.
+struct Expected {
+  std::vector<double> output;  ///< (T, B, D*H)
+  std::vector<double> h_n;     ///< (L*D, B, H)
+  Condition condition;
+};
+Expected expect(const Scenario& scenario, const Data& data);
+
+/// The call of a scenario: its tensors laid out as it says; outputs untouched.
+HostCall make_call(const Scenario& scenario, const Data& data, DType dtype);
+PlanOptions plan_options(const Scenario& scenario);
+
+/// Checks with doctest what a call left behind: values within the tolerance, zeros after each row's end, inputs as they
+/// were, nothing written beside the outputs. A failure shows the worst element.
+void check_results(const Scenario& scenario, const Target& target, const Data& data, const Expected& expected,
+                   const HostCall& before, const HostCall& after);
+
+/// plan, execute, fetch and check on every target that accepts, each in its dtype. `refused` collects the reasons of
+/// those that do not; each of them must refuse the same way when it is named.
+struct Tally {
+  std::int64_t ran = 0;
+  std::vector<std::string> refused;
+};
+void run_everywhere(const Scenario& scenario, Tally& tally);
+/// The same, where somebody has to accept.
+void run_everywhere(const Scenario& scenario);
+
+}  // namespace gru::test

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gru/problem.hpp"
+#include "gru/weights.hpp"
+#include "tests/support/field.hpp"
+
+// Whoever computes a GRU, seen from a test: no template, host memory only. targets.cpp is the one test file that reads
+// backends/list.hpp, so a backend or a space that joins the list is tested by every test that walks over targets().
+
+namespace gru::test {
+
+/// The tensors of one execution on the host; fields of rank 0 are not given.
+struct HostCall {
+  Field x, h0, lengths, output, h_n;
+};
+
+/// One plan with its tensors in the memory of its space.
+class Session {
+ public:
+  Session() = default;
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  virtual ~Session() = default;
+
+  virtual void load(const HostCall& call) = 0;  ///< copies the fields to the space
+  virtual void execute() = 0;                   ///< Plan::execute with what was loaded; does not fence
+  virtual void step() = 0;                      ///< Plan::step(x, h0, h_n) with what was loaded; does not fence
+  virtual void fetch(HostCall& call) = 0;       ///< fences and copies all fields back, inputs too
+  virtual std::unique_ptr<Session> fork() = 0;  ///< Plan::fork on another instance of the space
+  virtual std::unique_ptr<Session> move() = 0;  ///< the same plan, moved to another object; this one is spent
+
+  virtual std::string backend() const = 0;
+  virtual std::string why() const = 0;
+  virtual std::size_t workspace_bytes() const = 0;
+  virtual Status status() const = 0;
+};
+
+/// One (space, backend, dtype, math mode) that this build offers.
+struct Target {
+  std::string space;  ///< the CLI's name
+  std::string backend;
+  DType dtype = DType::float32;
+  Math math = Math::strict;
+  bool is_host = true;
+  /// The reason to refuse, or yes, from supports() on the device as it is.
+  std::function<Support(const Config&, PlanOptions)> supports;
+  /// A plan of exactly this backend, dtype and math mode; throws what Plan throws.
+  std::function<std::unique_ptr<Session>(const Weights&, PlanOptions)> plan;
+
+  std::string name() const;
+  bool is_oracle() const { return backend == "eigen"; }
+};
+
+/// Every backend of every space of the list that this machine can run, in float32 and float64; math modes other than
+/// strict where supports() says yes to a small problem. Prints `skipped: no ... device` for spaces without a device.
+const std::vector<Target>& targets();
+
+/// A plan on the space with the options as they are: for tests of the choice itself.
+struct SpaceInfo {
+  std::string name;
+  bool is_host = true;
+  std::vector<std::string> backends;
+  std::function<std::unique_ptr<Session>(const Weights&, const PlanOptions&)> plan;
+};
+const std::vector<SpaceInfo>& spaces_here();
+
+}  // namespace gru::test
