@@ -6,7 +6,8 @@
     python bench/plot.py ours.json peers.json --out cpu.svg                 one panel a case, milliseconds
     python bench/plot.py ours*.json peers.json --scaling --out scaling.svg  GFLOP/s over threads
 
-Files are put together as they are given: only files from one machine and one sitting make a fair picture, and files from
+Rows of the same case, backend and thread count (rounds, repeated runs) become one: the median of their medians, the
+extremes of all. Files are put together as they are given: only files from one machine and one sitting make a fair picture, and files from
 different machines are refused unless --mixed. Needs matplotlib.
 """
 
@@ -15,6 +16,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import statistics
 import sys
 
 import matplotlib
@@ -52,6 +54,17 @@ def read_measurement(entry):
     return Measurement(entry["case"], who, entry.get("threads"), *times, entry["gflops"], peak)
 
 
+def merged(measurements):
+    """One measurement for each case, backend and thread count, in order of appearance."""
+    groups = {}
+    for m in measurements:
+        groups.setdefault((m.case, m.who, m.threads), []).append(m)
+    return [Measurement(*key, statistics.median(m.ms for m in group), min(m.ms_min for m in group),
+                        max(m.ms_max for m in group), statistics.median(m.gflops for m in group),
+                        max((m.peak_gflops for m in group if m.peak_gflops), default=None))
+            for key, group in groups.items()]
+
+
 def machine_names(context):
     """What a file says about where it was measured: the processor, and each device of `gru bench`."""
     if "machine" in context:  # a peer script: "name, 16 cores"
@@ -74,7 +87,7 @@ def read_files(paths, mixed):
         sys.exit(f"these files come from different machines; --mixed plots them all the same:\n{listed}")
     if not measurements:
         sys.exit("nothing to plot: the files hold no results")
-    return measurements, ", ".join(sorted(common or set.union(*machines.values())))
+    return merged(measurements), ", ".join(sorted(common or set.union(*machines.values())))
 
 
 def panels(cases, title, width=4.2, height=2.6):

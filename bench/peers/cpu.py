@@ -2,12 +2,11 @@
 """Times PyTorch's nn.GRU and ONNX Runtime's GRU on the CPU cases, float32, pinned to a given number of cores.
 
     python bench/peers/cpu.py --threads 1 2 --json peers_cpu.json
-    python bench/peers/cpu.py --threads 1 --cases kb39 cell --gru build/openmp/src/cli/gru
+    python bench/peers/cpu.py --threads 1 --cases kb39 cell
 
 Each thread count runs in a process of its own that may use exactly that many cores (one hardware thread of each where
 the system says which belong together). Times are medians of at least 7 calls after warm-up; input, initial state and
-weights are ready before. With --gru, `gru bench` runs under the same pinning right before the peers, and the last column
-is how many times faster it is. Needs torch, numpy, onnx, onnxruntime.
+weights are ready before. bench/compare.py puts `gru bench` and oneDNN beside them. Needs torch, numpy, onnx, onnxruntime.
 """
 
 import argparse
@@ -16,7 +15,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 import time
 
 import cases
@@ -131,30 +129,11 @@ def onnxruntime_call(case, gru, x, h0, threads):
 
 # ---- in the process that was started --------------------------------------------------------------------------------
 
-def our_results(program, names, threads):
-    """Rows of `gru bench` on the same cores."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "ours.json"
-        wanted = [case.name for case in cases.choose(cases.CPU_CASES, names)]
-        run_pinned([program, "bench", *wanted, "--backend", "kokkos", "--json", str(path)], threads, stdout=subprocess.DEVNULL)
-        return json.loads(path.read_text())["results"]
-
-
 def peer_results(peer, names, threads):
     command = [sys.executable, __file__, "--inside", peer, "--threads", str(threads)]
     command += ["--cases", *names] if names else []
     lines = run_pinned(command, threads, bind=peer == "torch", stdout=subprocess.PIPE, text=True).stdout.splitlines()
     return [json.loads(line) for line in lines]
-
-
-def print_ratios(ours, peers, threads):
-    for mine in ours:
-        best = min((p for p in peers if p["case"] == mine["case"]), key=lambda p: p["ms"], default=None)
-        if best is None:
-            continue
-        milliseconds = mine["execute_ms_median"]
-        print(f"{mine['case']:14s} {'gru ' + mine['backend']:28s} {threads:3d} {milliseconds:10.4f} ms  "
-              f"{mine['gflops']:9.1f} GFLOP/s  {best['ms'] / milliseconds:6.2f} x {best['peer']}")
 
 
 def versions():
@@ -168,7 +147,6 @@ def main():
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, min(2, available), available}))
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="all by default")
     parser.add_argument("--json", metavar="FILE", help="write the results there too")
-    parser.add_argument("--gru", metavar="PROGRAM", help="time this `gru` as well, on the same cores")
     parser.add_argument("--inside", choices=PEERS, help=argparse.SUPPRESS)  # the pinned process: rows on stdout
     args = parser.parse_args()
     cases.choose(cases.CPU_CASES, args.cases)
@@ -181,19 +159,16 @@ def main():
         parser.error(f"--threads {too_many[0]}: this process may use 1 to {available} cores")
 
     machine = f"{cases.processor()}, {available} cores"
-    results, ours = [], []
+    results = []
     print(machine, versions())
     for threads in args.threads:
-        mine = our_results(args.gru, args.cases, threads) if args.gru else []
         peers = [entry for peer in PEERS for entry in peer_results(peer, args.cases, threads)]
         order = [case.name for case in cases.CPU_CASES]
         for entry in sorted(peers, key=lambda entry: order.index(entry["case"])):
             print(cases.row(entry))
-        print_ratios(mine, peers, threads)
         results += peers
-        ours += mine
     if args.json:
-        cases.write_json(args.json, cases.context(machine, versions()), results + ours)
+        cases.write_json(args.json, cases.context(machine, versions()), results)
 
 
 if __name__ == "__main__":
