@@ -67,14 +67,20 @@ struct Skipped {
 
 struct Report {
   std::vector<Measurement> measurements;
-  std::vector<Skipped> skipped;
+  std::vector<Skipped> skipped;  ///< known before: no device, refused by the backend, the oracle on a large case
+  std::vector<Skipped> failed;   ///< at run time, with the error
 };
 
+/// Throws gru::Error for what is wrong with the options: names that do not exist, sizes and efforts out of range, a
+/// file that cannot be written, nothing left to time (with every backend's reason). Measures nothing.
+void check(const Options& options);
+
 /// Times every workload on every backend that the options name. Progress goes to `progress` once a second has passed.
-/// Throws gru::Error for unknown names, and if not a single row could be measured.
+/// Throws as check() does, but for the file.
 Report measure(const Options& options, std::ostream& progress);
 
-/// The whole of `gru bench`: checks, measures, prints the table or JSON to `out`. Returns the exit status.
+/// The whole of `gru bench`: checks, measures, prints the table or JSON to `out`. Returns the exit status: 0, or 1 if
+/// something failed while it was measured.
 /// `progress` is for a terminal: its line is rewritten in place; pass a stream without buffer where nobody watches.
 int run(const Options& options, std::ostream& out, std::ostream& progress);
 

@@ -50,6 +50,12 @@ ordered_json row_as_json(const Measurement& m) {
   return row;
 }
 
+ordered_json reasons_as_json(const std::vector<Skipped>& rows) {
+  ordered_json list = ordered_json::array();
+  for (const Skipped& s : rows) list.push_back({{"case", s.case_name}, {"backend", s.backend}, {"reason", s.reason}});
+  return list;
+}
+
 std::string share(const Measurement& m) {
   return m.peak_gflops > 0 ? fmt::format("{:.1f} %", 100 * m.peak_share()) : "-";
 }
@@ -65,11 +71,10 @@ ordered_json to_json(const Report& report, const Effort& effort, const ordered_j
     row["repeats"] = effort.repeats;
     results.push_back(std::move(row));
   }
-  ordered_json skipped = ordered_json::array();
-  for (const Skipped& s : report.skipped) {
-    skipped.push_back({{"case", s.case_name}, {"backend", s.backend}, {"reason", s.reason}});
-  }
-  return {{"context", std::move(context)}, {"results", std::move(results)}, {"skipped", std::move(skipped)}};
+  return {{"context", std::move(context)},
+          {"results", std::move(results)},
+          {"skipped", reasons_as_json(report.skipped)},
+          {"failed", reasons_as_json(report.failed)}};
 }
 
 void print_table(const Report& report, std::ostream& out) {
@@ -88,6 +93,7 @@ void print_table(const Report& report, std::ostream& out) {
     }
   }
   for (const Skipped& s : report.skipped) fmt::print(out, "{} on {} left out: {}\n", s.case_name, s.backend, s.reason);
+  for (const Skipped& s : report.failed) fmt::print(out, "{} on {} FAILED: {}\n", s.case_name, s.backend, s.reason);
 }
 
 ordered_json cases_as_json() {

@@ -8,7 +8,8 @@
 
 namespace gru::bench {
 
-/// {"context": machine_stamp() + repeats and min_time_s, "results": [...], "skipped": [...]}; README.md has the fields.
+/// {"context": machine_stamp() + repeats and min_time_s, "results": [...], "skipped": [...], "failed": [...]};
+/// README.md has the fields.
 nlohmann::ordered_json to_json(const Report& report, const Effort& effort, const nlohmann::ordered_json& stamp);
 
 /// One line a measurement under a heading, then what was left out.
