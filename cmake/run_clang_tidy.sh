@@ -1,0 +1,14 @@
+#!/bin/sh
+# run_clang_tidy.sh BUILD_DIR [FILE...]: clang-tidy 14 on the sources that BUILD_DIR compiles, or on these of them.
+set -eu
+build=$1
+shift
+# gcc compiles: clang is told to overlook gcc's own options, and finds gcc's omp.h after everything else.
+omp=$(dirname "$(g++ -print-file-name=include/omp.h)")
+[ $# -gt 0 ] || set -- $(git ls-files 'src/*.cpp' 'backends/*.cpp' 'bench/*.cpp' 'examples/*.cpp' 'tests/*.cpp')
+for file; do
+  # Others than compiled files (a consumer's program) have no command to be checked with.
+  grep -q "\"file\": \".*/$file\"" "$build/compile_commands.json" && echo "$file"
+done | xargs -P "$(nproc)" -n 1 sh -c '
+  log=$(clang-tidy-14 -p "$0" --quiet --extra-arg=-Wno-unknown-warning-option "--extra-arg=-idirafter$1" "$2" 2>&1) ||
+    { echo "$log" | grep -v "warnings* generated"; exit 1; }' "$build" "$omp"
