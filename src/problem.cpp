@@ -29,8 +29,8 @@ void require_at_least(std::string_view what, std::int64_t value, std::int64_t le
 void require_bytes(std::string_view what, std::initializer_list<std::int64_t> factors) {
   const auto elements = checked_product(factors);
   if (!elements || !checked_product({*elements, 64})) {
-    throw Error(fmt::format("gru: {} is too large: {} elements overflow the address space", what,
-                            fmt::join(factors, " x ")));
+    throw Error(
+        fmt::format("gru: {} is too large: {} elements overflow the address space", what, fmt::join(factors, " x ")));
   }
 }
 
@@ -49,9 +49,7 @@ void Config::validate() const {
   require_bytes("the stack of layers", {num_layers, num_directions(), 3, hidden_size, 2, hidden_size});
 }
 
-std::string_view name_of(Math math) {
-  return std::ranges::find(kMathNames, math, &MathName::math)->name;
-}
+std::string_view name_of(Math math) { return std::ranges::find(kMathNames, math, &MathName::math)->name; }
 
 Math parse_math(std::string_view name) {
   const auto* found = std::ranges::find(kMathNames, name, &MathName::name);

@@ -14,8 +14,8 @@ using Matrix = Eigen::MatrixXd;
 using Sequence = std::vector<Matrix>;  // T entries of (features, B)
 
 struct Gate {
-  Matrix w_i;         // (H, I of the layer)
-  Matrix w_h;         // (H, H)
+  Matrix w_i;                // (H, I of the layer)
+  Matrix w_h;                // (H, H)
   Eigen::VectorXd b_i, b_h;  // (H), zero without bias
 };
 struct Cell {
@@ -42,8 +42,8 @@ Matrix affine(const Matrix& w, const Eigen::VectorXd& b, const Matrix& x) { retu
 Matrix next_state(const Cell& c, bool reset_after, const Matrix& x, const Matrix& h) {
   const Matrix r = sigmoid(affine(c.r.w_i, c.r.b_i, x) + affine(c.r.w_h, c.r.b_h, h));
   const Matrix z = sigmoid(affine(c.z.w_i, c.z.b_i, x) + affine(c.z.w_h, c.z.b_h, h));
-  const Matrix reset = reset_after ? Matrix(r.cwiseProduct(affine(c.n.w_h, c.n.b_h, h)))
-                                   : affine(c.n.w_h, c.n.b_h, r.cwiseProduct(h));
+  const Matrix reset =
+      reset_after ? Matrix(r.cwiseProduct(affine(c.n.w_h, c.n.b_h, h))) : affine(c.n.w_h, c.n.b_h, r.cwiseProduct(h));
   const Matrix n = (affine(c.n.w_i, c.n.b_i, x) + reset).array().tanh();
   return (1.0 - z.array()) * n.array() + z.array() * h.array();
 }
@@ -77,8 +77,8 @@ std::vector<Eigen::Index> read_lengths(const Call& call) {
   std::vector<Eigen::Index> lengths(static_cast<std::size_t>(call.x.extents[1]), steps);
   for (std::size_t b = 0; call.lengths.given() && b < lengths.size(); ++b) {
     const auto at = static_cast<Eigen::Index>(b) * call.lengths.strides[0];
-    lengths[b] = call.lengths.dtype == DType::int32 ? call.lengths.as<std::int32_t>()[at]
-                                                    : call.lengths.as<std::int64_t>()[at];
+    lengths[b] =
+        call.lengths.dtype == DType::int32 ? call.lengths.as<std::int32_t>()[at] : call.lengths.as<std::int64_t>()[at];
   }
   return lengths;
 }

@@ -24,9 +24,8 @@ struct list {
 ///   oracle is exempt), everything on the given space instance, labelled "gru::<backend>::<phase>".
 /// * `fork` shares the packed weights and allocates a workspace of its own, for another space instance.
 template <class B>
-concept Backend = std::movable<B> &&
-    requires(const Problem& problem, const typename B::Space& space, const Weights& weights, B& b, const B& cb,
-             const Call& call) {
+concept Backend = std::movable<B> && requires(const Problem& problem, const typename B::Space& space,
+                                              const Weights& weights, B& b, const B& cb, const Call& call) {
   { B::name } -> std::convertible_to<std::string_view>;
   { B::supports(problem) } -> std::same_as<Support>;
   B(space, problem, weights);

@@ -43,8 +43,9 @@ struct SpaceTraits<S> {
 
   static void require_ready(const S&) {
     if (!available()) {
-      throw Error("gru::Plan: Kokkos is not initialised (or already finalised), and the library never does that itself: "
-                  "keep a Kokkos::ScopeGuard in main() that outlives every space instance, buffer and plan");
+      throw Error(
+          "gru::Plan: Kokkos is not initialised (or already finalised), and the library never does that itself: "
+          "keep a Kokkos::ScopeGuard in main() that outlives every space instance, buffer and plan");
     }
   }
 
@@ -108,8 +109,9 @@ struct SpaceTraits<S> {
 template <KokkosSpace Space, class Data, class... Properties>
 auto tensor_of(const Kokkos::View<Data, Properties...>& view) {
   using View = Kokkos::View<Data, Properties...>;
-  static_assert(Kokkos::SpaceAccessibility<Space, typename View::memory_space>::accessible,
-                "gru: the plan's execution space cannot access this View's memory space; copy it with Kokkos::deep_copy");
+  static_assert(
+      Kokkos::SpaceAccessibility<Space, typename View::memory_space>::accessible,
+      "gru: the plan's execution space cannot access this View's memory space; copy it with Kokkos::deep_copy");
   static_assert(View::rank >= 1 && View::rank <= 3, "gru: a tensor has rank 1, 2 or 3");
   using Value = typename View::value_type;
   using Result = BasicTensorView<std::conditional_t<std::is_const_v<Value>, const void, void>>;

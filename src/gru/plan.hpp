@@ -20,9 +20,9 @@ namespace gru {
 
 /// The spaces that this build of the library serves.
 template <class Space>
-inline constexpr bool is_enabled_space =
-    std::is_same_v<Space, Kokkos::DefaultExecutionSpace> || std::is_same_v<Space, Kokkos::DefaultHostExecutionSpace> ||
-    (kCudaEnabled && std::is_same_v<Space, CudaStream>);
+inline constexpr bool is_enabled_space = std::is_same_v<Space, Kokkos::DefaultExecutionSpace> ||
+                                         std::is_same_v<Space, Kokkos::DefaultHostExecutionSpace> ||
+                                         (kCudaEnabled && std::is_same_v<Space, CudaStream>);
 
 /// A GRU made ready to run: a backend was chosen, the weights are packed, all memory is there.
 ///
@@ -30,9 +30,10 @@ inline constexpr bool is_enabled_space =
 /// fences. On host spaces it has the result when it returns.
 template <class Space>
 class Plan {
-  static_assert(is_enabled_space<Space>,
-                "gru::Plan: this build of the library serves Kokkos' default execution space, its default host space and, "
-                "if built with GRU_ENABLE_CUDA, gru::CudaStream");
+  static_assert(
+      is_enabled_space<Space>,
+      "gru::Plan: this build of the library serves Kokkos' default execution space, its default host space and, "
+      "if built with GRU_ENABLE_CUDA, gru::CudaStream");
 
  public:
   /// Chooses the backend: options.backend by name, or the first candidate of the space's list whose supports() says yes.
@@ -47,10 +48,10 @@ class Plan {
   static std::vector<std::string> backends();
 
   const Problem& problem() const;
-  std::string_view backend() const;      ///< the chosen backend's name
-  const std::string& why() const;        ///< why this one and why not each of the others
-  std::size_t workspace_bytes() const;   ///< device memory that this plan owns beside the packed weights
-  Status status() const;                 ///< of the work fenced so far
+  std::string_view backend() const;     ///< the chosen backend's name
+  const std::string& why() const;       ///< why this one and why not each of the others
+  std::size_t workspace_bytes() const;  ///< device memory that this plan owns beside the packed weights
+  Status status() const;                ///< of the work fenced so far
 
   /// output, h_n = GRU(x, h0, lengths). Throws gru::Error for tensors that do not fit (nothing is written then).
   void execute(const Call& call);

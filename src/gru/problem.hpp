@@ -28,29 +28,29 @@ DType parse_arithmetic_dtype(std::string_view name);
 
 /// What the workload fixes.
 struct PlanOptions {
-  std::int64_t batch_size = 1;  ///< B: the largest batch that execute will see
-  std::int64_t seq_len = 1;     ///< T: the longest sequence that execute will see
-  bool batch_first = false;     ///< x and output are (B, T, ...); h0 and h_n stay (L*D, B, H)
-  DType dtype = DType::float32; ///< arithmetic, inputs and outputs: float32 or float64
+  std::int64_t batch_size = 1;   ///< B: the largest batch that execute will see
+  std::int64_t seq_len = 1;      ///< T: the longest sequence that execute will see
+  bool batch_first = false;      ///< x and output are (B, T, ...); h0 and h_n stay (L*D, B, H)
+  DType dtype = DType::float32;  ///< arithmetic, inputs and outputs: float32 or float64
   Math math = Math::strict;
-  std::string backend = "auto"; ///< a name from the backend trait's list, or "auto": the first that says yes
+  std::string backend = "auto";  ///< a name from the backend trait's list, or "auto": the first that says yes
   /// Plan as if the GPU were another one: "" (the device as it is) or a name from device_profiles().
   std::string device_profile = {};
-  int reserve_sms = 0;             ///< GPU: leave so many multiprocessors to other work
-  std::int64_t spin_limit = 0;     ///< GPU: polls after which a waiting block gives up; 0: the backend's default
+  int reserve_sms = 0;          ///< GPU: leave so many multiprocessors to other work
+  std::int64_t spin_limit = 0;  ///< GPU: polls after which a waiting block gives up; 0: the backend's default
 };
 
 /// What a device is, in the numbers that planning needs. Host: all GPU fields are 0.
 struct DeviceInfo {
   std::string name;
-  int concurrency = 1;            ///< host threads of the space instance; GPU: resident threads
-  int compute_capability = 0;     ///< 10 * major + minor; 0: not an NVIDIA GPU
+  int concurrency = 1;         ///< host threads of the space instance; GPU: resident threads
+  int compute_capability = 0;  ///< 10 * major + minor; 0: not an NVIDIA GPU
   int sm_count = 0;
   std::size_t shared_memory_per_block = 0;  ///< bytes, opt-in maximum
   std::size_t shared_memory_per_sm = 0;     ///< bytes
   int registers_per_sm = 0;
   std::size_t l2_bytes = 0;
-  int max_cluster_size = 1;       ///< thread blocks; 1: no clusters
+  int max_cluster_size = 1;  ///< thread blocks; 1: no clusters
 };
 
 /// The names that PlanOptions::device_profile takes, e.g. "rtx4090".

@@ -59,12 +59,9 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
 
   bool start_object(std::size_t) override {
     switch (place_) {
-      case Place::outside:
-        return enter(Place::file);
-      case Place::file:
-        return enter(in_metadata_ ? Place::metadata : Place::entry);
-      default:
-        fail("has an object where none belongs");
+      case Place::outside: return enter(Place::file);
+      case Place::file: return enter(in_metadata_ ? Place::metadata : Place::entry);
+      default: fail("has an object where none belongs");
     }
   }
   bool end_object() override {

@@ -219,16 +219,14 @@ class Finder {
   void check_gates(const Group& group, const std::vector<std::int64_t>& weight_hh) const {
     const std::string name = name_at(group, {kWeightHh, group.named_layer(0), 0});
     switch (kind_of(weight_hh)) {
-      case Kind::gru:
-        return;
+      case Kind::gru: return;
       case Kind::lstm:
         fail(fmt::format("this looks like an LSTM, not a GRU: '{}' is {}, four gates (4H, H); a GRU has three (3H, H)",
                          name, show(weight_hh)));
       case Kind::rnn:
         fail(fmt::format("this looks like a plain RNN, not a GRU: '{}' is {}, no gates (H, H); a GRU has three (3H, H)",
                          name, show(weight_hh)));
-      case Kind::unclear:
-        fail(fmt::format("tensor '{}': expected (3H, H), got {}", name, show(weight_hh)));
+      case Kind::unclear: fail(fmt::format("tensor '{}': expected (3H, H), got {}", name, show(weight_hh)));
     }
   }
 
