@@ -53,28 +53,20 @@ Weights shaken(const Weights& weights, Shaker& shake) {
 
 double unit_roundoff(DType dtype) {
   switch (dtype) {
-    case DType::float64:
-      return 0x1p-53;
-    case DType::float32:
-      return 0x1p-24;
-    case DType::float16:
-      return 0x1p-11;
-    case DType::bfloat16:
-      return 0x1p-8;
-    default:
-      throw Error("gru::unit_roundoff: an integer is not rounded");
+    case DType::float64: return 0x1p-53;
+    case DType::float32: return 0x1p-24;
+    case DType::float16: return 0x1p-11;
+    case DType::bfloat16: return 0x1p-8;
+    default: throw Error("gru::unit_roundoff: an integer is not rounded");
   }
 }
 
 double unit_roundoff(Math math, DType dtype) {
   switch (math) {
-    case Math::strict:
-      return unit_roundoff(dtype);
+    case Math::strict: return unit_roundoff(dtype);
     case Math::tf32:
-    case Math::fp16:
-      return unit_roundoff(DType::float16);  // both keep 10 mantissa bits
-    case Math::bf16:
-      return unit_roundoff(DType::bfloat16);
+    case Math::fp16: return unit_roundoff(DType::float16);  // both keep 10 mantissa bits
+    case Math::bf16: return unit_roundoff(DType::bfloat16);
   }
   throw Error("gru::unit_roundoff: unknown math mode");
 }

@@ -43,18 +43,12 @@ T load(const std::byte* from) {
 template <class T>
 T load_as(DType dtype, const std::byte* from) {
   switch (dtype) {
-    case DType::float32:
-      return static_cast<T>(load<float>(from));
-    case DType::float64:
-      return static_cast<T>(load<double>(from));
-    case DType::float16:
-      return static_cast<T>(from_float16(load<std::uint16_t>(from)));
-    case DType::bfloat16:
-      return static_cast<T>(from_bfloat16(load<std::uint16_t>(from)));
-    case DType::int32:
-      return static_cast<T>(load<std::int32_t>(from));
-    case DType::int64:
-      return static_cast<T>(load<std::int64_t>(from));
+    case DType::float32: return static_cast<T>(load<float>(from));
+    case DType::float64: return static_cast<T>(load<double>(from));
+    case DType::float16: return static_cast<T>(from_float16(load<std::uint16_t>(from)));
+    case DType::bfloat16: return static_cast<T>(from_bfloat16(load<std::uint16_t>(from)));
+    case DType::int32: return static_cast<T>(load<std::int32_t>(from));
+    case DType::int64: return static_cast<T>(load<std::int64_t>(from));
   }
   throw Error("gru: unknown element type");
 }
@@ -104,18 +98,12 @@ View make_view(Pointer data, DType dtype, std::initializer_list<std::int64_t> ex
 
 std::string_view name_of(DType dtype) {
   switch (dtype) {
-    case DType::float32:
-      return "float32";
-    case DType::float64:
-      return "float64";
-    case DType::float16:
-      return "float16";
-    case DType::bfloat16:
-      return "bfloat16";
-    case DType::int32:
-      return "int32";
-    case DType::int64:
-      return "int64";
+    case DType::float32: return "float32";
+    case DType::float64: return "float64";
+    case DType::float16: return "float16";
+    case DType::bfloat16: return "bfloat16";
+    case DType::int32: return "int32";
+    case DType::int64: return "int64";
   }
   throw Error("gru: unknown element type");
 }
@@ -123,14 +111,11 @@ std::string_view name_of(DType dtype) {
 std::size_t size_of(DType dtype) {
   switch (dtype) {
     case DType::float16:
-    case DType::bfloat16:
-      return 2;
+    case DType::bfloat16: return 2;
     case DType::float32:
-    case DType::int32:
-      return 4;
+    case DType::int32: return 4;
     case DType::float64:
-    case DType::int64:
-      return 8;
+    case DType::int64: return 8;
   }
   throw Error("gru: unknown element type");
 }
@@ -242,18 +227,10 @@ Tensor convert(const ConstTensorView& view, DType dtype) {
   }
   Tensor result(dtype, {view.extents.begin(), view.extents.begin() + view.rank});
   switch (dtype) {
-    case DType::float32:
-      convert_into<float>(result, view);
-      break;
-    case DType::float64:
-      convert_into<double>(result, view);
-      break;
-    case DType::int32:
-      convert_into<std::int32_t>(result, view);
-      break;
-    default:
-      convert_into<std::int64_t>(result, view);
-      break;
+    case DType::float32: convert_into<float>(result, view); break;
+    case DType::float64: convert_into<double>(result, view); break;
+    case DType::int32: convert_into<std::int32_t>(result, view); break;
+    default: convert_into<std::int64_t>(result, view); break;
   }
   return result;
 }

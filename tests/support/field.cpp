@@ -75,18 +75,10 @@ void Field::assign(const std::vector<double>& values) {
   for_each([&](std::size_t i, std::size_t at) {
     std::byte* to = memory_.data() + at;
     switch (dtype_) {
-      case DType::float32:
-        store<float>(to, values.at(i));
-        break;
-      case DType::float64:
-        store<double>(to, values.at(i));
-        break;
-      case DType::int32:
-        store<std::int32_t>(to, values.at(i));
-        break;
-      default:
-        store<std::int64_t>(to, values.at(i));
-        break;
+      case DType::float32: store<float>(to, values.at(i)); break;
+      case DType::float64: store<double>(to, values.at(i)); break;
+      case DType::int32: store<std::int32_t>(to, values.at(i)); break;
+      default: store<std::int64_t>(to, values.at(i)); break;
     }
   });
 }
@@ -97,18 +89,10 @@ std::vector<double> Field::values() const {
   for_each([&](std::size_t i, std::size_t at) {
     const std::byte* from = memory_.data() + at;
     switch (dtype_) {
-      case DType::float32:
-        values[i] = fetch<float>(from);
-        break;
-      case DType::float64:
-        values[i] = fetch<double>(from);
-        break;
-      case DType::int32:
-        values[i] = fetch<std::int32_t>(from);
-        break;
-      default:
-        values[i] = fetch<std::int64_t>(from);
-        break;
+      case DType::float32: values[i] = fetch<float>(from); break;
+      case DType::float64: values[i] = fetch<double>(from); break;
+      case DType::int32: values[i] = fetch<std::int32_t>(from); break;
+      default: values[i] = fetch<std::int64_t>(from); break;
     }
   });
   return values;

@@ -22,15 +22,9 @@ void for_row_tiles(int rows, const Body& body) {
   for (int i = 0; i < tiles; ++i) {
     const int row = part_begin(rows, tiles, i);
     switch (part_begin(rows, tiles, i + 1) - row) {
-      case 1:
-        body.template operator()<1, 1>(row);
-        break;
-      case 2:
-        body.template operator()<2, 1>(row);
-        break;
-      case 3:
-        body.template operator()<3, 1>(row);
-        break;
+      case 1: body.template operator()<1, 1>(row); break;
+      case 2: body.template operator()<2, 1>(row); break;
+      case 3: body.template operator()<3, 1>(row); break;
       case 4:
         if constexpr (Tuning::kMaxRows >= 4) body.template operator()<4, 1>(row);
         break;
@@ -46,8 +40,7 @@ void for_row_tiles(int rows, const Body& body) {
       case 8:
         if constexpr (Tuning::kMaxRows >= 8) body.template operator()<8, 1>(row);
         break;
-      default:
-        break;
+      default: break;
     }
   }
 }
