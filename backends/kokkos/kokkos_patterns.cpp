@@ -104,6 +104,7 @@ class TypedEngine final : public Engine<Space> {
     r.steps = static_cast<int>(call.x.extents[0]);
     r.batch = static_cast<int>(call.x.extents[1]);
     r.tile_rows = std::min(schedule_.tile_rows, (r.batch + schedule_.teams - 1) / schedule_.teams);
+    r.parity = parity_ = 1 - parity_;
     launch(label_, r);
   }
 
@@ -187,6 +188,7 @@ class TypedEngine final : public Engine<Space> {
   Values weights_;    // packed, shared by forks
   Values workspace_;  // (teams, place_.end)
   Integers lengths_;  // (batch_size)
+  int parity_ = 0;
   const std::string label_ = "gru::kokkos::recurrence";
 };
 

@@ -45,6 +45,14 @@ struct HostMultiply {
   KOKKOS_FUNCTION void step(const Member&, const simd::StepArgs<T>& a) const {
     kernels->step(a);
   }
+  /// The fused step walks a block's weights once: one k range, or a single row tile.
+  KOKKOS_FUNCTION bool fuses(int rows, int features, int hidden) const {
+    return rows <= kernels->max_rows || (features <= kernels->max_depth && hidden <= kernels->max_depth);
+  }
+  template <class Member>
+  KOKKOS_FUNCTION void step_with_input(const Member&, const simd::StepArgs<T>& a) const {
+    kernels->step_with_input(a);
+  }
   template <class Member>
   KOKKOS_FUNCTION void reset_step(const Member&, const simd::StepArgs<T>& a) const {
     kernels->reset_step(a);
@@ -77,6 +85,10 @@ struct PortableMultiply {
   KOKKOS_FUNCTION void for_team(const Member& member, int n, const F& f) const {
     for_each(member, n, f);
   }
+
+  KOKKOS_FUNCTION bool fuses(int, int, int) const { return false; }
+  template <class Member>
+  KOKKOS_FUNCTION void step_with_input(const Member&, const simd::StepArgs<T>&) const {}
 
   template <class Member>
   KOKKOS_FUNCTION void project(const Member& member, const simd::ProjectArgs<T>& a) const {

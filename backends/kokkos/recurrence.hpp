@@ -23,7 +23,8 @@ namespace gru::kokkos {
 ///     alone(member, shape)         true if no other thread works on any direction that this one works on
 ///     for_each(member, n, f)       f(i) for the i < n of the member's own range
 ///     for_team(member, n, f)       f(i) for i < n, shared out among the team
-///     project / step / reset_step / update_step(member, args)
+///     fuses(rows, features, hidden) true if step_with_input takes the sizes
+///     project / step / step_with_input / reset_step / update_step(member, args)
 template <class T, class Multiply>
 struct Recurrence {
   Shape shape;
@@ -41,6 +42,7 @@ struct Recurrence {
   int steps = 0;        ///< T of this call
   int batch = 0;        ///< B of this call
   int tile_rows = 0;    ///< <= schedule.tile_rows
+  int parity = 0;       ///< 0 and 1 in turn from call to call: each step walks the weights the other way round
 
   /// A (direction, tile) as seen by one member: which rows and which blocks.
   struct Part {
@@ -109,8 +111,13 @@ struct Recurrence {
         const int t = stage - i * delay;
         if (t < 0 || t >= steps) continue;
         for (int d = d_begin; d < d_end; ++d) {
+          simd::StepArgs<T> args = step_args(part, layer + i, d, t);
+          if (delay == 1 && shape.reset_after && multiply.fuses(part.rows, shape.features(layer + i), shape.hidden)) {
+            add_input(part, layer + i, d, t, args);
+            multiply.step_with_input(member, args);
+            continue;
+          }
           if (t % delay == 0) project(member, part, layer + i, d, t);
-          const auto args = step_args(part, layer + i, d, t);
           if (shape.reset_after) {
             multiply.step(member, args);
           } else {
@@ -151,19 +158,31 @@ struct Recurrence {
   /// The time of the i-th step of a direction.
   KOKKOS_FUNCTION int time(int d, int i) const { return d == 0 ? i : steps - 1 - i; }
 
+  /// What a layer's direction reads at its step t and on: x, or the output of the layer below.
+  KOKKOS_FUNCTION simd::InputView<T> input(const Part& part, int layer, int d, int t) const {
+    if (layer == 0) {
+      return {x.at(time(d, t), part.row, 0), d == 0 ? x.stride[0] : -x.stride[0], x.stride[1], x.stride[2]};
+    }
+    const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(shape.directions) * shape.padded();
+    const std::ptrdiff_t step = schedule.tile_rows * width;
+    return {sequence(part, layer - 1, time(d, t)), d == 0 ? step : -step, width, 1};
+  }
+
+  KOKKOS_FUNCTION void add_input(const Part& part, int layer, int d, int t, simd::StepArgs<T>& a) const {
+    const CellOffsets at = cell_offsets(shape, layer, d);
+    a.input_weights = weights + at.weight_ih;
+    a.input_bias = weights + at.bias_ih;
+    a.x = input(part, layer, d, t);
+    a.features = shape.features(layer);
+  }
+
   template <class Member>
   KOKKOS_FUNCTION void project(const Member& member, const Part& part, int layer, int d, int t) const {
     const CellOffsets at = cell_offsets(shape, layer, d);
-    const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(shape.directions) * shape.padded();
     simd::ProjectArgs<T> a;
     a.weights = weights + at.weight_ih;
     a.bias = weights + at.bias_ih;
-    if (layer == 0) {
-      a.x = {x.at(time(d, t), part.row, 0), d == 0 ? x.stride[0] : -x.stride[0], x.stride[1], x.stride[2]};
-    } else {
-      const std::ptrdiff_t step = schedule.tile_rows * width;
-      a.x = {sequence(part, layer - 1, time(d, t)), d == 0 ? step : -step, width, 1};
-    }
+    a.x = input(part, layer, d, t);
     a.steps = steps - t < schedule.chunk_steps ? steps - t : schedule.chunk_steps;
     a.rows = part.rows;
     a.features = shape.features(layer);
@@ -196,6 +215,7 @@ struct Recurrence {
     }
     a.lengths = given.data == nullptr ? nullptr : lengths + part.row;
     a.time = time(d, t);
+    a.descending = (t + parity) % 2 != 0;
     a.rows = part.rows;
     a.hidden = shape.hidden;
     a.block_begin = part.block_begin(d, shape.blocks);

@@ -23,7 +23,7 @@ struct Costs {
 constexpr int kProjectRows = 256;
 /// Rows of a tile whose weights do not fit L2: so many share one pass over W_hh.
 constexpr int kStreamRows = 128;
-static_assert(kProjectRows >= kStreamRows, "a step of a tile is projected at once");
+static_assert(kProjectRows >= 2 * kStreamRows, "a step of a tile is projected at once");
 
 double bytes_a_cycle(double resident) {
   return resident <= Costs::kL1Size ? Costs::kL1Bytes : resident <= Costs::kL2Size ? Costs::kL2Bytes : Costs::kL3Bytes;
@@ -49,16 +49,15 @@ double barrier_cycles(int team_size) {
   return team_size == 1 ? 0 : Costs::kBarrier + Costs::kBarrierThread * (team_size - 2);
 }
 
-int round_up(int n, int multiple) { return (n + multiple - 1) / multiple * multiple; }
-
 /// Rows that one team takes at a time when `rows` are its share.
 int tile_rows(const Sizes& s, const HostTraits& host, int rows, int team_size) {
   const double weights = s.cell_bytes(s.hidden) / team_size;
   if (weights > Costs::kL2Size / 2) return std::min(rows, kStreamRows);
-  // The weights stay in L2 whatever the tile; states and gates of the tile should stay in half of L1.
+  // The weights stay in L2 whatever the tile; so should the tile's states and gates. A few hundred rows a step are also
+  // what it takes to walk x and the output in long runs: short ones wait for the page tables.
   const double row_bytes = static_cast<double>(host.element_bytes) * s.blocks * host.lanes * 6;
-  const int fitting = static_cast<int>(Costs::kL1Size / 2 / row_bytes);
-  return std::min(rows, std::clamp(round_up(fitting, host.register_rows), 2 * host.register_rows, kStreamRows));
+  const int fitting = static_cast<int>(Costs::kL2Size / 4 / row_bytes);
+  return std::min(rows, std::clamp(fitting, 2 * host.register_rows, 2 * kStreamRows));
 }
 
 int chunk_steps(const Sizes& s, const HostTraits& host, int rows) {

@@ -8,16 +8,19 @@ namespace {
 
 template <class T>
 constexpr Kernels<T> table() {
-  return {
-      .name = GRU_SIMD_NAME,
-      .lanes = kLanes<T>,
-      .max_rows = Tuning::kMaxRows,
-      .project = project<T>,
-      .step = run_step<ResetAfter, T>,
-      .reset_step = run_step<ResetBefore, T>,
-      .update_step = run_step<UpdateState, T>,
-      .sigmoid = [](const T* x, T* y, std::size_t n) { map(x, y, n, [](Vec<T> v) { return SimdMath::sigmoid(v); }); },
-      .tanh = [](const T* x, T* y, std::size_t n) { map(x, y, n, [](Vec<T> v) { return SimdMath::tanh(v); }); }};
+  return {.name = GRU_SIMD_NAME,
+          .lanes = kLanes<T>,
+          .max_rows = Tuning::kMaxRows,
+          .max_depth = Tuning::kDepth,
+          .project = project<T>,
+          .step = run_step<ResetAfter, T>,
+          .step_with_input = run_step_with_input<T>,
+          .reset_step = run_step<ResetBefore, T>,
+          .update_step = run_step<UpdateState, T>,
+          .sigmoid = [](const T* x, T* y,
+                        std::size_t n) { map(x, y, n, [](const Pack<T, 1>& v) { return SimdMath::sigmoid(v); }); },
+          .tanh = [](const T* x, T* y,
+                     std::size_t n) { map(x, y, n, [](const Pack<T, 1>& v) { return SimdMath::tanh(v); }); }};
 }
 
 }  // namespace

@@ -44,9 +44,13 @@ struct ProjectArgs {
 /// One step of the recurrence for blocks [block_begin, block_end) of every row.
 template <class T>
 struct StepArgs {
-  const void* weights = nullptr;  ///< packed W_hh (blocks, hidden, 3, lanes)
-  const T* bias = nullptr;        ///< packed b_hn (blocks, lanes)
-  T* gates = nullptr;             ///< packed (blocks, 1, rows, 4, lanes): this step's; overwritten
+  const void* weights = nullptr;        ///< packed W_hh (blocks, hidden, 3, lanes)
+  const T* bias = nullptr;              ///< packed b_hn (blocks, lanes)
+  const void* input_weights = nullptr;  ///< packed W_ih: step_with_input only
+  const T* input_bias = nullptr;        ///< packed (blocks, 3, lanes): step_with_input only
+  InputView<T> x;                       ///< (1, rows, features): step_with_input only
+  int features = 0;
+  T* gates = nullptr;  ///< packed (blocks, 1, rows, 4, lanes): this step's; overwritten
   std::ptrdiff_t gates_block = 0;
   const T* state = nullptr;  ///< (rows, state_row): h
   T* next = nullptr;         ///< (rows, state_row): h' is written, padding units included (they stay 0)
@@ -57,6 +61,7 @@ struct StepArgs {
   std::ptrdiff_t output_feature = 1;
   const std::int32_t* lengths = nullptr;  ///< (rows), or null: every row is as long as the sequence
   std::int32_t time = 0;                  ///< a row takes part if time < length; its state stays as it is otherwise
+  bool descending = false;                ///< last block first: what the caches kept of the last step comes first
   int rows = 0;
   int hidden = 0;
   int block_begin = 0;
@@ -67,10 +72,12 @@ struct StepArgs {
 template <class T>
 struct Kernels {
   const char* name = nullptr;
-  int lanes = 0;     ///< T's per register
-  int max_rows = 0;  ///< rows of the largest register tile
+  int lanes = 0;      ///< T's per register
+  int max_rows = 0;   ///< rows of the largest register tile
+  int max_depth = 0;  ///< k's of one block that a row tile leaves in the L1 cache for the next
   void (*project)(const ProjectArgs<T>&) = nullptr;
   void (*step)(const StepArgs<T>&) = nullptr;                  ///< reset after the product (torch.nn.GRU)
+  void (*step_with_input)(const StepArgs<T>&) = nullptr;       ///< project and step in one, for what `fuses` allows
   void (*reset_step)(const StepArgs<T>&) = nullptr;            ///< reset before it, first half: r * h and z
   void (*update_step)(const StepArgs<T>&) = nullptr;           ///< second half, when r * h is complete: h'
   void (*sigmoid)(const T* x, T* y, std::size_t n) = nullptr;  ///< the kernels' own sigmoid, for tests

@@ -50,16 +50,16 @@ struct ExpConstants<double> {
 };
 
 /// The parts of e^x: p = e^r - 1 and scale = 2^n, for |x| <= kSigmoidEnd.
-template <class T>
+template <class T, int N>
 struct ExpParts {
-  Vec<T> p;
-  Vec<T> scale;
+  Pack<T, N> p;
+  Pack<T, N> scale;
 };
 
-template <class T>
-GRU_SIMD_INLINE ExpParts<T> exp_parts(Vec<T> x) {
+template <class T, int N>
+GRU_SIMD_INLINE ExpParts<T, N> exp_parts(const Pack<T, N>& x) {
   using C = ExpConstants<T>;
-  using V = Vec<T>;
+  using V = Pack<T, N>;
   const V shifted = fma(x, V(C::kLog2e), V(C::kRound));
   const V n = shifted - V(C::kRound);
   const V r = fma(n, V(-C::kLn2Low), fma(n, V(-C::kLn2High), x));
@@ -67,40 +67,40 @@ GRU_SIMD_INLINE ExpParts<T> exp_parts(Vec<T> x) {
   V q(C::kQ[degree]);
 #pragma GCC unroll 16
   for (int i = degree - 1; i >= 0; --i) q = fma(q, r, V(C::kQ[i]));
-  const auto bits = (typename V::RawInt)(shifted.raw);
-  const auto scale_bits = (bits << C::kMantissaBits) + C::kOneBits;
-  return {fma(q, r * r, r), V((typename V::Raw)(scale_bits))};
+  V scale;
+#pragma GCC unroll 4
+  for (int i = 0; i < N; ++i) scale.v[i] = power_of_two(shifted.v[i], C::kMantissaBits, C::kOneBits);
+  return {fma(q, r * r, r), scale};
 }
 
 /// Lane by lane x clamped to [-end, end]; NaN stays.
-template <class T>
-GRU_SIMD_INLINE Vec<T> clamp(Vec<T> x, T end) {
-  const Vec<T> high(end);
-  const Vec<T> low(-end);
-  const Vec<T> capped = Vec<T>::if_less(high, x, high, x);
-  return Vec<T>::if_less(capped, low, low, capped);
+template <class T, int N>
+GRU_SIMD_INLINE Pack<T, N> clamp(const Pack<T, N>& x, T end) {
+  return max(Pack<T, N>(-end), min(Pack<T, N>(end), x));
 }
 
-/// The math policy of gru/cell.hpp for Vec<T>.
+/// The math policy of gru/cell.hpp for Pack<T, N>.
 struct SimdMath {
   /// 1 / (1 + e^-x); below -kSigmoidEnd 0, where the exact value is below the smallest normal number.
-  template <class T>
-  GRU_SIMD_INLINE static Vec<T> sigmoid(Vec<T> x) {
+  template <class T, int N>
+  GRU_SIMD_INLINE static Pack<T, N> sigmoid(const Pack<T, N>& x) {
     using C = ExpConstants<T>;
-    const Vec<T> zero(T(0));
-    const Vec<T> one(T(1));
-    const ExpParts<T> e = exp_parts(clamp(zero - x, C::kSigmoidEnd));
-    const Vec<T> y = one / (one + fma(e.scale, e.p, e.scale));
-    return Vec<T>::if_less(x, Vec<T>(-C::kSigmoidEnd), zero, y);
+    using V = Pack<T, N>;
+    const ExpParts<T, N> e = exp_parts(clamp(V(T(0)) - x, C::kSigmoidEnd));
+    V y = V(T(1)) / (V(T(1)) + fma(e.scale, e.p, e.scale));
+#pragma GCC unroll 4
+    for (int i = 0; i < N; ++i) y.v[i] = zero_if_less(x.v[i], Vec<T>(-C::kSigmoidEnd), y.v[i]);
+    return y;
   }
 
   /// (e^2x - 1) / (e^2x + 1).
-  template <class T>
-  GRU_SIMD_INLINE static Vec<T> tanh(Vec<T> x) {
-    const Vec<T> clamped = clamp(x, ExpConstants<T>::kTanhEnd);
-    const ExpParts<T> e = exp_parts(clamped + clamped);
-    const Vec<T> minus_one = fma(e.scale, e.p, e.scale - Vec<T>(T(1)));
-    return minus_one / (minus_one + Vec<T>(T(2)));
+  template <class T, int N>
+  GRU_SIMD_INLINE static Pack<T, N> tanh(const Pack<T, N>& x) {
+    using V = Pack<T, N>;
+    const V clamped = clamp(x, ExpConstants<T>::kTanhEnd);
+    const ExpParts<T, N> e = exp_parts(clamped + clamped);
+    const V minus_one = fma(e.scale, e.p, e.scale - V(T(1)));
+    return minus_one / (minus_one + V(T(2)));
   }
 };
 

@@ -30,12 +30,14 @@ template <class T>
 struct RawTypes;
 template <>
 struct RawTypes<float> {
+  using Int = std::int32_t;
   typedef float Raw __attribute__((vector_size(kBytes)));
   typedef std::int32_t RawInt __attribute__((vector_size(kBytes)));
   typedef float Unaligned __attribute__((vector_size(kBytes), aligned(4), may_alias));
 };
 template <>
 struct RawTypes<double> {
+  using Int = std::int64_t;
   typedef double Raw __attribute__((vector_size(kBytes)));
   typedef std::int64_t RawInt __attribute__((vector_size(kBytes)));
   typedef double Unaligned __attribute__((vector_size(kBytes), aligned(8), may_alias));
@@ -62,8 +64,6 @@ struct Vec {
   GRU_SIMD_INLINE friend Vec operator-(Vec a, Vec b) { return a.raw - b.raw; }
   GRU_SIMD_INLINE friend Vec operator*(Vec a, Vec b) { return a.raw * b.raw; }
   GRU_SIMD_INLINE friend Vec operator/(Vec a, Vec b) { return a.raw / b.raw; }
-  /// Lane by lane a < b ? x : y, so y where a or b is NaN.
-  GRU_SIMD_INLINE static Vec if_less(Vec a, Vec b, Vec x, Vec y) { return a.raw < b.raw ? x.raw : y.raw; }
 };
 
 /// a * b + c, rounded once where the instruction set can.
@@ -89,5 +89,108 @@ GRU_SIMD_INLINE Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
   return a * b + c;
 #endif
 }
+
+/// Lane by lane a < b ? a : b, so b where one is NaN: spelled out because no operator says exactly that.
+GRU_SIMD_INLINE Vec<float> min(Vec<float> a, Vec<float> b) {
+#if defined(__AVX512F__)
+  return Vec<float>(Vec<float>::Raw(_mm512_maskz_min_ps(0xffff, a.raw, b.raw)));
+#elif defined(__AVX2__)
+  return Vec<float>(Vec<float>::Raw(_mm256_min_ps(a.raw, b.raw)));
+#else
+  return Vec<float>(a.raw < b.raw ? a.raw : b.raw);
+#endif
+}
+GRU_SIMD_INLINE Vec<double> min(Vec<double> a, Vec<double> b) {
+#if defined(__AVX512F__)
+  return Vec<double>(Vec<double>::Raw(_mm512_maskz_min_pd(0xff, a.raw, b.raw)));
+#elif defined(__AVX2__)
+  return Vec<double>(Vec<double>::Raw(_mm256_min_pd(a.raw, b.raw)));
+#else
+  return Vec<double>(a.raw < b.raw ? a.raw : b.raw);
+#endif
+}
+/// Lane by lane a > b ? a : b, so b where one is NaN.
+GRU_SIMD_INLINE Vec<float> max(Vec<float> a, Vec<float> b) {
+#if defined(__AVX512F__)
+  return Vec<float>(Vec<float>::Raw(_mm512_maskz_max_ps(0xffff, a.raw, b.raw)));
+#elif defined(__AVX2__)
+  return Vec<float>(Vec<float>::Raw(_mm256_max_ps(a.raw, b.raw)));
+#else
+  return Vec<float>(a.raw > b.raw ? a.raw : b.raw);
+#endif
+}
+GRU_SIMD_INLINE Vec<double> max(Vec<double> a, Vec<double> b) {
+#if defined(__AVX512F__)
+  return Vec<double>(Vec<double>::Raw(_mm512_maskz_max_pd(0xff, a.raw, b.raw)));
+#elif defined(__AVX2__)
+  return Vec<double>(Vec<double>::Raw(_mm256_max_pd(a.raw, b.raw)));
+#else
+  return Vec<double>(a.raw > b.raw ? a.raw : b.raw);
+#endif
+}
+/// Lane by lane a < b ? 0 : x.
+template <class T>
+GRU_SIMD_INLINE Vec<T> zero_if_less(Vec<T> a, Vec<T> b, Vec<T> x) {
+  return Vec<T>(a.raw < b.raw ? typename Vec<T>::Raw{} : x.raw);
+}
+/// 2^n for n in the low bits of `shifted`, see exp_parts.
+template <class T>
+GRU_SIMD_INLINE Vec<T> power_of_two(Vec<T> shifted, int mantissa_bits, typename RawTypes<T>::Int one_bits) {
+  const auto bits = (typename Vec<T>::RawInt)(shifted.raw);
+  return Vec<T>((typename Vec<T>::Raw)((bits << mantissa_bits) + one_bits));
+}
+
+/// N registers that go through the same operations side by side. The gates are long chains of dependent operations;
+/// with several chains interleaved in the instruction stream the core's scheduler is full of work that can start.
+template <class T, int N>
+struct Pack {
+  Vec<T> v[N];
+
+  Pack() = default;
+  GRU_SIMD_INLINE explicit Pack(T value) {
+    const Vec<T> all(value);
+#pragma GCC unroll 4
+    for (int i = 0; i < N; ++i) v[i] = all;
+  }
+  GRU_SIMD_INLINE friend Pack operator+(const Pack& a, const Pack& b) {
+    return combine(
+        a, b, [](Vec<T> x, Vec<T> y) __attribute__((always_inline)) { return x + y; });
+  }
+  GRU_SIMD_INLINE friend Pack operator-(const Pack& a, const Pack& b) {
+    return combine(
+        a, b, [](Vec<T> x, Vec<T> y) __attribute__((always_inline)) { return x - y; });
+  }
+  GRU_SIMD_INLINE friend Pack operator*(const Pack& a, const Pack& b) {
+    return combine(
+        a, b, [](Vec<T> x, Vec<T> y) __attribute__((always_inline)) { return x * y; });
+  }
+  GRU_SIMD_INLINE friend Pack operator/(const Pack& a, const Pack& b) {
+    return combine(
+        a, b, [](Vec<T> x, Vec<T> y) __attribute__((always_inline)) { return x / y; });
+  }
+  GRU_SIMD_INLINE friend Pack min(const Pack& a, const Pack& b) {
+    return combine(
+        a, b, [](Vec<T> x, Vec<T> y) __attribute__((always_inline)) { return min(x, y); });
+  }
+  GRU_SIMD_INLINE friend Pack max(const Pack& a, const Pack& b) {
+    return combine(
+        a, b, [](Vec<T> x, Vec<T> y) __attribute__((always_inline)) { return max(x, y); });
+  }
+  GRU_SIMD_INLINE friend Pack fma(const Pack& a, const Pack& b, const Pack& c) {
+    Pack r;
+#pragma GCC unroll 4
+    for (int i = 0; i < N; ++i) r.v[i] = fma(a.v[i], b.v[i], c.v[i]);
+    return r;
+  }
+
+ private:
+  template <class F>
+  GRU_SIMD_INLINE static Pack combine(const Pack& a, const Pack& b, const F& f) {
+    Pack r;
+#pragma GCC unroll 4
+    for (int i = 0; i < N; ++i) r.v[i] = f(a.v[i], b.v[i]);
+    return r;
+  }
+};
 
 }  // namespace gru::simd::GRU_SIMD_NAMESPACE
