@@ -3,6 +3,7 @@
 #include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <chrono>
+#include <limits>
 
 #include "bench/fma_loop.hpp"
 
@@ -22,21 +23,30 @@ const FmaLoop& widest_loop() {
   return generic::kFmaLoop;
 }
 
-/// Each thread of the space runs the loop once; seconds until the last is done.
-double seconds_on_all_threads(const Host& space, DType dtype, long rounds) {
+double run_loop(DType dtype, long rounds) {
   const FmaLoop& loop = widest_loop();
-  const bool wide = dtype == DType::float64;
-  const auto start = std::chrono::steady_clock::now();
-  double sum = 0;
-  Kokkos::parallel_reduce(
-      "gru::bench::fma_peak",
-      Kokkos::RangePolicy<Host, Kokkos::Schedule<Kokkos::Static>>(space, 0, space.concurrency(), Kokkos::ChunkSize{1}),
-      [&loop, wide, rounds](int, double& part) {
-        part += wide ? loop.float64(rounds) : static_cast<double>(loop.float32(rounds));
-      },
-      sum);
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return sum > 0 ? seconds : 0;  // reads the sum: the loops cannot be left out
+  return dtype == DType::float64 ? loop.float64(rounds) : static_cast<double>(loop.float32(rounds));
+}
+
+/// Seconds of work, at least 1 ns; the shortest of some tries, as anything else on the machine only lengthens them.
+/// work returns a value that depends on all it did, and is not 0.
+template <class Work>
+double shortest_seconds(int tries, Work&& work) {
+  double shortest = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < tries; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    const double value = work();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (value != 0) shortest = std::min(shortest, std::max(seconds, 1e-9));
+  }
+  return shortest;
+}
+
+/// So many rounds take one thread long enough that waking the others does not count.
+long rounds_for_some_milliseconds(DType dtype) {
+  long rounds = 1 << 12;
+  while (rounds < (1L << 30) && shortest_seconds(3, [&] { return run_loop(dtype, rounds); }) < 3e-3) rounds *= 2;
+  return rounds;
 }
 
 }  // namespace
@@ -44,18 +54,19 @@ double seconds_on_all_threads(const Host& space, DType dtype, long rounds) {
 std::string_view instruction_set() { return widest_loop().name; }
 
 double fma_peak_gflops(DType dtype) {
-  constexpr long kRounds = 1 << 20;  // 6 cycles each on two FMA units: 2 ms, long against waking the threads
-  constexpr int kTries = 5;
   const Host space;
   const FmaLoop& loop = widest_loop();
-  const double flop = static_cast<double>(kRounds) * space.concurrency() *
-                      static_cast<double>(dtype == DType::float64 ? loop.float64_flop : loop.float32_flop);
-  double best = 0;
-  for (int i = 0; i < kTries; ++i) {
-    const double seconds = seconds_on_all_threads(space, dtype, kRounds);
-    if (seconds > 0) best = std::max(best, flop / seconds * 1e-9);
-  }
-  return best;
+  const long rounds = rounds_for_some_milliseconds(dtype);
+  const Kokkos::RangePolicy<Host, Kokkos::Schedule<Kokkos::Static>> one_a_thread(space, 0, space.concurrency(),
+                                                                                 Kokkos::ChunkSize{1});
+  const double seconds = shortest_seconds(12, [&] {
+    double sum = 0;
+    Kokkos::parallel_reduce(
+        "gru::bench::fma_peak", one_a_thread, [=](int, double& part) { part += run_loop(dtype, rounds); }, sum);
+    return sum;
+  });
+  const long flop = dtype == DType::float64 ? loop.float64_flop : loop.float32_flop;
+  return static_cast<double>(flop) * static_cast<double>(rounds) * space.concurrency() / seconds * 1e-9;
 }
 
 }  // namespace gru::bench
