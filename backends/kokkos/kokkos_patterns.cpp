@@ -34,19 +34,6 @@ namespace {
 constexpr std::int64_t kLargestSize = std::int64_t{1} << 27;  // so that sums of a few sizes stay within 31 bits
 constexpr int kPortableLanes = 32;                            // threads of a warp: neighbours load neighbouring weights
 
-/// Zeroes a team's workspace: padding must be 0, and the team's threads touch the pages first.
-template <class T>
-struct ClearWorkspace {
-  T* workspace;
-  std::ptrdiff_t elements;
-
-  template <class Member>
-  KOKKOS_FUNCTION void operator()(const Member& member) const {
-    T* own = workspace + member.league_rank() * elements;
-    for (std::ptrdiff_t i = member.team_rank(); i < elements; i += member.team_size()) own[i] = T(0);
-  }
-};
-
 template <class Space, Multiplier M, class T>
 class TypedEngine final : public Engine<Space> {
   static constexpr bool kSimd = M == Multiplier::host_simd;
@@ -83,7 +70,7 @@ class TypedEngine final : public Engine<Space> {
         multiply_(other.multiply_),
         shape_(other.shape_),
         weights_(other.weights_) {
-    problem_.device.concurrency = space.concurrency();
+    problem_.device.concurrency = SpaceTraits<Space>::device_info(space).concurrency;
     allocate();
   }
 
@@ -138,8 +125,9 @@ class TypedEngine final : public Engine<Space> {
 
   Schedule make_schedule() const {
     if constexpr (kSimd) {
-      return schedule_for_host(problem_,
-                               {problem_.device.concurrency, lanes(), multiply_.kernels->max_rows, sizeof(T)});
+      const HostTraits host{problem_.device.concurrency, space_.concurrency(), lanes(), multiply_.kernels->max_rows,
+                            sizeof(T)};
+      return schedule_for_host(problem_, host);
     } else {
       const Policy probe(space_, 1, 1);
       const int most = probe.team_size_max(Recurrence<T, Multiply>{}, Kokkos::ParallelForTag());
@@ -243,5 +231,8 @@ std::size_t KokkosPatterns<S, M>::workspace_bytes() const {
 template class KokkosPatterns<Kokkos::DefaultHostExecutionSpace>;
 // The portable loops on the host, so that what devices compile is tested wherever there is none.
 template class KokkosPatterns<Kokkos::DefaultHostExecutionSpace, kokkos::Multiplier::portable>;
+#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP) || defined(KOKKOS_ENABLE_SYCL)
+template class KokkosPatterns<Kokkos::DefaultExecutionSpace>;
+#endif
 
 }  // namespace gru

@@ -257,4 +257,17 @@ struct Recurrence {
   }
 };
 
+/// Zeroes a team's workspace: padding must be 0, and the team's threads touch the pages first.
+template <class T>
+struct ClearWorkspace {
+  T* workspace;
+  std::ptrdiff_t elements;
+
+  template <class Member>
+  KOKKOS_FUNCTION void operator()(const Member& member) const {
+    T* own = workspace + member.league_rank() * elements;
+    for (std::ptrdiff_t i = member.team_rank(); i < elements; i += member.team_size()) own[i] = T(0);
+  }
+};
+
 }  // namespace gru::kokkos

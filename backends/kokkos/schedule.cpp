@@ -18,6 +18,7 @@ struct Costs {
   static constexpr double kBarrier = 900;         // two threads meet; a third of a microsecond
   static constexpr double kBarrierThread = 100;   // each further thread
   static constexpr double kDispatch = 8000;       // waking the pool and sending it back to sleep
+  static constexpr double kTimeSlice = 50000;     // each thread of the pool that has to wait for a processor
 };
 /// Rows (step, row) of one projection: so many pass over a block of W_ih that its load from L2 or L3 is hidden.
 constexpr int kProjectRows = 256;
@@ -102,7 +103,8 @@ Estimate estimate(const Sizes& s, const HostTraits& host, int teams, int team_si
   const double stages = wavefront ? s.steps + (s.layers - 1) * c.chunk_steps : s.steps;
   const double meetings = wavefront ? stages : s.steps * s.layers;
   const double tiles = (share + c.tile_rows - 1) / c.tile_rows;
-  const double dispatch = teams * team_size > 1 ? Costs::kDispatch : 0;
+  const int waiting = std::max(0, host.pool_threads - host.threads);
+  const double dispatch = teams * team_size > 1 ? Costs::kDispatch + Costs::kTimeSlice * waiting : 0;
   return {c, tiles * (stages * step + meetings * barrier) + dispatch};
 }
 

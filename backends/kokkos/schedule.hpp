@@ -17,7 +17,8 @@ struct Schedule {
 
 /// What a machine gives to one thread, in the units of the cost model.
 struct HostTraits {
-  int threads = 1;
+  int threads = 1;        ///< that run at the same time
+  int pool_threads = 1;   ///< that a dispatch wakes; more than `threads` if they share processors
   int lanes = 1;          ///< elements of a register
   int register_rows = 1;  ///< rows of the largest register tile
   std::size_t element_bytes = 4;

@@ -26,6 +26,8 @@ concept HostSpace = KokkosSpace<S> &&
 
 /// The processor's name for reports; empty if the system does not tell.
 std::string host_processor_name();
+/// Processors that this process may run on; at least 1.
+int host_processors();
 
 /// "OpenMP" -> "openmp".
 inline std::string lower_case(std::string text) {
@@ -53,6 +55,8 @@ struct SpaceTraits<S> {
     DeviceInfo info;
     info.concurrency = space.concurrency();
     if constexpr (is_host) {
+      // Threads that wait for each other gain nothing from sharing a processor.
+      info.concurrency = std::min(info.concurrency, host_processors());
       info.name = host_processor_name();
     } else {
       info.name = S::name();
