@@ -31,6 +31,7 @@ class TemporaryFolder {
   /// Writes a file and returns its path.
   std::filesystem::path write(std::string_view name, std::string_view bytes) const {
     std::filesystem::path file = path_ / name;
+    std::filesystem::remove(file);  // a file that is cut to nothing and written again may wait for the disk
     std::ofstream(file, std::ios::binary) << bytes;
     return file;
   }

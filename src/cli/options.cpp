@@ -1,0 +1,173 @@
+#include "cli/options.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <random>
+#include <set>
+#include <utility>
+
+#include "cli/devices.hpp"
+#include "gru/error.hpp"
+#include "gru/io.hpp"
+
+namespace gru::cli {
+namespace {
+
+/// A .npy file as a float tensor of the plan's dtype.
+Tensor load_values(const std::string& flag, const std::string& path, DType dtype,
+                   std::vector<std::string>& conversions) {
+  Tensor tensor = load_npy(path);
+  if (tensor.rank() != 2 && tensor.rank() != 3) {
+    throw Error(fmt::format("{}: {} has {} dimensions ({}); expected 3, or 2 without a batch", path, flag,
+                            tensor.rank(), fmt::join(tensor.extents(), ", ")));
+  }
+  if (tensor.dtype() != DType::float32 && tensor.dtype() != DType::float64) {
+    throw Error(fmt::format("{}: {} holds {}; expected float32 or float64: convert it with array.astype('float32')",
+                            path, flag, name_of(tensor.dtype())));
+  }
+  if (tensor.dtype() == dtype) return tensor;
+  conversions.push_back(fmt::format("{} {} -> {}", flag, name_of(tensor.dtype()), name_of(dtype)));
+  return convert(std::as_const(tensor).view(), dtype);
+}
+
+Tensor load_lengths(const std::string& path) {
+  Tensor tensor = load_npy(path);
+  if (tensor.rank() != 1 || (tensor.dtype() != DType::int32 && tensor.dtype() != DType::int64)) {
+    throw Error(fmt::format("{}: --lengths holds {} ({}); expected int32 or int64 of shape (B)", path,
+                            name_of(tensor.dtype()), fmt::join(tensor.extents(), ", ")));
+  }
+  return tensor;
+}
+
+}  // namespace
+
+void add_weight_flags(CLI::App& app, FileFlags& flags) {
+  flags.weights_option =
+      app.add_option("--weights", flags.weights,
+                     "Weights: a safetensors file with torch.nn.GRU's names; sizes, layers, directions and "
+                     "bias are read off it")
+          ->type_name("FILE");
+  app.add_option("--prefix", flags.prefix,
+                 "What stands before weight_ih_l0 in the names; needed only where the file holds several GRUs")
+      ->type_name("TEXT")
+      ->needs(flags.weights_option);
+  app.add_flag(
+      "--reset-before", flags.reset_before,
+      "Reset gate before the recurrent product, as ONNX with linear_before_reset=0; default: after it, as PyTorch");
+}
+
+void add_input_flags(CLI::App& app, FileFlags& flags, bool with_state) {
+  flags.input_option =
+      app.add_option("--input", flags.input, "Input: a .npy file of (T, B, I), with --batch-first (B, T, I), or (T, I)")
+          ->type_name("FILE");
+  app.add_flag("--batch-first", flags.batch_first, "Input and output are (B, T, ...); the states stay (L*D, B, H)");
+  if (!with_state) return;
+  app.add_option("--h0", flags.h0, "Initial state: a .npy file of (L*D, B, H), or (L*D, H); default: zeros")
+      ->type_name("FILE")
+      ->needs(flags.input_option);
+  app.add_option("--lengths", flags.lengths,
+                 "Valid steps of each sequence: a .npy file of (B) int32 or int64; default: all")
+      ->type_name("FILE")
+      ->needs(flags.input_option);
+}
+
+void add_size_flags(CLI::App& app, SizeFlags& flags) {
+  const auto size = [&](const char* name, std::int64_t& to, const char* meaning) {
+    return app.add_option(name, to, meaning)->type_name("N")->check(CLI::PositiveNumber)->capture_default_str();
+  };
+  flags.model_options = {
+      size("--input-size", flags.config.input_size, "I of a random model"),
+      size("--hidden-size", flags.config.hidden_size, "H of a random model"),
+      size("--num-layers", flags.config.num_layers, "L of a random model"),
+      app.add_flag("--bidirectional", flags.config.bidirectional, "A random model with two directions"),
+      app.add_flag("--no-bias", flags.no_bias, "A random model without bias"),
+  };
+  flags.data_options = {
+      size("--batch-size", flags.batch_size, "B of a random input"),
+      size("--seq-len", flags.seq_len, "T of a random input"),
+  };
+}
+
+bool SizeFlags::any_given() const {
+  const auto given = [](const CLI::Option* option) { return option->count() > 0; };
+  return std::ranges::any_of(model_options, given) || std::ranges::any_of(data_options, given);
+}
+
+void add_plan_flags(CLI::App& app, PlanFlags& flags) {
+  app.add_option("--backend", flags.backend,
+                 "Who computes: " + backend_choices() + "; auto takes the first that has a device and accepts")
+      ->type_name("NAME")
+      ->capture_default_str();
+  app.add_option("--math", flags.math, "Products in: strict (alias fp32), tf32, fp16, bf16")
+      ->type_name("MODE")
+      ->capture_default_str();
+  app.add_option("--dtype", flags.dtype, "Arithmetic and output: float32, float64; files of other types are converted")
+      ->type_name("TYPE")
+      ->capture_default_str();
+  app.add_option("--device-profile", flags.device_profile,
+                 fmt::format("Plan as if the GPU were a smaller one: {}", fmt::join(device_profiles(), ", ")))
+      ->type_name("NAME");
+  app.add_option("--reserve-sms", flags.reserve_sms, "Leave so many of the GPU's multiprocessors to other work")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+}
+
+PlanOptions PlanFlags::options(bool batch_first) const {
+  PlanOptions options;
+  options.batch_first = batch_first;
+  options.dtype = parse_arithmetic_dtype(dtype);
+  options.math = parse_math(math);
+  options.backend = backend;
+  options.device_profile = device_profile;
+  options.reserve_sms = reserve_sms;
+  return options;
+}
+
+HostInputs load_inputs(const FileFlags& flags, DType dtype, std::vector<std::string>& conversions) {
+  HostInputs inputs;
+  inputs.x = load_values("--input", flags.input, dtype, conversions);
+  if (!flags.h0.empty()) inputs.h0 = load_values("--h0", flags.h0, dtype, conversions);
+  if (!flags.lengths.empty()) inputs.lengths = load_lengths(flags.lengths);
+  return inputs;
+}
+
+Weights load_model(const FileFlags& flags, DType dtype, std::vector<std::string>& conversions) {
+  Weights weights = load_weights(flags.weights, {.prefix = flags.prefix, .reset_after = !flags.reset_before});
+  const Config& config = weights.config();
+  std::set<std::string> stored;
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+    for (std::int64_t d = 0; d < config.num_directions(); ++d) {
+      const CellWeights& cell = weights.cell(layer, d);
+      for (const ConstTensorView& view : {cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh}) {
+        if (view.given() && view.dtype != dtype) stored.emplace(name_of(view.dtype));
+      }
+    }
+  }
+  if (!stored.empty())
+    conversions.push_back(fmt::format("--weights {} -> {}", fmt::join(stored, " and "), name_of(dtype)));
+  return weights;
+}
+
+Tensor random_tensor(DType dtype, std::vector<std::int64_t> extents, std::uint64_t seed) {
+  Tensor tensor(dtype, std::move(extents));
+  std::mt19937_64 engine(seed);
+  for (std::int64_t i = 0; i < tensor.size(); ++i) {
+    // 53 random bits to [-1, 1): std::uniform_real_distribution differs between standard libraries.
+    const double value = static_cast<double>(engine() >> 11U) * 0x1p-52 - 1.0;
+    if (dtype == DType::float32) {
+      tensor.data<float>()[i] = static_cast<float>(value);
+    } else {
+      tensor.data<double>()[i] = value;
+    }
+  }
+  return tensor;
+}
+
+std::string format_seconds(double seconds) {
+  if (seconds < 1e-3) return fmt::format("{:.1f} us", seconds * 1e6);
+  if (seconds < 1) return fmt::format("{:.2f} ms", seconds * 1e3);
+  return fmt::format("{:.2f} s", seconds);
+}
+
+}  // namespace gru::cli

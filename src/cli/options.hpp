@@ -1,0 +1,71 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/execution.hpp"
+#include "gru/problem.hpp"
+#include "gru/weights.hpp"
+
+// What several subcommands share: their flags, and the files that the flags name.
+
+namespace gru::cli {
+
+/// A model and its data in files.
+struct FileFlags {
+  std::string weights, input, h0, lengths;
+  std::optional<std::string> prefix;
+  bool reset_before = false;
+  bool batch_first = false;
+
+  CLI::Option* weights_option = nullptr;
+  CLI::Option* input_option = nullptr;
+};
+/// --weights --prefix --reset-before
+void add_weight_flags(CLI::App& app, FileFlags& flags);
+/// --input --batch-first, and with_state: --h0 --lengths
+void add_input_flags(CLI::App& app, FileFlags& flags, bool with_state);
+
+/// A random model and random data.
+struct SizeFlags {
+  Config config;
+  bool no_bias = false;
+  std::int64_t batch_size = 0, seq_len = 0;
+  std::uint64_t seed = 1;
+
+  std::vector<CLI::Option*> model_options;  ///< what a weights file settles
+  std::vector<CLI::Option*> data_options;   ///< what an input file settles
+  bool any_given() const;
+};
+/// --input-size --hidden-size --num-layers --bidirectional --no-bias, --batch-size --seq-len; what `flags` holds
+/// already are the defaults. --seed is the caller's to add.
+void add_size_flags(CLI::App& app, SizeFlags& flags);
+
+/// How to compute.
+struct PlanFlags {
+  std::string backend = "auto", math = "strict", dtype = "float32", device_profile;
+  int reserve_sms = 0;
+
+  /// Throws gru::Error for names that do not exist. Sizes stay 1.
+  PlanOptions options(bool batch_first) const;
+};
+/// --backend --math --dtype --device-profile --reserve-sms
+void add_plan_flags(CLI::App& app, PlanFlags& flags);
+
+/// --input, --h0 and --lengths in the plan's dtype.
+/// `conversions` gets a text for each file that was stored otherwise. Throws gru::Error with the path.
+HostInputs load_inputs(const FileFlags& flags, DType dtype, std::vector<std::string>& conversions);
+
+/// --weights as stored; `conversions` gets a text if the arithmetic's type is another.
+Weights load_model(const FileFlags& flags, DType dtype, std::vector<std::string>& conversions);
+
+/// Uniform in [-1, 1); the same numbers for a seed everywhere.
+Tensor random_tensor(DType dtype, std::vector<std::int64_t> extents, std::uint64_t seed);
+
+/// "1.25 ms", "31.0 us", "2.10 s".
+std::string format_seconds(double seconds);
+
+}  // namespace gru::cli

@@ -1,0 +1,44 @@
+#include "cli/progress.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <utility>
+
+namespace gru::cli {
+
+bool watched() { return ::isatty(STDERR_FILENO) == 1; }
+
+Progress::Progress(std::string what) : what_(std::move(what)) {
+  if (watched()) thread_ = std::thread([this] { show(); });
+}
+
+Progress::~Progress() {
+  if (!thread_.joinable()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    done_ = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+}
+
+void Progress::now(std::string what) {
+  const std::lock_guard lock(mutex_);
+  what_ = std::move(what);
+}
+
+void Progress::show() {
+  constexpr std::chrono::seconds kBeat{1};
+  std::unique_lock lock(mutex_);
+  int seconds = 0;
+  while (!wake_.wait_for(lock, kBeat, [this] { return done_; })) {
+    fmt::print(stderr, "\r\x1b[K{} ({} s)", what_, ++seconds);
+    std::fflush(stderr);
+  }
+  if (seconds > 0) fmt::print(stderr, "\r\x1b[K");
+}
+
+}  // namespace gru::cli

@@ -1,0 +1,121 @@
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "cli/command.hpp"
+#include "cli/options.hpp"
+#include "cli/progress.hpp"
+#include "gru/error.hpp"
+#include "gru/io.hpp"
+#include "gru/plan.hpp"
+#include "io/npy.hpp"
+
+namespace gru::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Whether two paths name one file, be it there yet or not.
+bool same_file(const std::string& a, const std::string& b) {
+  std::error_code error;
+  const fs::path one = fs::weakly_canonical(a, error);
+  const fs::path other = fs::weakly_canonical(b, error);
+  return one == other || fs::equivalent(a, b, error);
+}
+
+class Run final : public Command {
+ public:
+  explicit Run(CLI::App& program) {
+    app = program.add_subcommand("run", "Compute output and last state of a GRU stored in files");
+    add_weight_flags(*app, files_);
+    add_input_flags(*app, files_, true);
+    files_.weights_option->required();
+    files_.input_option->required();
+    app->add_option("--output", output_, "Where to write the output of every step (.npy), shaped as the input")
+        ->type_name("FILE");
+    app->add_option("--hn", h_n_, "Where to write the last state (.npy): (L*D, B, H), or (L*D, H)")->type_name("FILE");
+    add_plan_flags(*app, plan_);
+    app->footer(
+        "Example:\n"
+        "  gru run --weights model.safetensors --input x.npy --output y.npy --hn hn.npy\n"
+        "A PyTorch model's weights: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')");
+  }
+
+  void prepare(const std::vector<SpaceReport>& spaces) override {
+    options_ = plan_.options(files_.batch_first);
+    weights_ = load_model(files_, options_.dtype, conversions_);
+    inputs_ = load_inputs(files_, options_.dtype, conversions_);
+    options_ = options_for(std::as_const(inputs_.x).view(), options_);
+    check_inputs(inputs_, weights_->config(), options_);
+    choice_ = choose(ask(spaces, weights_->config(), options_));
+    options_.backend = choice_.backend;
+    check_outputs();
+  }
+
+  int run() override {
+    Outcome outcome;
+    {
+      const Progress progress(fmt::format("gru run: computing with {}", choice_.backend));
+      outcome = execute_on(choice_.space, *weights_, options_, inputs_);
+      save(outcome);
+    }
+    std::string line = fmt::format("{} ({}): {} T={} B={} {} {}, prepared in {}, ran once in {}", choice_.backend,
+                                   choice_.why, describe(weights_->config()), options_.seq_len, options_.batch_size,
+                                   name_of(options_.dtype), name_of(options_.math),
+                                   format_seconds(outcome.prepare_seconds), format_seconds(outcome.execute_seconds));
+    for (const std::string& conversion : conversions_) line += "; converted " + conversion;
+    const auto saved = [&](const std::string& path, const char* what, const Tensor& tensor) {
+      if (!path.empty()) line += fmt::format("; {} ({}) in {}", what, fmt::join(tensor.extents(), ", "), path);
+    };
+    saved(output_, "output", outcome.output);
+    saved(h_n_, "h_n", outcome.h_n);
+    if (output_.empty() && h_n_.empty()) line += "; results not kept (no --output, no --hn)";
+    fmt::print("{}\n", line);
+    return 0;
+  }
+
+ private:
+  void check_outputs() const {
+    for (const std::string* output : {&output_, &h_n_}) {
+      if (output->empty()) continue;
+      for (const std::string* input : {&files_.weights, &files_.input, &files_.h0, &files_.lengths}) {
+        if (!input->empty() && same_file(*output, *input)) {
+          throw Error(fmt::format("{}: is an input and would be overwritten; name another path", *output));
+        }
+      }
+      check_writable(*output);
+    }
+    if (!output_.empty() && !h_n_.empty() && same_file(output_, h_n_)) {
+      throw Error(fmt::format("{}: --output and --hn name the same file; name two", output_));
+    }
+  }
+
+  /// Both files or none.
+  void save(const Outcome& outcome) const {
+    std::optional<OutputFile> output;
+    std::optional<OutputFile> h_n;
+    if (!output_.empty()) output.emplace(stage_npy(output_, outcome.output));
+    if (!h_n_.empty()) h_n.emplace(stage_npy(h_n_, outcome.h_n));
+    if (output) output->commit();
+    if (h_n) h_n->commit();
+  }
+
+  FileFlags files_;
+  PlanFlags plan_;
+  std::string output_, h_n_;
+
+  PlanOptions options_;
+  std::optional<Weights> weights_;
+  HostInputs inputs_;
+  std::vector<std::string> conversions_;
+  Choice choice_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> add_run(CLI::App& program) { return std::make_unique<Run>(program); }
+
+}  // namespace gru::cli
