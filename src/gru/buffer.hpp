@@ -48,8 +48,9 @@ class Buffer {
   }
 
  private:
-  Buffer(const Space& space, const TensorView& shape) : space_(std::make_shared<Space>(space)), view_(shape) {
+  Buffer(const Space& space, const TensorView& shape) : view_(shape) {
     SpaceTraits<Space>::require_ready(space);
+    space_ = std::make_shared<Space>(space);
     // One element at least: an empty tensor still has an address that is the space's.
     const std::size_t bytes = std::max<std::size_t>(size_bytes(), size_of(view_.dtype));
     memory_ = SpaceTraits<Space>::allocate(space, "gru::Buffer", bytes);

@@ -41,9 +41,15 @@ struct SpaceTraits<S> {
   inline static const std::string name = is_host ? "kokkos" : "kokkos-" + lower_case(S::name());
 
   static bool available() { return Kokkos::is_initialized() && !Kokkos::is_finalized(); }
-  static S make_instance() { return S{}; }
+  /// Unlike S{}, which aborts inside Kokkos before its initialisation, this throws gru::Error.
+  static S make_instance() {
+    require_initialised();
+    return S{};
+  }
 
-  static void require_ready(const S&) {
+  static void require_ready(const S&) { require_initialised(); }
+
+  static void require_initialised() {
     if (!available()) {
       throw Error(
           "gru::Plan: Kokkos is not initialised (or already finalised), and the library never does that itself: "

@@ -14,7 +14,7 @@ namespace gru {
 ///     static const std::string name;                    the CLI's name of the space
 ///     static constexpr bool is_host;                    host code may read the space's memory
 ///     static bool available();                          this process can run something there
-///     static Space make_instance();                     a default instance
+///     static Space make_instance();                     a default instance; throws gru::Error if it cannot be had
 ///     static void require_ready(const Space&);          throws gru::Error, e.g. if Kokkos is not initialised
 ///     static DeviceInfo device_info(const Space&);
 ///     static void fence(const Space&);                  waits for this instance alone

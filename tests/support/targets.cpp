@@ -10,26 +10,57 @@
 
 #include "backends/list.hpp"
 #include "gru/buffer.hpp"
+#include "gru/error.hpp"
 #include "gru/plan.hpp"
 #include "tests/support/environment.hpp"
+#include "tests/support/instance.hpp"
 
 namespace gru::test {
 namespace {
 
-/// An instance beside the default one, where the space can make one.
-template <class Space>
-Space second_instance() {
-  if constexpr (std::is_same_v<Space, CudaStream>) {
-    return CudaStream::create();
-  } else {
-    return Kokkos::Experimental::partition_space(Space{}, 1, 1)[0];
-  }
-}
+/// A backend that no trait lists, used as Plan uses one: variants that exist so that what a device runs is tested here.
+template <Backend B>
+class UnlistedPlan {
+ public:
+  using Space = typename B::Space;
+  UnlistedPlan(const Space& space, const Weights& weights, const PlanOptions& options)
+      : UnlistedPlan(Problem{weights.config(), options, SpaceTraits<Space>::device_info(space)}, space, weights) {}
 
-template <class Space>
+  void execute(const Call& call) {
+    const Call c = canonical(call, problem_);
+    if (c.x.extents[1] > 0) backend_.execute(c);
+  }
+  void step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out) {
+    ConstTensorView sequence = x;  // (1, B, I), (B, 1, I) or (1, I)
+    const bool behind = x.rank == 2 && problem_.options.batch_first;
+    sequence.rank = x.rank + 1;
+    sequence.extents = behind ? Dims{x.extents[0], 1, x.extents[1]} : Dims{1, x.extents[0], x.extents[1]};
+    sequence.strides = behind ? Dims{x.strides[0], 0, x.strides[1]} : Dims{0, x.strides[0], x.strides[1]};
+    execute({.x = sequence, .h0 = h_in, .lengths = {}, .output = {}, .h_n = h_out});
+  }
+  UnlistedPlan fork(const Space& space) const { return {problem_, backend_.fork(space)}; }
+  std::string_view backend() const { return B::name; }
+  std::string why() const { return "named by the test"; }
+  std::size_t workspace_bytes() const { return backend_.workspace_bytes(); }
+  Status status() const { return backend_.status(); }
+
+ private:
+  UnlistedPlan(const Problem& problem, const Space& space, const Weights& weights)
+      : problem_((accept(problem), problem)), backend_(space, problem, weights) {}
+  UnlistedPlan(const Problem& problem, B backend) : problem_(problem), backend_(std::move(backend)) {}
+  static void accept(const Problem& problem) {
+    validate(problem);
+    if (const Support support = B::supports(problem); !support) throw Error(support.reason);
+  }
+
+  Problem problem_;
+  B backend_;
+};
+
+template <class Space, class PlanType = Plan<Space>>
 class PlanSession final : public Session {
  public:
-  PlanSession(const Space& space, Plan<Space> plan) : space_(space), plan_(std::move(plan)) {}
+  PlanSession(const Space& space, PlanType plan) : space_(space), plan_(std::move(plan)) {}
 
   void load(const HostCall& call) override {
     upload(call.x, x_);
@@ -82,18 +113,18 @@ class PlanSession final : public Session {
   }
 
   Space space_;
-  Plan<Space> plan_;
+  PlanType plan_;
   Memory x_, h0_, lengths_, output_, h_n_;
   Call call_;
 };
 
-template <class Space>
+template <class Space, class PlanType = Plan<Space>>
 std::unique_ptr<Session> make_session(const Weights& weights, const PlanOptions& options) {
   const Space space = SpaceTraits<Space>::make_instance();
-  return std::make_unique<PlanSession<Space>>(space, Plan<Space>(space, weights, options));
+  return std::make_unique<PlanSession<Space, PlanType>>(space, PlanType(space, weights, options));
 }
 
-template <class Space, Backend B>
+template <class Space, Backend B, class PlanType = Plan<Space>>
 Target make_target(DType dtype, Math math) {
   const std::string backend = name_of<B>();
   const auto pinned = [=](PlanOptions options) {
@@ -114,7 +145,7 @@ Target make_target(DType dtype, Math math) {
     return B::supports({config, options, apply_profile(device, options.device_profile)});
   };
   target.plan = [=](const Weights& weights, PlanOptions options) {
-    return make_session<Space>(weights, pinned(std::move(options)));
+    return make_session<Space, PlanType>(weights, pinned(std::move(options)));
   };
   return target;
 }
@@ -125,6 +156,16 @@ bool offered(const Target& target) {
   return target.name().find(test_targets()) != std::string::npos;
 }
 
+template <class Space, Backend B, class PlanType = Plan<Space>>
+void add_targets(std::vector<Target>& found) {
+  for (const DType dtype : {DType::float32, DType::float64}) {
+    for (const Math math : {Math::strict, Math::tf32, Math::fp16, Math::bf16}) {
+      Target target = make_target<Space, B, PlanType>(dtype, math);
+      if (offered(target)) found.push_back(std::move(target));
+    }
+  }
+}
+
 std::vector<Target> find_targets() {
   std::vector<Target> found;
   for_each(spaces{}, [&]<class Space>(type<Space>) {
@@ -133,15 +174,10 @@ std::vector<Target> find_targets() {
       fmt::print("skipped: no {} device\n", cuda ? "CUDA" : SpaceTraits<Space>::name);
       return;
     }
-    for_each(typename backend_trait<Space>::candidates{}, [&]<class B>(type<B>) {
-      for (const DType dtype : {DType::float32, DType::float64}) {
-        for (const Math math : {Math::strict, Math::tf32, Math::fp16, Math::bf16}) {
-          Target target = make_target<Space, B>(dtype, math);
-          if (offered(target)) found.push_back(std::move(target));
-        }
-      }
-    });
+    for_each(typename backend_trait<Space>::candidates{}, [&]<class B>(type<B>) { add_targets<Space, B>(found); });
   });
+  using Portable = KokkosPatterns<Kokkos::DefaultHostExecutionSpace, kokkos::Multiplier::portable>;
+  add_targets<Kokkos::DefaultHostExecutionSpace, Portable, UnlistedPlan<Portable>>(found);
   std::fflush(stdout);
   return found;
 }
@@ -155,7 +191,7 @@ std::vector<SpaceInfo> find_spaces() {
     info.is_host = SpaceTraits<Space>::is_host;
     for_each(typename backend_trait<Space>::candidates{},
              [&]<class B>(type<B>) { info.backends.push_back(name_of<B>()); });
-    info.plan = make_session<Space>;
+    info.plan = make_session<Space, Plan<Space>>;
     found.push_back(std::move(info));
   });
   return found;
