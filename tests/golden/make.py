@@ -307,33 +307,43 @@ def condition(case, weights, x, h0):
 
 # ---- files ----------------------------------------------------------------------------------------------------------
 
+def in_layout(case, v):
+    """(T, B, ...) as the case's x and output lie in their files."""
+    return v[:, 0] if case.unbatched else v.transpose(1, 0, 2) if case.batch_first else v
+
+
+def store(path, v, dtype, order="C"):
+    np.save(path, np.asarray(v, dtype, order=order))
+
+
+def write_inputs(case, folder, weights, x, h0, rng):
+    """What a program that computes the case reads."""
+    stored = {case.prefix + (k.removesuffix("_l0") if case.cell_names else k):
+              torch.from_numpy(v).to(TORCH_DTYPE[case.weights_dtype]) for k, v in weights.items()}
+    if case.foreign:
+        stored |= foreign_tensors(rng)
+    save_file(stored, folder / "weights.safetensors", metadata={"format": "pt"})
+    padded = x.copy()
+    for b, length in enumerate(case.lengths or []):
+        padded[length:, b] = np.nan  # whoever reads padding shows it
+    store(folder / "x.npy", in_layout(case, padded), case.x_dtype, "F" if case.fortran_order else "C")
+    if h0 is not None:
+        store(folder / "h0.npy", h0[:, 0] if case.unbatched else h0, case.x_dtype)
+    if case.lengths is not None:
+        store(folder / "lengths.npy", case.lengths, case.lengths_dtype)
+
+
 def write_case(case, root):
     """Writes one case folder under root and returns its entry for golden.json."""
     rng = np.random.default_rng(zlib.crc32(case.name.encode()))
     weights = make_weights(case, rng)
     x, h0 = make_data(case, rng)
     output, h_n = compute(case, weights, x, h0)
-
     folder = root / case.name
     folder.mkdir()
-    stored = {case.prefix + (k.removesuffix("_l0") if case.cell_names else k):
-              torch.from_numpy(v).to(TORCH_DTYPE[case.weights_dtype]) for k, v in weights.items()}
-    if case.foreign:
-        stored |= foreign_tensors(rng)
-    save_file(stored, folder / "weights.safetensors", metadata={"format": "pt"})
-
-    padded = x.copy()
-    for b, length in enumerate(case.lengths or []):
-        padded[length:, b] = np.nan  # whoever reads padding shows it
-    in_layout = lambda v: v[:, 0] if case.unbatched else v.transpose(1, 0, 2) if case.batch_first else v
-    store = lambda name, v, dtype, order="C": np.save(folder / f"{name}.npy", np.asarray(v, dtype, order=order))
-    store("x", in_layout(padded), case.x_dtype, "F" if case.fortran_order else "C")
-    if h0 is not None:
-        store("h0", h0[:, 0] if case.unbatched else h0, case.x_dtype)
-    if case.lengths is not None:
-        store("lengths", case.lengths, case.lengths_dtype)
-    store("output", in_layout(output), "float64")
-    store("h_n", h_n[:, 0] if case.unbatched else h_n, "float64")
+    write_inputs(case, folder, weights, x, h0, rng)
+    store(folder / "output.npy", in_layout(case, output), "float64")
+    store(folder / "h_n.npy", h_n[:, 0] if case.unbatched else h_n, "float64")
 
     finite = np.where(np.isfinite(x), x, 0)
     return {
