@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <new>
+#include <exception>
 #include <utility>
 #include <vector>
 
@@ -64,7 +64,10 @@ Choice<Space> choose(const Space& space, const Problem& problem, const Weights& 
   std::vector<std::string> notes;
   for_each(typename backend_trait<Space>::candidates{}, [&]<class B>(type<B>) {
     const std::string name = name_of<B>();
-    if (by_name && name != wanted) return;
+    if (by_name && name != wanted) {
+      notes.push_back(fmt::format("{}: not asked, as {} was named", name, wanted));
+      return;
+    }
     if (choice.backend) {
       notes.push_back(fmt::format("{}: not asked, as {} comes first", name, choice.name));
       return;
@@ -87,6 +90,21 @@ Choice<Space> choose(const Space& space, const Problem& problem, const Weights& 
                             choice.why));
   }
   return choice;
+}
+
+// f(), where whatever else than an Error comes out of it is one: std::bad_alloc, or what Kokkos throws in its place.
+template <class F>
+auto allocating(const Problem& problem, const F& f) {
+  try {
+    return f();
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    throw Error(
+        fmt::format("gru::Plan: {} B={} T={} could not be made ready: {}; if memory is short, plan for a smaller "
+                    "batch_size or seq_len",
+                    describe(problem.config), problem.options.batch_size, problem.options.seq_len, error.what()));
+  }
 }
 
 // What a step adds to the rules of execute, in the words of its own arguments.
@@ -148,13 +166,8 @@ Plan<Space>::Plan(const Space& space, const Weights& weights, const PlanOptions&
   Problem problem{weights.config(), options,
                   apply_profile(SpaceTraits<Space>::device_info(space), options.device_profile)};
   validate(problem);
-  try {
-    auto choice = choose(space, problem, weights);
-    impl_ = std::make_unique<Impl>(Impl{space, std::move(problem), std::move(choice)});
-  } catch (const std::bad_alloc&) {
-    throw Error(fmt::format("gru::Plan: out of memory for {} B={} T={}; plan for a smaller batch_size or seq_len",
-                            describe(weights.config()), options.batch_size, options.seq_len));
-  }
+  auto choice = allocating(problem, [&] { return choose(space, problem, weights); });
+  impl_ = std::make_unique<Impl>(Impl{space, std::move(problem), std::move(choice)});
 }
 
 template <class Space>
@@ -209,7 +222,8 @@ void Plan<Space>::step(const ConstTensorView& x, const ConstTensorView& h_in, co
 template <class Space>
 Plan<Space> Plan<Space>::fork(const Space& space) const {
   SpaceTraits<Space>::require_ready(space);
-  Choice<Space> choice{impl_->choice.backend->fork(space), impl_->choice.name, impl_->choice.why};
+  auto backend = allocating(impl_->problem, [&] { return impl_->choice.backend->fork(space); });
+  Choice<Space> choice{std::move(backend), impl_->choice.name, impl_->choice.why};
   return Plan(std::make_unique<Impl>(Impl{space, impl_->problem, std::move(choice)}));
 }
 

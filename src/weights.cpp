@@ -58,26 +58,31 @@ Weights Weights::random(const Config& config, std::uint64_t seed, DType dtype) {
   if (dtype != DType::float32 && dtype != DType::float64) {
     throw Error(fmt::format("gru::Weights::random: expected float32 or float64, got {}", name_of(dtype)));
   }
-  auto storage = std::make_shared<std::vector<Tensor>>();
-  storage->reserve(static_cast<std::size_t>(4 * config.num_layers * config.num_directions()));
+  // One allocation for all, so that too large a model is refused at once. Config::validate keeps the sums from overflow.
+  const std::int64_t rows = 3 * config.hidden_size;
+  std::int64_t columns = config.num_directions() * config.input_size;
+  columns += (config.num_layers - 1) * config.num_directions() * config.layer_input_size(1);
+  columns += config.num_layers * config.num_directions() * (config.hidden_size + (config.bias ? 2 : 0));
+  const auto storage = std::make_shared<Tensor>(dtype, std::vector<std::int64_t>{rows, columns});
+  std::int64_t used = 0;
   std::mt19937_64 engine(seed);
   const double scale = 1.0 / std::sqrt(static_cast<double>(config.hidden_size));
-  const auto draw = [&](std::vector<std::int64_t> extents) {
-    Tensor tensor(dtype, std::move(extents));
-    for (std::int64_t i = 0; i < tensor.size(); ++i) {
+  const auto draw = [&](std::initializer_list<std::int64_t> extents) {
+    const auto bytes = static_cast<std::int64_t>(size_of(dtype));
+    const TensorView view = tensor_view(storage->bytes() + used * bytes, dtype, extents);
+    used += view.size();
+    for (std::int64_t i = 0; i < view.size(); ++i) {
       // 53 random bits to [-1, 1): std::uniform_real_distribution differs between standard libraries.
       const double value = scale * (static_cast<double>(engine() >> 11U) * 0x1p-52 - 1.0);
       if (dtype == DType::float32) {
-        tensor.data<float>()[i] = static_cast<float>(value);
+        view.as<float>()[i] = static_cast<float>(value);
       } else {
-        tensor.data<double>()[i] = value;
+        view.as<double>()[i] = value;
       }
     }
-    storage->push_back(std::move(tensor));
-    return std::as_const(storage->back()).view();
+    return ConstTensorView(view);
   };
   std::vector<CellWeights> cells;
-  const std::int64_t rows = 3 * config.hidden_size;
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
     for (std::int64_t d = 0; d < config.num_directions(); ++d) {
       CellWeights c;

@@ -28,6 +28,7 @@ class UnlistedPlan {
 
   void execute(const Call& call) {
     const Call c = canonical(call, problem_);
+    if constexpr (SpaceTraits<Space>::is_host) check_host_lengths(c);
     if (c.x.extents[1] > 0) backend_.execute(c);
   }
   void step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out) {
@@ -75,6 +76,7 @@ class PlanSession final : public Session {
              .h_n = view(call.h_n, h_n_)};
   }
   void execute() override { plan_.execute(call_); }
+  void execute(const Call& call) override { plan_.execute(call); }
   void step() override { plan_.step(call_.x, call_.h0, call_.h_n); }
   void fetch(HostCall& call) override {
     SpaceTraits<Space>::fence(space_);
@@ -139,6 +141,7 @@ Target make_target(DType dtype, Math math) {
   target.dtype = dtype;
   target.math = math;
   target.is_host = SpaceTraits<Space>::is_host;
+  target.listed = std::is_same_v<PlanType, Plan<Space>>;
   target.supports = [=](const Config& config, PlanOptions options) {
     options = pinned(std::move(options));
     const DeviceInfo device = SpaceTraits<Space>::device_info(SpaceTraits<Space>::make_instance());

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "gru/call.hpp"
 #include "gru/problem.hpp"
 #include "gru/weights.hpp"
 #include "tests/support/field.hpp"
@@ -30,6 +31,7 @@ class Session {
 
   virtual void load(const HostCall& call) = 0;  ///< copies the fields to the space
   virtual void execute() = 0;                   ///< Plan::execute with what was loaded; does not fence
+  virtual void execute(const Call& call) = 0;   ///< Plan::execute with pointers as they are
   virtual void step() = 0;                      ///< Plan::step(x, h0, h_n) with what was loaded; does not fence
   virtual void fetch(HostCall& call) = 0;       ///< fences and copies all fields back, inputs too
   virtual std::unique_ptr<Session> fork() = 0;  ///< Plan::fork on another instance of the space
@@ -48,6 +50,7 @@ struct Target {
   DType dtype = DType::float32;
   Math math = Math::strict;
   bool is_host = true;
+  bool listed = true;  ///< in the backend trait; else used without Plan
   /// The reason to refuse, or yes, from supports() on the device as it is.
   std::function<Support(const Config&, PlanOptions)> supports;
   /// A plan of exactly this backend, dtype and math mode; throws what Plan throws.
