@@ -15,6 +15,7 @@
 #include "gru/kokkos_space.hpp"
 #if GRU_ENABLE_CUDA
 #include "backends/cuda/per_step.hpp"
+#include "backends/cuda/persistent.hpp"
 #endif
 
 namespace gru {
@@ -29,12 +30,12 @@ struct backend_trait<S> {
 #if GRU_ENABLE_CUDA
 template <>
 struct backend_trait<CudaStream> {
-  using candidates = list<CudaPerStep<CudaStream>>;
+  using candidates = list<CudaPersistent<CudaStream>, CudaPerStep<CudaStream>>;
 };
 #if defined(KOKKOS_ENABLE_CUDA)
 template <>
 struct backend_trait<Kokkos::Cuda> {
-  using candidates = list<CudaPerStep<Kokkos::Cuda>, KokkosPatterns<Kokkos::Cuda>>;
+  using candidates = list<CudaPersistent<Kokkos::Cuda>, CudaPerStep<Kokkos::Cuda>, KokkosPatterns<Kokkos::Cuda>>;
 };
 #endif
 #endif

@@ -1,0 +1,317 @@
+#include "backends/cuda/persistent.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "backends/cuda/persistent_args.hpp"
+#include "backends/cuda/persistent_schedule.hpp"
+#include "backends/cuda/persistent_weights.hpp"
+#include "backends/cuda/runtime.hpp"
+#include "gru/error.hpp"
+
+namespace gru::cuda {
+namespace {
+
+/// Polls of one wait: tens of seconds, where a step takes a microsecond.
+constexpr std::int64_t kSpinLimit = std::int64_t{1} << 26;
+
+/// Four bytes of host memory that kernels write and the host reads without a copy.
+std::shared_ptr<std::uint32_t> make_abort_word(StreamRef stream) {
+  const DeviceGuard guard(stream.device);
+  void* memory = nullptr;
+  check(cudaHostAlloc(&memory, sizeof(std::uint32_t), cudaHostAllocMapped | cudaHostAllocPortable), "cudaHostAlloc");
+  std::shared_ptr<std::uint32_t> word(static_cast<std::uint32_t*>(memory),
+                                      [](std::uint32_t* p) { static_cast<void>(cudaFreeHost(p)); });
+  *word = 0;
+  return word;
+}
+
+/// Attributes of a cooperative launch, in clusters where the kernel wants them: all blocks are resident or none starts.
+struct Launch {
+  Launch(const PersistentSchedule& s, StreamRef stream) {
+    config.gridDim = dim3(static_cast<unsigned>(s.blocks));
+    config.blockDim = dim3(static_cast<unsigned>(s.threads));
+    config.dynamicSmemBytes = static_cast<std::size_t>(s.shared_bytes);
+    config.stream = stream.stream;
+    config.attrs = attributes;
+    if (s.kernel->cluster) {
+      attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+      attributes[config.numAttrs++].val.clusterDim = {static_cast<unsigned>(s.group_blocks), 1, 1};
+    }
+    attributes[config.numAttrs].id = cudaLaunchAttributeCooperative;
+    attributes[config.numAttrs++].val.cooperative = 1;
+  }
+  Launch(const Launch&) = delete;
+  Launch& operator=(const Launch&) = delete;
+
+  cudaLaunchAttribute attributes[2] = {};
+  cudaLaunchConfig_t config{};
+};
+
+/// Asks the device whether all blocks of the schedule fit at once, beside the reserved multiprocessors.
+bool fits_device(const PersistentSchedule& s, const Problem& problem, StreamRef stream) {
+  const void* function = s.kernel->function;
+  cudaFuncAttributes attributes{};
+  check(cudaFuncGetAttributes(&attributes, function), "cudaFuncGetAttributes");
+  if (s.kernel->cluster && attributes.ptxVersion < 90) return false;  // built without cluster instructions
+  check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, s.shared_bytes),
+        "cudaFuncSetAttribute");
+  int resident = 0;
+  if (s.kernel->cluster) {
+    check(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cudaFuncSetAttribute");
+    Launch launch(s, stream);
+    launch.config.numAttrs = 1;
+    check(cudaOccupancyMaxActiveClusters(&resident, function, &launch.config), "cudaOccupancyMaxActiveClusters");
+    resident *= s.group_blocks;
+  } else {
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, function, s.threads,
+                                                        static_cast<std::size_t>(s.shared_bytes)),
+          "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+    resident *= problem.device.sm_count - problem.options.reserve_sms;
+  }
+  return s.blocks <= resident;
+}
+
+PersistentSchedule schedule_on_device(const Problem& problem, StreamRef stream) {
+  const DeviceGuard guard(stream.device);
+  PersistentSchedule schedule = make_persistent_schedule(problem);
+  if (schedule.kernel != nullptr && schedule.kernel->cluster && !fits_device(schedule, problem, stream)) {
+    schedule = make_persistent_schedule(problem, false);
+  }
+  if (schedule.kernel == nullptr || !fits_device(schedule, problem, stream)) {
+    throw Error(
+        fmt::format("gru::Plan: cuda-persistent needs {} blocks of {} threads and {} bytes of shared memory "
+                    "resident at once, which device {} does not take now; plan with backend cuda-per-step",
+                    schedule.blocks, schedule.threads, schedule.shared_bytes, stream.device));
+  }
+  return schedule;
+}
+
+}  // namespace
+
+/// Everything that one stream's executions need beside the packed weights.
+struct Persistent::Impl {
+  Impl(StreamRef on, const Problem& for_problem, const PersistentSchedule& by,
+       std::shared_ptr<const PersistentWeights> packed);
+
+  void project(std::int64_t layer, const ConstTensorView& x) const;
+  void launch(PersistentArgs args) const;
+  PersistentArgs common_args(const Call& call) const;
+
+  StreamRef stream;
+  Problem problem;
+  PersistentSchedule schedule;
+  std::shared_ptr<const PersistentWeights> weights;
+  std::size_t workspace_bytes = 0;
+  std::shared_ptr<std::byte> memory;
+  std::shared_ptr<std::uint32_t> aborted;
+  GateInput* first_input = nullptr;    // [D][T][B][Hp]
+  GateInput* gate_input = nullptr;     // wavefront: [L-1][T][B][Hp]
+  EpochValue* layer_output = nullptr;  // wavefront: [L-1][T][B][Hp]
+  EpochValue* exchange = nullptr;
+  float* between = nullptr;        // a launch a layer: [T][B][D*H], the output of the layer below
+  std::uint32_t* words = nullptr;  // epoch base, blocks done
+};
+
+Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const PersistentSchedule& by,
+                       std::shared_ptr<const PersistentWeights> packed)
+    : stream(on), problem(for_problem), schedule(by), weights(std::move(packed)) {
+  const Config& c = problem.config;
+  const auto rows = static_cast<std::size_t>(problem.options.seq_len * problem.options.batch_size);
+  const auto units = static_cast<std::size_t>(schedule.hidden_padded);
+  const auto directions = static_cast<std::size_t>(c.num_directions());
+  const auto later = static_cast<std::size_t>(c.num_layers - 1);
+  const PersistentKernel& k = *schedule.kernel;
+  const auto exchanged = static_cast<std::size_t>(schedule.recurrent_groups(c.num_layers, c.num_directions())) * 2 *
+                         static_cast<std::size_t>(schedule.streams * k.pack * k.k);
+  const std::size_t sizes[] = {
+      directions * rows * units * sizeof(GateInput),
+      schedule.wavefront() ? later * rows * units * sizeof(GateInput) : 0,
+      schedule.wavefront() ? later * rows * units * sizeof(EpochValue) : 0,
+      exchanged * sizeof(EpochValue),
+      !schedule.wavefront() && later > 0 ? rows * directions * static_cast<std::size_t>(c.hidden_size) * sizeof(float)
+                                         : 0,
+      2 * sizeof(std::uint32_t),
+  };
+  std::size_t offsets[std::size(sizes) + 1] = {};
+  for (std::size_t i = 0; i < std::size(sizes); ++i) offsets[i + 1] = offsets[i] + (sizes[i] + 255) / 256 * 256;
+  workspace_bytes = offsets[std::size(sizes)];
+  memory = allocate(stream, "the workspace", workspace_bytes);
+  first_input = reinterpret_cast<GateInput*>(memory.get());
+  gate_input = reinterpret_cast<GateInput*>(memory.get() + offsets[1]);
+  layer_output = reinterpret_cast<EpochValue*>(memory.get() + offsets[2]);
+  exchange = reinterpret_cast<EpochValue*>(memory.get() + offsets[3]);
+  between = reinterpret_cast<float*>(memory.get() + offsets[4]);
+  words = reinterpret_cast<std::uint32_t*>(memory.get() + offsets[5]);
+  aborted = make_abort_word(stream);
+}
+
+void Persistent::Impl::project(std::int64_t layer, const ConstTensorView& x) const {
+  ProjectionArgs args;
+  args.steps = static_cast<int>(x.extents[0]);
+  args.batch = static_cast<int>(x.extents[1]);
+  args.inputs = static_cast<int>(x.extents[2]);
+  args.inputs_padded = static_cast<int>(padded_inputs(x.extents[2]));
+  args.hidden_padded = schedule.hidden_padded;
+  args.x = x.as<float>();
+  std::copy(x.strides.begin(), x.strides.end(), args.x_stride);
+  args.weights = weights->dense[static_cast<std::size_t>(layer)];
+  const std::int64_t directions = problem.config.num_directions();
+  args.bias = reinterpret_cast<const float4*>(weights->bias_x) + layer * directions * schedule.hidden_padded;
+  args.gate_input = first_input;
+  const std::int64_t rows = x.extents[0] * x.extents[1];
+  const dim3 grid(static_cast<unsigned>((rows + kProjectRows - 1) / kProjectRows),
+                  static_cast<unsigned>((schedule.hidden_padded + kProjectUnits - 1) / kProjectUnits),
+                  static_cast<unsigned>(directions));
+  void* arguments[] = {&args};
+  check(cudaLaunchKernel(projection_kernel(), grid, dim3(kProjectThreads), arguments, 0, stream.stream),
+        "cudaLaunchKernel of the input projection");
+}
+
+void Persistent::Impl::launch(PersistentArgs args) const {
+  const Launch launch(schedule, stream);
+  void* arguments[] = {&args};
+  check(cudaLaunchKernelExC(&launch.config, schedule.kernel->function, arguments), "cudaLaunchKernelExC");
+}
+
+PersistentArgs Persistent::Impl::common_args(const Call& call) const {
+  PersistentArgs a;
+  a.steps = static_cast<int>(call.x.extents[0]);
+  a.batch = static_cast<int>(call.x.extents[1]);
+  a.hidden = static_cast<int>(problem.config.hidden_size);
+  a.directions = static_cast<int>(problem.config.num_directions());
+  a.hidden_padded = schedule.hidden_padded;
+  a.group_blocks = schedule.group_blocks;
+  a.streams = schedule.streams;
+  a.gate_sets = schedule.gate_sets;
+  a.batch_groups = schedule.batch_groups;
+  a.project_groups = std::max(schedule.project_groups, 1);
+  a.recurrent_weights = reinterpret_cast<const float4*>(weights->recurrent);
+  a.input_weights = reinterpret_cast<const float4*>(weights->input);
+  a.bias_hn = weights->bias_hn;
+  a.bias_x = reinterpret_cast<const float4*>(weights->bias_x);
+  a.first_input = first_input;
+  a.gate_input = gate_input;
+  a.layer_output = layer_output;
+  a.exchange = exchange;
+  if (call.lengths.given()) {
+    a.lengths = call.lengths.data;
+    a.lengths_stride = call.lengths.strides[0];
+    a.lengths_are_64bit = call.lengths.dtype == DType::int64;
+  }
+  if (call.h0.given()) {
+    a.h0 = call.h0.as<float>();
+    std::copy(call.h0.strides.begin(), call.h0.strides.end(), a.h0_stride);
+  }
+  if (call.h_n.given()) {
+    a.h_n = call.h_n.as<float>();
+    std::copy(call.h_n.strides.begin(), call.h_n.strides.end(), a.h_n_stride);
+  }
+  if (call.output.given()) {
+    a.output = call.output.as<float>();
+    std::copy(call.output.strides.begin(), call.output.strides.end(), a.output_stride);
+  }
+  a.epoch_base = words;
+  a.blocks_done = words + 1;
+  a.aborted = aborted.get();
+  a.spin_limit = problem.options.spin_limit > 0 ? problem.options.spin_limit : kSpinLimit;
+  return a;
+}
+
+Persistent::Persistent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Persistent::Persistent(Persistent&&) noexcept = default;
+Persistent& Persistent::operator=(Persistent&&) noexcept = default;
+Persistent::~Persistent() = default;
+
+Support Persistent::supports(const Problem& p) {
+  if (p.options.dtype != DType::float32) {
+    return Support::no(fmt::format("keeps float32 weights on chip, the plan is {}", name_of(p.options.dtype)));
+  }
+  if (p.options.math != Math::strict) {
+    return Support::no(fmt::format("computes in strict float32, the plan asks for {}", name_of(p.options.math)));
+  }
+  if (!p.config.reset_after) return Support::no("reset-before needs two exchanges a step, it makes one");
+  if (p.device.compute_capability < 80) {
+    return Support::no(fmt::format("needs compute capability 8.0, the device has {}.{}",
+                                   p.device.compute_capability / 10, p.device.compute_capability % 10));
+  }
+  // Below, loading the weights costs more than keeping them saves.
+  constexpr std::int64_t kMinSteps = 4;
+  if (p.options.seq_len < kMinSteps) {
+    return Support::no(fmt::format("worth its start from T={} on, the plan has T={}", kMinSteps, p.options.seq_len));
+  }
+  const PersistentSchedule schedule = make_persistent_schedule(p);
+  return schedule.kernel != nullptr ? Support::yes(schedule.reason) : Support::no(schedule.reason);
+}
+
+Persistent::Persistent(StreamRef stream, const Problem& problem, const Weights& weights) {
+  const PersistentSchedule schedule = schedule_on_device(problem, stream);
+  impl_ = std::make_unique<Impl>(stream, problem, schedule, pack_persistent_weights(stream, weights, schedule));
+}
+
+Persistent Persistent::fork(StreamRef stream) const {
+  if (stream.device != impl_->stream.device) {
+    throw Error(
+        fmt::format("gru::Plan::fork: the packed weights are on CUDA device {}, the new stream is on {}; make a "
+                    "plan there",
+                    impl_->stream.device, stream.device));
+  }
+  return Persistent(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
+}
+
+void Persistent::execute(const Call& call) {
+  const Impl& my = *impl_;
+  const DeviceGuard guard(my.stream.device);
+  require_device_memory(call, my.stream);
+  if (const Status before = status(); !before.ok) {
+    *my.aborted = 0;
+    throw Error("gru::Plan::execute: an earlier execution failed: " + before.message);
+  }
+  const Config& c = my.problem.config;
+  PersistentArgs args = my.common_args(call);
+  if (my.schedule.wavefront()) {
+    args.layers = static_cast<int>(c.num_layers);
+    my.project(0, call.x);
+    my.launch(args);
+    return;
+  }
+  const std::int64_t directions = c.num_directions();
+  const std::int64_t width = directions * c.hidden_size;
+  const TensorView between = tensor_view(my.between, {call.x.extents[0], call.x.extents[1], width});
+  for (std::int64_t layer = 0; layer < c.num_layers; ++layer) {
+    my.project(layer, layer == 0 ? call.x : ConstTensorView(between));
+    PersistentArgs of_layer = args;
+    const std::int64_t cell = layer * directions;
+    of_layer.recurrent_weights = reinterpret_cast<const float4*>(
+        my.weights->recurrent + static_cast<std::size_t>(cell) * my.weights->matrix_bytes);
+    of_layer.bias_hn += cell * my.schedule.hidden_padded;
+    if (args.h0 != nullptr) of_layer.h0 += cell * args.h0_stride[0];
+    if (args.h_n != nullptr) of_layer.h_n += cell * args.h_n_stride[0];
+    if (layer + 1 < c.num_layers) {
+      of_layer.output = my.between;
+      std::copy(between.strides.begin(), between.strides.end(), of_layer.output_stride);
+    }
+    my.launch(of_layer);
+  }
+}
+
+std::size_t Persistent::workspace_bytes() const { return impl_->workspace_bytes; }
+
+Status Persistent::status() const {
+  const Impl& my = *impl_;
+  if (*static_cast<const volatile std::uint32_t*>(my.aborted.get()) != 0) {
+    return {false,
+            fmt::format("cuda-persistent: a block waited for more than {} polls and gave up, the results are not "
+                        "valid; raise spin_limit if the device was merely slow, or plan with backend cuda-per-step",
+                        my.problem.options.spin_limit > 0 ? my.problem.options.spin_limit : kSpinLimit)};
+  }
+  const DeviceGuard guard(my.stream.device);
+  if (is_capturing(my.stream)) return {};
+  const cudaError_t code = cudaStreamQuery(my.stream.stream);
+  if (code == cudaSuccess || code == cudaErrorNotReady) return {};
+  static_cast<void>(cudaGetLastError());
+  return {false, fmt::format("cuda-persistent: {} ({})", cudaGetErrorName(code), cudaGetErrorString(code))};
+}
+
+}  // namespace gru::cuda

@@ -1,0 +1,75 @@
+#pragma once
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+namespace gru::cuda {
+
+/// The input's share of one unit's three gates at one step of one sequence, biases included (not b_hn).
+/// 16 bytes that are written and read by one 128-bit access, so that the epoch vouches for the three values.
+struct alignas(16) GateInput {
+  float r, z, n;
+  std::uint32_t epoch;
+};
+
+/// One exchanged value and the epoch that says which step it belongs to: one 64-bit access.
+struct alignas(8) EpochValue {
+  float value;
+  std::uint32_t epoch;
+};
+
+/// What one launch of the persistent kernel works on: one layer in all directions, or a wavefront of all layers in one
+/// direction. Shapes: T steps, B sequences, L layers, D directions (L or D is 1), H hidden units, Hp = units held by a
+/// group (group_blocks x units a block), Kp = the tile's K. Strides count elements.
+struct PersistentArgs {
+  int steps = 0;           ///< T
+  int batch = 0;           ///< B
+  int hidden = 0;          ///< H
+  int layers = 1;          ///< L
+  int directions = 1;      ///< D
+  int hidden_padded = 0;   ///< Hp
+  int group_blocks = 0;    ///< blocks that hold one matrix together
+  int streams = 0;         ///< S, interleaved batch slices of a group
+  int gate_sets = 0;       ///< sets of warps that finish streams in turn
+  int batch_groups = 0;    ///< groups that share a (layer, direction), each with its slice of the batch
+  int project_groups = 0;  ///< wavefront: groups that project one layer's inputs in turn
+
+  const float4* recurrent_weights = nullptr;  ///< [L*D][group_blocks][vectors][product threads], packed
+  const float4* input_weights = nullptr;      ///< [L-1][group_blocks][vectors][product threads], packed, layers >= 1
+  const float* bias_hn = nullptr;             ///< [L*D][Hp]
+  const float4* bias_x = nullptr;             ///< [L*D][Hp] (r, z, n, 0)
+
+  const GateInput* first_input = nullptr;  ///< [D][T][B][Hp] of the first layer, complete before the launch
+  GateInput* gate_input = nullptr;         ///< [L-1][T][B][Hp] of the layers above, epoch-checked
+  EpochValue* layer_output = nullptr;      ///< [L-1][T][B][Hp] of the layers below the last, epoch-checked
+  EpochValue* exchange = nullptr;          ///< [recurrent groups][2][S][pack][Kp] exchange of the state through L2
+
+  const float* h0 = nullptr;  ///< [L*D][B][H] by strides; null: zeros
+  float* h_n = nullptr;       ///< likewise; null: not wanted
+  float* output = nullptr;    ///< [T][B][D*H] of the last layer by strides; null: not wanted
+  std::int64_t h0_stride[3] = {};
+  std::int64_t h_n_stride[3] = {};
+  std::int64_t output_stride[3] = {};
+  const void* lengths = nullptr;  ///< [B], clamped to 0..T; null: all T
+  std::int64_t lengths_stride = 0;
+  bool lengths_are_64bit = false;
+
+  /// In device memory, advanced by the last block out, so that a replayed graph never meets its own words.
+  std::uint32_t* epoch_base = nullptr;
+  std::uint32_t* blocks_done = nullptr;  ///< counts blocks at exit; zero between launches
+  std::uint32_t* aborted = nullptr;      ///< host memory; set to 1 when a wait outlasted its limit
+  long long spin_limit = 0;              ///< polls
+};
+
+/// The dense input projection of a layer: gate_input = x W_ih^T + bias for all steps at once.
+struct ProjectionArgs {
+  int steps = 0, batch = 0, inputs = 0, hidden_padded = 0;  ///< T, B, I, Hp
+  int inputs_padded = 0;                                    ///< I rounded up to kProjectDepth
+  const float* x = nullptr;                                 ///< [T][B][I] by strides
+  std::int64_t x_stride[3] = {};
+  const float* weights = nullptr;   ///< [D][inputs_padded][Hp][3], zero-padded
+  const float4* bias = nullptr;     ///< [D][Hp] (r, z, n, 0)
+  GateInput* gate_input = nullptr;  ///< [D][T][B][Hp]
+};
+
+}  // namespace gru::cuda

@@ -1,0 +1,132 @@
+#pragma once
+#include "persistent_args.hpp"
+
+namespace gru::cuda {
+
+/// Clusters of blocks with shared memory in common: sm_90 and later. Elsewhere the instructions below must not be emitted.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+inline constexpr bool kHasClusters = true;
+#else
+inline constexpr bool kHasClusters = false;
+#endif
+
+__device__ __forceinline__ unsigned load_relaxed(const std::uint32_t* p) {
+  unsigned v;
+  asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
+  return v;
+}
+/// Two epoch-tagged values; each half is one 64-bit access and vouches for itself.
+__device__ __forceinline__ uint4 load_pair(const EpochValue* p) {
+  unsigned long long a, b;
+  asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];" : "=l"(a), "=l"(b) : "l"(p) : "memory");
+  return make_uint4(unsigned(a), unsigned(a >> 32), unsigned(b), unsigned(b >> 32));
+}
+__device__ __forceinline__ void store_value(EpochValue* p, float value, unsigned epoch) {
+  const unsigned long long word = (static_cast<unsigned long long>(epoch) << 32) | __float_as_uint(value);
+  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(word) : "memory");
+}
+__device__ __forceinline__ float4 load_gate_input(const GateInput* p) {
+  unsigned long long lo, hi;
+  asm volatile("{.reg .b128 v; ld.relaxed.gpu.global.b128 v, [%2]; mov.b128 {%0, %1}, v;}"
+               : "=l"(lo), "=l"(hi)
+               : "l"(p)
+               : "memory");
+  return make_float4(__uint_as_float(unsigned(lo)), __uint_as_float(unsigned(lo >> 32)), __uint_as_float(unsigned(hi)),
+                     __uint_as_float(unsigned(hi >> 32)));
+}
+__device__ __forceinline__ void store_gate_input(GateInput* p, float r, float z, float n, unsigned epoch) {
+  const unsigned long long lo = (static_cast<unsigned long long>(__float_as_uint(z)) << 32) | __float_as_uint(r);
+  const unsigned long long hi = (static_cast<unsigned long long>(epoch) << 32) | __float_as_uint(n);
+  asm volatile("{.reg .b128 v; mov.b128 v, {%1, %2}; st.relaxed.gpu.global.b128 [%0], v;}" ::"l"(p), "l"(lo), "l"(hi)
+               : "memory");
+}
+
+/// Bounds every wait. The 32 lanes of a warp wait together; after the limit the warp stops waiting for good and says so
+/// in the abort word. The loops run on with whatever data is there, so nobody who waits for this warp hangs either.
+struct SpinGuard {
+  const PersistentArgs& a;
+  bool gave_up = false;  // the same in all lanes
+
+  /// `ready` polls for this lane and says whether its data is there.
+  template <class Ready>
+  __device__ __forceinline__ void wait(Ready&& ready) {
+    if (gave_up) return;
+    for (long long spins = 1; !__all_sync(~0U, ready()); ++spins) {
+      if (spins >= a.spin_limit) atomicExch_system(a.aborted, 1U);
+      if (spins >= a.spin_limit || (spins % 4096 == 0 && __any_sync(~0U, load_relaxed(a.aborted) != 0))) {
+        gave_up = true;
+        return;
+      }
+    }
+  }
+};
+
+__device__ __forceinline__ void copy_async16(void* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),
+               "l"(from)
+               : "memory");
+}
+__device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/// Waits until at most N of this thread's copy groups are under way.
+template <int N>
+__device__ __forceinline__ void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+}
+__device__ __forceinline__ unsigned shared_address(const void* p) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(p));
+}
+__device__ __forceinline__ void barrier_sync(int id, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+__device__ __forceinline__ void barrier_arrive(int id, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+__device__ __forceinline__ void mbarrier_init(unsigned bar, unsigned count) {
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(bar), "r"(count) : "memory");
+}
+__device__ __forceinline__ void mbarrier_arrive(unsigned bar) {
+  asm volatile("{.reg .b64 s; mbarrier.arrive.shared.b64 s, [%0];}" ::"r"(bar) : "memory");
+}
+/// True once the phase of the given parity has completed (test_wait: any architecture from sm_80 on).
+__device__ __forceinline__ bool mbarrier_test(unsigned bar, unsigned phase) {
+  unsigned ok;
+  asm volatile("{.reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
+               : "=r"(ok)
+               : "r"(bar), "r"(phase)
+               : "memory");
+  return ok != 0;
+}
+
+__device__ __forceinline__ void mbarrier_expect(unsigned bar, unsigned bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
+}
+__device__ __forceinline__ bool mbarrier_try_cluster(unsigned bar, unsigned phase) {
+  unsigned ok;
+  asm volatile(
+      "{.reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
+      : "=r"(ok)
+      : "r"(bar), "r"(phase)
+      : "memory");
+  return ok != 0;
+}
+__device__ __forceinline__ unsigned map_rank(unsigned address, int rank) {
+  unsigned r;
+  asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(r) : "r"(address), "r"(rank));
+  return r;
+}
+__device__ __forceinline__ void store_async4(unsigned remote, float4 v, unsigned remote_bar) {
+  asm volatile(
+      "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];" ::"r"(remote),
+      "r"(__float_as_uint(v.x)), "r"(__float_as_uint(v.y)), "r"(__float_as_uint(v.z)), "r"(__float_as_uint(v.w)),
+      "r"(remote_bar)
+      : "memory");
+}
+__device__ __forceinline__ void cluster_sync() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void fence_mbarrier_init() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+}  // namespace gru::cuda

@@ -1,0 +1,111 @@
+#pragma once
+#include "backends/cuda/persistent_exchange.cuh"
+#include "backends/cuda/persistent_kernels.hpp"
+
+namespace gru::cuda {
+
+/// gate_input[d][row][unit] = x[row] . W[d][r, z, n of the unit] + bias: 128 rows x 32 units a block, 8 x 4 units a thread.
+__global__ void __launch_bounds__(kProjectThreads, 3) project_kernel(const __grid_constant__ ProjectionArgs a) {
+  constexpr int N = 3 * kProjectUnits, vectors = kProjectDepth * N / 4;  // 192: one and a half a thread
+  __shared__ __align__(16) float xs[2][kProjectDepth][kProjectRows + 4];
+  __shared__ __align__(16) float ws[2][kProjectDepth][N];
+  const int tid = threadIdx.x, tm = tid / 8, tn = tid % 8;
+  const long long rows = static_cast<long long>(a.steps) * a.batch;
+  const long long row0 = static_cast<long long>(blockIdx.x) * kProjectRows;
+  const int unit0 = blockIdx.y * kProjectUnits, d = blockIdx.z;
+  const int pitch = a.hidden_padded * 3;
+  const int valid_units = min(kProjectUnits, a.hidden_padded - unit0);
+  const float* weights = a.weights + static_cast<long long>(d) * a.inputs_padded * pitch + unit0 * 3;
+  // Two neighbouring threads read 32 contiguous bytes of a row; a thread serves rows tid/2 and 64 + tid/2.
+  const int x_row = tid / 2, x_column = tid % 2 * 4;
+  const float* x[2];
+  bool valid[2], vector = a.x_stride[2] == 1;
+#pragma unroll
+  for (int q = 0; q < 2; ++q) {
+    const long long row = row0 + x_row + 64 * q;
+    valid[q] = row < rows;
+    x[q] = a.x + (valid[q] ? row / a.batch * a.x_stride[0] + row % a.batch * a.x_stride[1] : 0);
+    vector = vector && (reinterpret_cast<unsigned long long>(x[q]) & 15) == 0;
+  }
+  float4 staged[2];
+  auto load_x = [&](int k0) {
+    const int k = k0 + x_column;
+#pragma unroll
+    for (int q = 0; q < 2; ++q) {
+      staged[q] = make_float4(0.f, 0.f, 0.f, 0.f);
+      if (!valid[q]) continue;
+      if (vector && k + 4 <= a.inputs) {
+        staged[q] = *reinterpret_cast<const float4*>(x[q] + k);
+      } else {
+        if (k < a.inputs) staged[q].x = x[q][k * a.x_stride[2]];
+        if (k + 1 < a.inputs) staged[q].y = x[q][(k + 1) * a.x_stride[2]];
+        if (k + 2 < a.inputs) staged[q].z = x[q][(k + 2) * a.x_stride[2]];
+        if (k + 3 < a.inputs) staged[q].w = x[q][(k + 3) * a.x_stride[2]];
+      }
+    }
+  };
+  auto store_x = [&](int buffer) {
+#pragma unroll
+    for (int q = 0; q < 2; ++q) {
+      xs[buffer][x_column + 0][x_row + 64 * q] = staged[q].x;
+      xs[buffer][x_column + 1][x_row + 64 * q] = staged[q].y;
+      xs[buffer][x_column + 2][x_row + 64 * q] = staged[q].z;
+      xs[buffer][x_column + 3][x_row + 64 * q] = staged[q].w;
+    }
+  };
+  auto load_w = [&](int k0, int buffer) {
+#pragma unroll
+    for (int q = 0; q < (vectors + kProjectThreads - 1) / kProjectThreads; ++q) {
+      const int i = tid + q * kProjectThreads, k = i / (N / 4), n = i % (N / 4) * 4;
+      if (i < vectors && n < 3 * valid_units)
+        copy_async16(&ws[buffer][k][n], weights + static_cast<long long>(k0 + k) * pitch + n);
+    }
+    copy_async_commit();
+  };
+
+  float acc[8][12] = {};
+  load_x(0);
+  load_w(0, 0);
+  store_x(0);
+  copy_async_wait<0>();
+  __syncthreads();
+  for (int k0 = 0, buffer = 0; k0 < a.inputs_padded; k0 += kProjectDepth, buffer ^= 1) {
+    const bool more = k0 + kProjectDepth < a.inputs_padded;
+    if (more) {
+      load_w(k0 + kProjectDepth, buffer ^ 1);
+      load_x(k0 + kProjectDepth);
+    }
+#pragma unroll
+    for (int k = 0; k < kProjectDepth; ++k) {
+      float m[8], n[12];
+      *reinterpret_cast<float4*>(m) = *reinterpret_cast<const float4*>(&xs[buffer][k][tm * 4]);
+      *reinterpret_cast<float4*>(m + 4) = *reinterpret_cast<const float4*>(&xs[buffer][k][64 + tm * 4]);
+#pragma unroll
+      for (int q = 0; q < 3; ++q)
+        *reinterpret_cast<float4*>(n + 4 * q) = *reinterpret_cast<const float4*>(&ws[buffer][k][tn * 12 + 4 * q]);
+#pragma unroll
+      for (int i = 0; i < 8; ++i)
+#pragma unroll
+        for (int j = 0; j < 12; ++j) acc[i][j] = fmaf(m[i], n[j], acc[i][j]);
+    }
+    if (more) {
+      store_x(buffer ^ 1);
+      copy_async_wait<0>();
+    }
+    __syncthreads();
+  }
+#pragma unroll
+  for (int u = 0; u < 4; ++u) {
+    if (tn * 4 + u >= valid_units) continue;
+    const float4 bias = a.bias[static_cast<long long>(d) * a.hidden_padded + unit0 + tn * 4 + u];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const long long r = row0 + (i < 4 ? tm * 4 + i : 64 + tm * 4 + i - 4);
+      if (r < rows)
+        reinterpret_cast<float4*>(a.gate_input)[(d * rows + r) * a.hidden_padded + unit0 + tn * 4 + u] =
+            make_float4(acc[i][3 * u] + bias.x, acc[i][3 * u + 1] + bias.y, acc[i][3 * u + 2] + bias.z, 0.f);
+    }
+  }
+}
+
+}  // namespace gru::cuda

@@ -1,0 +1,36 @@
+#pragma once
+
+/// The persistent kernels that are built, described for host code.
+
+#include <span>
+
+namespace gru::cuda {
+
+/// One instantiation of PersistentTile (persistent_tile.hpp says what the numbers mean) and its kernel.
+struct PersistentKernel {
+  const void* function;  ///< void(PersistentArgs)
+  int units;             ///< hidden units a block
+  int depth;             ///< columns a lane
+  int pack;              ///< sequences a stream
+  int per_set;           ///< streams a gate set may serve
+  bool cluster;          ///< exchange inside a cluster of cluster_blocks; needs sm_90
+  int cluster_blocks;
+  int k;           ///< largest padded H
+  int gate_warps;  ///< of a set
+  int max_sets;
+  int max_streams;
+  int product_threads;
+  int max_threads;
+  bool dedicated;    ///< gate warps beside the product warps
+  bool can_project;  ///< may share a launch with input projections
+  int (*shared_bytes)(int streams);
+};
+
+std::span<const PersistentKernel> persistent_kernels();
+
+/// The dense input projection, void(ProjectionArgs): grid (T*B / rows, Hp / units, D).
+const void* projection_kernel();
+
+inline constexpr int kProjectRows = 128, kProjectUnits = 32, kProjectDepth = 8, kProjectThreads = 128;
+
+}  // namespace gru::cuda

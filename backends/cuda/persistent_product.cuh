@@ -1,0 +1,128 @@
+#pragma once
+#include "backends/cuda/persistent_exchange.cuh"
+#include "backends/cuda/persistent_tile.hpp"
+
+namespace gru::cuda {
+
+/// What a gate lane remembers of its (unit, sequence) from step to step; 16 bytes, one access where it is in shared memory.
+struct alignas(16) GateState {
+  float h, bias_hn;
+  int length;  // steps before the sequence's end
+  int input;   // offset of the next step's input share
+};
+
+/// The shared memory of a block, carved once.
+template <class Tile>
+struct PersistentShared {
+  float* partial;        // [buffers][product warp][pack or project_pack][gate][units]
+  float* stage;          // L2: [product warp][pack][columns], private to the warp; cluster: [parity][stream][pack][k]
+  float4* inputs;        // [per_set][gate thread]
+  GateState* states;     // [gate thread], only without dedicated gate warps
+  unsigned full, empty;  // mbarriers [project_buffers] of the projection
+  unsigned arrived;      // cluster: mbarriers [parity][stream][product warp]
+
+  __device__ __forceinline__ PersistentShared(float* base, int streams) {
+    partial = base;
+    stage = base + Tile::all_partial_floats(streams);
+    inputs = reinterpret_cast<float4*>(stage + Tile::stage_floats(streams));
+    states = reinterpret_cast<GateState*>(inputs + Tile::input_vectors);
+    full = shared_address(states + Tile::gate_states);
+    empty = full + 8 * Tile::project_buffers;
+    arrived = empty + 8 * Tile::project_buffers;
+  }
+};
+
+template <class Tile>
+struct ProductWeights {
+  float w[3][Tile::depth];  // [gate][column of this lane]
+  __device__ __forceinline__ void load(const float4* packed, int thread) {
+#pragma unroll
+    for (int q = 0; q < Tile::weight_vectors; ++q) {
+      constexpr int row = Tile::depth / 4;
+      const float4 v = __ldg(packed + q * Tile::product_threads + thread);
+      w[q / row][4 * (q % row) + 0] = v.x;
+      w[q / row][4 * (q % row) + 1] = v.y;
+      w[q / row][4 * (q % row) + 2] = v.z;
+      w[q / row][4 * (q % row) + 3] = v.w;
+    }
+  }
+  /// acc[j][gate] = W[gate][columns of this lane] . h[j]; rows of h are `ld` floats apart. The columns of the lane
+  /// groups interleave by four so that a warp's 16-byte reads stay in one 128-byte line. For one sequence even and odd columns are
+  /// summed apart: three sums would wait for one another.
+  template <int Pack>
+  __device__ __forceinline__ void multiply(const float* h, int ld, int split, float (&acc)[Pack][3]) const {
+    float odd[Pack][3] = {};
+#pragma unroll
+    for (int i = 0; i < Tile::depth / 4; ++i) {
+#pragma unroll
+      for (int j = 0; j < Pack; ++j) {
+        const float4 v = *reinterpret_cast<const float4*>(h + j * ld + (i * Tile::splits + split) * 4);
+#pragma unroll
+        for (int g = 0; g < 3; ++g) acc[j][g] = fmaf(w[g][4 * i + 0], v.x, acc[j][g]);
+#pragma unroll
+        for (int g = 0; g < 3; ++g)
+          (Pack == 1 ? odd : acc)[j][g] = fmaf(w[g][4 * i + 1], v.y, (Pack == 1 ? odd : acc)[j][g]);
+#pragma unroll
+        for (int g = 0; g < 3; ++g) acc[j][g] = fmaf(w[g][4 * i + 2], v.z, acc[j][g]);
+#pragma unroll
+        for (int g = 0; g < 3; ++g)
+          (Pack == 1 ? odd : acc)[j][g] = fmaf(w[g][4 * i + 3], v.w, (Pack == 1 ? odd : acc)[j][g]);
+      }
+    }
+    if constexpr (Pack == 1) {
+#pragma unroll
+      for (int g = 0; g < 3; ++g) acc[0][g] += odd[0][g];
+    }
+  }
+};
+
+/// Leaves this warp's share of the sums in partial[warp]; the lane groups of the warp are added first.
+template <class Tile, int Pack>
+__device__ __forceinline__ void store_partial(float* partial, int warp, int lane, float (&acc)[Pack][3]) {
+#pragma unroll
+  for (int j = 0; j < Pack; ++j)
+#pragma unroll
+    for (int g = 0; g < 3; ++g) {
+#pragma unroll
+      for (int d = Tile::units; d < 32; d *= 2) acc[j][g] += __shfl_xor_sync(~0u, acc[j][g], d);
+      if (lane < Tile::units) partial[((warp * Pack + j) * 3 + g) * Tile::units + lane] = acc[j][g];
+    }
+}
+
+/// Where a gate (or projection) lane finds its item: unit of the block, sequence of the stream, share of the sum.
+template <class Tile, int Pack>
+struct GateItem {
+  static constexpr int splits = Tile::units * Pack >= 32 ? 1 : 32 / (Tile::units * Pack);  // lanes that share one sum
+  static constexpr int items = splits == 1 ? Tile::units * Pack : 32 / splits;
+  int unit, j, part;
+  __device__ __forceinline__ explicit GateItem(int thread)
+      : unit(thread % items % Tile::units),
+        j(thread % items / Tile::units),
+        part(splits == 1 ? 0 : (thread & 31) / items) {}
+
+  /// Sums the product warps' shares of this item in a fixed order.
+  __device__ __forceinline__ void sum(const float* partial, float (&sum)[3]) const {
+    constexpr int per_lane = Tile::product_warps / splits;
+    float odd[3] = {0.f, 0.f, 0.f};
+#pragma unroll
+    for (int g = 0; g < 3; ++g) sum[g] = 0.f;
+#pragma unroll
+    for (int q = 0; q < per_lane; ++q)
+#pragma unroll
+      for (int g = 0; g < 3; ++g) {
+        const float v = partial[(((part * per_lane + q) * Pack + j) * 3 + g) * Tile::units + unit];
+        if (q % 2)
+          odd[g] += v;
+        else
+          sum[g] += v;
+      }
+#pragma unroll
+    for (int g = 0; g < 3; ++g) {
+      sum[g] += odd[g];
+#pragma unroll
+      for (int d = 32 / splits; d < 32; d *= 2) sum[g] += __shfl_xor_sync(~0u, sum[g], d);
+    }
+  }
+};
+
+}  // namespace gru::cuda

@@ -1,0 +1,113 @@
+#include "backends/cuda/persistent_schedule.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+
+namespace gru::cuda {
+namespace {
+
+/// Input shares of a launch, of 16 bytes: kernels index them with 32 bits.
+constexpr std::int64_t kMaxShares = std::numeric_limits<std::int32_t>::max() / 4;
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+/// Blocks that are resident at once, one a multiprocessor. Clusters live in one GPC each: an H100 with 132
+/// multiprocessors takes 15 clusters of 8 and 7 of 16, nine tenths; the constructor asks the device itself.
+std::int64_t resident_blocks(const Problem& p, const PersistentKernel& kernel) {
+  const std::int64_t free = std::max(0, p.device.sm_count - p.options.reserve_sms);
+  return kernel.cluster ? free * 91 / 100 / kernel.cluster_blocks * kernel.cluster_blocks : free;
+}
+
+/// How `kernel` would run the problem; the result's kernel is null if it can't.
+PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, bool wavefront) {
+  const Config& c = p.config;
+  const std::int64_t directions = c.num_directions();
+  PersistentSchedule s;
+  if (c.hidden_size > kernel.k) return s;
+  if (kernel.cluster && p.device.max_cluster_size < kernel.cluster_blocks) return s;
+  s.group_blocks = kernel.cluster ? kernel.cluster_blocks : static_cast<int>(ceil_div(c.hidden_size, kernel.units));
+  s.hidden_padded = s.group_blocks * kernel.units;
+  const std::int64_t groups = resident_blocks(p, kernel) / s.group_blocks;
+  const std::int64_t lanes = wavefront ? c.num_layers : directions;  // recurrences at once
+  s.project_groups = wavefront ? 1 : 0;
+  const std::int64_t projections = wavefront ? c.num_layers - 1 : 0;
+  if (groups < lanes + projections) return s;
+  const std::int64_t sequences =
+      ceil_div(std::max<std::int64_t>(p.options.batch_size, 1), (groups - projections) / lanes);
+  s.streams = static_cast<int>(ceil_div(sequences, kernel.pack));
+  const int most = std::min(kernel.max_streams, kernel.max_sets * kernel.per_set);
+  if (s.streams > most) return s;
+  s.batch_groups = static_cast<int>(
+      ceil_div(std::max<std::int64_t>(p.options.batch_size, 1), std::int64_t{s.streams} * kernel.pack));
+  s.gate_sets = std::min(s.streams, kernel.max_sets);
+  s.blocks = static_cast<int>((lanes * s.batch_groups + projections) * s.group_blocks);
+  s.threads = !kernel.dedicated ? kernel.product_threads
+              : wavefront       ? kernel.max_threads
+                                : kernel.product_threads + 32 * s.gate_sets * kernel.gate_warps;
+  s.shared_bytes = kernel.shared_bytes(s.streams);
+  if (static_cast<std::size_t>(s.shared_bytes) > p.device.shared_memory_per_block) return s;
+  const std::int64_t shares = p.options.seq_len * p.options.batch_size * s.hidden_padded *
+                              std::max<std::int64_t>(wavefront ? c.num_layers - 1 : 0, directions);
+  if (p.options.seq_len > kMaxShares || p.options.batch_size > kMaxShares || shares > kMaxShares) return s;
+  s.kernel = &kernel;
+  return s;
+}
+
+/// Clocks of a step on one block, roughly: what the products of all streams take, or one stream's chain of exchange,
+/// product, sums and gates, whichever is longer.
+double step_clocks(const PersistentSchedule& s) {
+  const PersistentKernel& k = *s.kernel;
+  const double product = 3.0 * k.units * k.k / 128 * k.pack;
+  const double exchange = k.cluster ? 500 : s.group_blocks > 32 ? 1100 : 850;
+  const double gates = k.dedicated ? 500 : 600;
+  // Without warps of their own the gates of a stream hold up the next one's products.
+  const double busy = s.streams * (k.dedicated ? product * 1.25 + 100 : product * 1.25 + gates);
+  return std::max(busy, product + exchange + gates);
+}
+
+}  // namespace
+
+PersistentSchedule make_persistent_schedule(const Problem& p, bool allow_clusters) {
+  const Config& c = p.config;
+  PersistentSchedule best;
+  double best_clocks = std::numeric_limits<double>::infinity();
+  for (const bool wavefront : {false, true}) {
+    if (wavefront && (c.num_layers == 1 || c.bidirectional)) continue;
+    for (const PersistentKernel& kernel : persistent_kernels()) {
+      if ((kernel.cluster && !allow_clusters) || (wavefront && !kernel.can_project)) continue;
+      const PersistentSchedule s = fit(p, kernel, wavefront);
+      if (s.kernel == nullptr) continue;
+      // In a wavefront the projections of a batch slice take as long as its products, and all layers run at once.
+      const double stages = wavefront ? static_cast<double>(p.options.seq_len + c.num_layers - 1)
+                                      : static_cast<double>(p.options.seq_len * c.num_layers);
+      const double clocks = stages * step_clocks(s);
+      if (clocks < best_clocks) {
+        best_clocks = clocks;
+        best = s;
+      }
+    }
+  }
+  if (best.kernel == nullptr) {
+    int largest = 0;
+    for (const PersistentKernel& kernel : persistent_kernels()) largest = std::max(largest, kernel.k);
+    best.reason =
+        c.hidden_size > largest
+            ? fmt::format("H={} is more than the {} units whose weights it holds on chip", c.hidden_size, largest)
+            : fmt::format(
+                  "no arrangement of H={} D={} B={} T={} fits {} multiprocessors ({} reserved) with {} KB of "
+                  "shared memory a block",
+                  c.hidden_size, c.num_directions(), p.options.batch_size, p.options.seq_len, p.device.sm_count,
+                  p.options.reserve_sms, p.device.shared_memory_per_block / 1024);
+    return best;
+  }
+  best.reason =
+      fmt::format("{} blocks of {} threads hold the weights, {} a group of {} sequences, exchange through {}{}",
+                  best.blocks, best.threads, best.group_blocks, best.streams * best.kernel->pack,
+                  best.kernel->cluster ? "clusters" : "L2", best.wavefront() ? ", all layers at once" : "");
+  return best;
+}
+
+}  // namespace gru::cuda

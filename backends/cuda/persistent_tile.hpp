@@ -1,0 +1,66 @@
+#pragma once
+
+/// The sizes of the persistent kernels, in one place for host and device.
+
+#include "gru/cell.hpp"
+
+namespace gru::cuda {
+
+/// Sizes of one kernel instantiation. A block holds the r, z and n rows of `units` hidden units over the full K.
+/// A lane of a product warp holds the three rows of one unit over `depth` columns in registers (96 or 192 weights);
+/// the 32/units lane groups of a warp and the warps themselves split K.
+template <int Units, int Depth, int Pack, int PerSet, bool Cluster>
+struct PersistentTile {
+  static constexpr int Warps = 8;
+  static constexpr int depth = Depth;
+  static constexpr int weight_vectors = 3 * Depth / 4;
+  static constexpr int product_warps = Warps;
+  static constexpr int product_threads = 32 * Warps;
+  static constexpr int units = Units;
+  static constexpr int pack = Pack;               // sequences a stream, multiplied together
+  static constexpr int per_set = PerSet;          // streams that one gate set may serve
+  static constexpr bool cluster = Cluster;        // state exchange inside a thread-block cluster
+  static constexpr int splits = 32 / Units;       // K splits inside a warp
+  static constexpr int columns = Depth * splits;  // columns of h a warp multiplies
+  static constexpr int k = Warps * columns;
+  static constexpr int gate_warps = Units * Pack >= 32 ? Units * Pack / 32 : 1;     // of one set
+  static constexpr int gate_splits = Units * Pack >= 32 ? 1 : 32 / (Units * Pack);  // lanes that share one sum
+  static constexpr bool dedicated = Depth == 32;  // gates on warps of their own; else registers allow none
+  static constexpr int cluster_blocks = k / Units;
+  static constexpr int max_sets = dedicated ? 4 / gate_warps : Warps / gate_warps;
+  static constexpr int max_threads = product_threads + (dedicated ? 128 : 0);
+  static constexpr int partial_floats = Warps * 3 * Pack * Units;
+  static constexpr int project_pack = dedicated ? 4 : 1;  // (step, sequence) items a pass of the projection
+  static constexpr bool can_project = Units == 32;        // larger models leave no blocks for it
+  static constexpr int project_partial_floats = Warps * 3 * project_pack * Units;
+  static constexpr int project_buffers = 2;
+  static constexpr int project_gate_warps = Units * project_pack >= 32 ? Units * project_pack / 32 : 1;
+  static constexpr int max_streams = 7;  // two named barriers each, of 16
+  static_assert(Units == 32 || Units == 16 || Units == 8, "lanes hold units");
+
+  GRU_FUNCTION static constexpr int all_partial_floats(int streams) {
+    const int recurrent = 2 * streams * partial_floats, project = project_buffers * project_partial_floats;
+    return recurrent > project ? recurrent : project;
+  }
+  static constexpr int ring_depth = 3;              // passes that the projection loads ahead
+  static constexpr int words = Pack * columns / 2;  // 16-byte exchange words a warp consumes at once
+  static constexpr int words_per_lane = words < 32 ? 1 : words / 32;
+  static constexpr int project_words = project_pack * columns / 2;
+  static constexpr int project_words_per_lane = project_words < 32 ? 1 : project_words / 32;
+  static constexpr int project_floats = project_pack * k + Warps * 32 * project_words_per_lane * 4 * ring_depth;
+  GRU_FUNCTION static constexpr int stage_floats(int streams) {
+    return !Cluster || 2 * streams * Pack * k < project_floats ? project_floats : 2 * streams * Pack * k;
+  }
+  static constexpr int gate_threads = dedicated ? 128 : product_threads;
+  static constexpr int gate_states = dedicated ? 0 : product_threads;  // kept in shared memory where registers are full
+  static constexpr int input_vectors = gate_threads * per_set;         // prefetched input shares, 16 bytes each
+  GRU_FUNCTION static constexpr int barrier_words(int streams) {
+    return 2 * project_buffers + (Cluster ? 2 * streams * Warps : 0);
+  }
+  GRU_FUNCTION static constexpr int smem_bytes(int streams) {
+    return 4 * (all_partial_floats(streams) + stage_floats(streams) + 4 * gate_states) + 16 * input_vectors +
+           8 * barrier_words(streams);
+  }
+};
+
+}  // namespace gru::cuda

@@ -1,0 +1,119 @@
+#include "backends/cuda/persistent_weights.hpp"
+
+#include "backends/cuda/runtime.hpp"
+
+namespace gru::cuda {
+namespace {
+
+std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
+
+/// One (3H, H) matrix, columns from `column0` of a row of `pitch`: [block][vector][product thread][4], the order in which
+/// a block's threads read their weights.
+void pack_lanes(const std::vector<float>& rows, std::int64_t pitch, std::int64_t column0, std::int64_t hidden,
+                const PersistentSchedule& schedule, float* to) {
+  const PersistentKernel& k = *schedule.kernel;
+  const std::int64_t splits = 32 / k.units;
+  const std::int64_t row_vectors = k.depth / 4;
+  for (std::int64_t block = 0; block < schedule.group_blocks; ++block) {
+    for (std::int64_t vector = 0; vector < 3 * row_vectors; ++vector) {
+      for (std::int64_t thread = 0; thread < k.product_threads; ++thread, to += 4) {
+        const std::int64_t unit = block * k.units + thread % 32 % k.units;
+        const std::int64_t split = thread % 32 / k.units;
+        const std::int64_t first = thread / 32 * k.depth * splits + (vector % row_vectors * splits + split) * 4;
+        const std::int64_t row = vector / row_vectors * hidden + unit;
+        for (std::int64_t c = 0; c < 4; ++c) {
+          if (unit < hidden && first + c < hidden) to[c] = rows[at(row * pitch + column0 + first + c)];
+        }
+      }
+    }
+  }
+}
+
+/// W_ih (3H, I) as [I padded][Hp][3].
+void pack_dense(const std::vector<float>& rows, std::int64_t inputs, std::int64_t hidden, std::int64_t hidden_padded,
+                float* to) {
+  for (std::int64_t i = 0; i < inputs; ++i) {
+    for (std::int64_t u = 0; u < hidden; ++u) {
+      for (std::int64_t g = 0; g < 3; ++g)
+        to[(i * hidden_padded + u) * 3 + g] = rows[at((g * hidden + u) * inputs + i)];
+    }
+  }
+}
+
+/// The parts of the packed memory, in floats.
+struct Extents {
+  Extents(const Config& c, const PersistentSchedule& s)
+      : matrix(std::int64_t{s.group_blocks} * 3 * s.kernel->depth * s.kernel->product_threads),
+        matrices(c.num_layers * c.num_directions()),
+        input_matrices(s.wavefront() ? (c.num_layers - 1) * c.num_directions() : 0),
+        units(s.hidden_padded),
+        dense_layers(s.wavefront() ? 1 : c.num_layers) {}
+  std::int64_t matrix, matrices, input_matrices, units, dense_layers;
+  std::int64_t dense(const Config& c, std::int64_t layer) const {
+    return c.num_directions() * padded_inputs(c.layer_input_size(layer)) * units * 3;
+  }
+  std::int64_t total(const Config& c) const {
+    std::int64_t n = (matrices + input_matrices) * matrix + matrices * units * 5;
+    for (std::int64_t layer = 0; layer < dense_layers; ++layer) n += dense(c, layer);
+    return n;
+  }
+};
+
+/// b_hn, and (b_ir + b_hr, b_iz + b_hz, b_in, 0), added in double so that folding costs one rounding.
+void pack_bias(const CellWeights& cell, const Config& config, float* bias_hn, float* bias_x) {
+  if (!config.bias) return;
+  const std::vector<double> input = to_vector<double>(cell.bias_ih);
+  const std::vector<double> state = to_vector<double>(cell.bias_hh);
+  const std::int64_t hidden = config.hidden_size;
+  for (std::int64_t u = 0; u < hidden; ++u) {
+    bias_hn[u] = static_cast<float>(state[at(2 * hidden + u)]);
+    bias_x[4 * u] = static_cast<float>(input[at(u)] + state[at(u)]);
+    bias_x[4 * u + 1] = static_cast<float>(input[at(hidden + u)] + state[at(hidden + u)]);
+    bias_x[4 * u + 2] = static_cast<float>(input[at(2 * hidden + u)]);
+  }
+}
+
+}  // namespace
+
+std::shared_ptr<const PersistentWeights> pack_persistent_weights(StreamRef stream, const Weights& weights,
+                                                                 const PersistentSchedule& schedule) {
+  const Config& c = weights.config();
+  const Extents extents(c, schedule);
+  std::vector<float> host(at(extents.total(c)), 0.0F);
+  auto packed = std::make_shared<PersistentWeights>();
+  packed->memory = allocate(stream, "the packed weights", host.size() * sizeof(float));
+  const auto* device = reinterpret_cast<const float*>(packed->memory.get());
+
+  float* recurrent = host.data();
+  float* input = recurrent + extents.matrices * extents.matrix;
+  float* bias_x = input + extents.input_matrices * extents.matrix;
+  float* bias_hn = bias_x + extents.matrices * extents.units * 4;
+  float* dense = bias_hn + extents.matrices * extents.units;
+  for (std::int64_t layer = 0; layer < c.num_layers; ++layer) {
+    const std::int64_t inputs = c.layer_input_size(layer);
+    if (layer < extents.dense_layers) packed->dense.push_back(device + (dense - host.data()));
+    for (std::int64_t d = 0; d < c.num_directions(); ++d) {
+      const CellWeights& cell = weights.cell(layer, d);
+      const std::int64_t m = layer * c.num_directions() + d;
+      pack_lanes(to_vector<float>(cell.weight_hh), c.hidden_size, 0, c.hidden_size, schedule,
+                 recurrent + m * extents.matrix);
+      pack_bias(cell, c, bias_hn + m * extents.units, bias_x + m * extents.units * 4);
+      const std::vector<float> w_ih = to_vector<float>(cell.weight_ih);
+      if (layer < extents.dense_layers) {
+        pack_dense(w_ih, inputs, c.hidden_size, extents.units, dense);
+        dense += padded_inputs(inputs) * extents.units * 3;
+      } else {
+        pack_lanes(w_ih, inputs, 0, c.hidden_size, schedule, input + (layer - 1) * extents.matrix);
+      }
+    }
+  }
+  upload(stream, packed->memory.get(), host.data(), host.size() * sizeof(float));
+  packed->recurrent = packed->memory.get();
+  packed->input = reinterpret_cast<const std::byte*>(device + (input - host.data()));
+  packed->bias_x = reinterpret_cast<const std::byte*>(device + (bias_x - host.data()));
+  packed->bias_hn = device + (bias_hn - host.data());
+  packed->matrix_bytes = at(extents.matrix) * sizeof(float);
+  return packed;
+}
+
+}  // namespace gru::cuda

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "backends/cuda/persistent_schedule.hpp"
+#include "backends/cuda/stream_ref.hpp"
+#include "gru/weights.hpp"
+
+namespace gru::cuda {
+
+/// The weights as the persistent kernels want them (persistent_args.hpp has the shapes), on one device; immutable, shared
+/// by forks. Zero in the padding.
+struct PersistentWeights {
+  std::shared_ptr<std::byte> memory;
+  const std::byte* recurrent = nullptr;  ///< W_hh of every layer and direction, in the lanes' order
+  const std::byte* input = nullptr;      ///< wavefront: W_ih of the layers above the first, likewise
+  const float* bias_hn = nullptr;
+  const std::byte* bias_x = nullptr;
+  std::vector<const float*> dense;  ///< W_ih for the projection kernel, by layer; wavefront: the first only
+  std::size_t matrix_bytes = 0;     ///< of one packed matrix
+};
+
+/// `n` rounded up to the projection kernel's depth.
+constexpr std::int64_t padded_inputs(std::int64_t n) { return (n + kProjectDepth - 1) / kProjectDepth * kProjectDepth; }
+
+std::shared_ptr<const PersistentWeights> pack_persistent_weights(StreamRef stream, const Weights& weights,
+                                                                 const PersistentSchedule& schedule);
+
+}  // namespace gru::cuda

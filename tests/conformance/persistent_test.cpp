@@ -1,0 +1,62 @@
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "tests/support/scenario.hpp"
+
+// Sizes at the borders of what the persistent kernels hold: units of a block, columns of a lane, blocks of a group,
+// sequences of a stream, streams of a group. On every target, as any of them may be wrong there.
+
+namespace gru::test {
+namespace {
+
+Scenario sized(std::int64_t hidden, std::int64_t batch, std::int64_t layers = 1, bool bidirectional = false) {
+  Scenario s;
+  s.config = {.input_size = 7, .hidden_size = hidden, .num_layers = layers, .bidirectional = bidirectional};
+  s.steps = 6;
+  s.batch = batch;
+  s.h0 = true;
+  s.lengths = batch > 1;
+  s.seed = static_cast<std::uint64_t>(hidden * 100 + batch);
+  return s;
+}
+
+TEST_CASE("persistent: units around blocks and groups") {
+  for (const std::int64_t hidden : {31, 32, 33, 64, 100, 255, 256, 257, 300, 512, 513, 1000, 1024, 1025}) {
+    run_everywhere(sized(hidden, 1));
+    run_everywhere(sized(hidden, 2));
+  }
+}
+
+TEST_CASE("persistent: batches around streams and groups") {
+  for (const std::int64_t batch : {1, 2, 3, 4, 5, 12, 13, 31, 32, 33, 65}) run_everywhere(sized(40, batch));
+  for (const std::int64_t batch : {3, 7, 8, 9, 17, 40}) run_everywhere(sized(200, batch, 1, true));
+  for (const std::int64_t batch : {3, 8, 17, 33}) run_everywhere(sized(320, batch));
+}
+
+TEST_CASE("persistent: all layers at once") {
+  for (const std::int64_t layers : {2, 3, 6}) {
+    for (const std::int64_t batch : {1, 3, 10}) {
+      run_everywhere(sized(33, batch, layers));
+      run_everywhere(sized(256, batch, layers));
+    }
+  }
+  run_everywhere(sized(500, 1, 3));
+  run_everywhere(sized(500, 2, 2));
+}
+
+TEST_CASE("persistent: both directions of a stack") {
+  run_everywhere(sized(256, 10, 3, true));
+  run_everywhere(sized(512, 3, 2, true));
+}
+
+TEST_CASE("persistent: long enough for every epoch and parity to come round") {
+  Scenario s = sized(70, 3, 2);
+  s.steps = 300;
+  run_everywhere(s);
+  s.config.bidirectional = true;
+  run_everywhere(s);
+}
+
+}  // namespace
+}  // namespace gru::test
