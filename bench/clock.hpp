@@ -2,10 +2,12 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "gru/cuda_stream.hpp"
 #include "gru/space.hpp"
 
 namespace gru::bench {
@@ -57,6 +59,21 @@ class SpaceTimer {
 
  private:
   Space space_;
+};
+
+/// On a CUDA stream: the device's time between two events, without what the host does meanwhile. Defined where the CUDA
+/// backends are built.
+template <>
+class SpaceTimer<CudaStream> {
+ public:
+  static constexpr int kStepsPerSample = 1000;
+
+  explicit SpaceTimer(const CudaStream& stream);
+  double seconds(const std::function<void()>& work);
+
+ private:
+  CudaStream stream_;
+  std::shared_ptr<void> begin_, end_;  ///< cudaEvent_t
 };
 
 /// How long to go on.
