@@ -14,6 +14,12 @@ function(gru_set_up_target target)
     $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${GRU_NATIVE}>>:-march=native>)
 endfunction()
 
+# For programs, tests and the code around a measurement: nothing in them is hot, so the compiler should not spend its time
+# there.
+function(gru_optimize_lightly target)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+endfunction()
+
 # gru_add_simd_source(target file): compiles one Kokkos-free file once per instruction set of x86-64, each time with
 # GRU_SIMD_NAMESPACE and GRU_SIMD_NAME (a string) set to generic, avx2 or avx512; elsewhere only once, as generic.
 # The file puts everything it defines into that namespace, or into an unnamed one, and includes no header with inline

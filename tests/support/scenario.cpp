@@ -29,7 +29,7 @@ std::vector<double> draw_many(std::mt19937_64& engine, std::int64_t count, DType
 
 // Weights of torch's initial scale times a power of two or any other factor, rounded to the dtype.
 Weights make_weights(const Scenario& s, DType dtype) {
-  const Weights plain = Weights::random(s.config, s.seed, dtype);
+  Weights plain = Weights::random(s.config, s.seed, dtype);
   if (s.weight_scale == 1) return plain;
   auto storage = std::make_shared<std::vector<Tensor>>();
   storage->reserve(static_cast<std::size_t>(4 * states(s.config)));
