@@ -79,13 +79,6 @@ std::vector<std::int64_t> state_extents(const Scenario& s) {
   return {states(s.config), s.batch, s.config.hidden_size};
 }
 
-const Target& oracle() {
-  const auto found =
-      std::ranges::find_if(targets(), [](const Target& t) { return t.is_oracle() && t.dtype == DType::float64; });
-  if (found != targets().end()) return *found;
-  throw Error("the oracle is not among the targets; let GRU_TEST_TARGETS keep 'eigen float64'");
-}
-
 // The worst element with its place, as a sentence.
 std::string explain(const char* name, const Comparison& c, const Tolerance& tolerance, std::int64_t rows,
                     std::int64_t columns) {

@@ -63,7 +63,11 @@ struct Target {
 /// Every backend of every space of the list that this machine can run, in float32 and float64; math modes other than
 /// strict where supports() says yes to a small problem; and the device's form of the Kokkos patterns on the host.
 /// Prints `skipped: no ... device` for spaces without a device.
+const std::vector<Target>& all_targets();
+/// Those of them whose name contains GRU_TEST_TARGETS.
 const std::vector<Target>& targets();
+/// The oracle in float64.
+const Target& oracle();
 
 /// A plan on the space with the options as they are: for tests of the choice itself.
 struct SpaceInfo {
