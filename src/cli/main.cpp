@@ -56,6 +56,10 @@ int main(int argc, char** argv) {
     }
     return kBadInput;  // never reached: a subcommand is required
   } catch (const CLI::ParseError& error) {
+    if (program.get_subcommands().empty() && !program.remaining().empty()) {
+      fmt::print(stderr, "error: there is no subcommand '{}'; see {} --help\n", program.remaining().front(), argv[0]);
+      return kBadInput;
+    }
     return program.exit(error, std::cout, std::cerr) == 0 ? 0 : kBadInput;
   } catch (const gru::Error& error) {
     fmt::print(stderr, "error: {}\n", error.what());
