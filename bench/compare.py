@@ -35,13 +35,13 @@ def rows_of(program, arguments, threads):
         return json.loads(path.read_text())
 
 
-def contestants(build, effort):
+def contestants(build, effort, math):
     """Name -> function(case names, threads) -> JSON; ours first. Says what is left out."""
     found = {}
     gru = build / "src/cli/gru"
     if not gru.exists():
         sys.exit(f"{gru} is not there; build the project or name its build folder with --build")
-    found["gru"] = lambda names, threads: rows_of(gru, ["bench", *names, "--backend", "kokkos", *effort], threads)
+    found["gru"] = lambda names, threads: rows_of(gru, ["bench", *names, "--backend", "kokkos", "--math", math, *effort], threads)
     onednn = build / "bench/gru_peer_onednn"
     if onednn.exists():
         found["onednn"] = lambda names, threads: rows_of(onednn, [*names, *effort], threads)
@@ -85,7 +85,8 @@ def print_table(rows, everybody, chosen, threads):
     """Medians of the rounds. The last column repeats the ratio with everybody's shortest call, which neighbours disturb less."""
     peak = max(row.get("peak_gflops") or 0 for taken in rows.values() for row in taken)
     peers = [who for who in everybody if who != "gru"]
-    print(f"\n{threads} {'thread' if threads == 1 else 'threads'}, FMA peak {peak:.0f} GFLOP/s; milliseconds")
+    math = {row["math"] for taken in rows.values() for row in taken if "math" in row}
+    print(f"\n{threads} {'thread' if threads == 1 else 'threads'}, ours in math {', '.join(math)}, FMA peak {peak:.0f} GFLOP/s; milliseconds")
     print(f"{'case':13s}{'gru':>11s}{'GFLOP/s':>9s}{'of peak':>9s}" + "".join(f"{who:>13s}" for who in peers) +
           (f"   {'best peer':12s}{'ratio':>7s}{'of least':>10s}" if peers else ""))
     for case in chosen:
@@ -108,6 +109,7 @@ def main():
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, min(2, available), available}))
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="all of a CPU's by default")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--math", default="strict", help="ours; the peers compute in float32 whatever it is")
     parser.add_argument("--min-time", type=float, default=0.25, metavar="SECONDS", help="of calls in each of ours' and oneDNN's repeats")
     parser.add_argument("--repeats", type=int, default=3, help="of ours and oneDNN in a round")
     parser.add_argument("--json", metavar="FILE", help="write the rows of every round there")
@@ -118,7 +120,7 @@ def main():
     if args.rounds < 1:
         parser.error(f"--rounds {args.rounds}: expected at least 1")
     chosen = cases.choose(cases.CPU_CASES, args.cases)
-    everybody = contestants(args.build, ["--repeats", str(args.repeats), "--min-time", str(args.min_time)])
+    everybody = contestants(args.build, ["--repeats", str(args.repeats), "--min-time", str(args.min_time)], args.math)
     results, stamp = [], {}
     for threads in args.threads:
         rows, context = take_turns(everybody, chosen, threads, args.rounds)
