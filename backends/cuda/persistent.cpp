@@ -164,8 +164,11 @@ void Persistent::Impl::project(std::int64_t layer, const ConstTensorView& x) con
   const dim3 grid(static_cast<unsigned>((rows + kProjectRows - 1) / kProjectRows),
                   static_cast<unsigned>((schedule.hidden_padded + kProjectUnits - 1) / kProjectUnits),
                   static_cast<unsigned>(directions));
+  const auto whole = [](std::int64_t n) { return n % 4 == 0; };
+  const bool vectors = x.strides[2] == 1 && whole(x.extents[2]) && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 &&
+                       (x.extents[0] == 1 || whole(x.strides[0])) && (x.extents[1] == 1 || whole(x.strides[1]));
   void* arguments[] = {&args};
-  check(cudaLaunchKernel(projection_kernel(), grid, dim3(kProjectThreads), arguments, 0, stream.stream),
+  check(cudaLaunchKernel(projection_kernel(vectors), grid, dim3(kProjectThreads), arguments, 0, stream.stream),
         "cudaLaunchKernel of the input projection");
 }
 

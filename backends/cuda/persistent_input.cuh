@@ -5,6 +5,8 @@
 namespace gru::cuda {
 
 /// gate_input[d][row][unit] = x[row] . W[d][r, z, n of the unit] + bias: 128 rows x 32 units a block, 8 x 4 units a thread.
+/// Vectors: the rows of x lie at multiples of 16 bytes, are contiguous and a multiple of 4 long; else element by element.
+template <bool Vectors>
 __global__ void __launch_bounds__(kProjectThreads, 3) project_kernel(const __grid_constant__ ProjectionArgs a) {
   constexpr int N = 3 * kProjectUnits, vectors = kProjectDepth * N / 4;  // 192: one and a half a thread
   __shared__ __align__(16) float xs[2][kProjectDepth][kProjectRows + 4];
@@ -15,33 +17,33 @@ __global__ void __launch_bounds__(kProjectThreads, 3) project_kernel(const __gri
   const int unit0 = blockIdx.y * kProjectUnits, d = blockIdx.z;
   const int pitch = a.hidden_padded * 3;
   const int valid_units = min(kProjectUnits, a.hidden_padded - unit0);
-  const float* weights = a.weights + static_cast<long long>(d) * a.inputs_padded * pitch + unit0 * 3;
   // Two neighbouring threads read 32 contiguous bytes of a row; a thread serves rows tid/2 and 64 + tid/2.
   const int x_row = tid / 2, x_column = tid % 2 * 4;
   const float* x[2];
-  bool valid[2], vector = a.x_stride[2] == 1;
+  int left[2];  // elements of the row from this thread's next column on
 #pragma unroll
   for (int q = 0; q < 2; ++q) {
     const long long row = row0 + x_row + 64 * q;
-    valid[q] = row < rows;
-    x[q] = a.x + (valid[q] ? row / a.batch * a.x_stride[0] + row % a.batch * a.x_stride[1] : 0);
-    vector = vector && (reinterpret_cast<unsigned long long>(x[q]) & 15) == 0;
+    left[q] = row < rows ? a.inputs - x_column : 0;
+    x[q] = a.x + (row < rows ? row / a.batch * a.x_stride[0] + row % a.batch * a.x_stride[1] : 0) +
+           x_column * a.x_stride[2];
   }
   float4 staged[2];
-  auto load_x = [&](int k0) {
-    const int k = k0 + x_column;
+  auto load_x = [&] {
 #pragma unroll
     for (int q = 0; q < 2; ++q) {
-      staged[q] = make_float4(0.f, 0.f, 0.f, 0.f);
-      if (!valid[q]) continue;
-      if (vector && k + 4 <= a.inputs) {
-        staged[q] = *reinterpret_cast<const float4*>(x[q] + k);
+      float v[4] = {0.f, 0.f, 0.f, 0.f};
+      if constexpr (Vectors) {
+        if (left[q] > 0) *reinterpret_cast<float4*>(v) = *reinterpret_cast<const float4*>(x[q]);
+        x[q] += kProjectDepth;
       } else {
-        if (k < a.inputs) staged[q].x = x[q][k * a.x_stride[2]];
-        if (k + 1 < a.inputs) staged[q].y = x[q][(k + 1) * a.x_stride[2]];
-        if (k + 2 < a.inputs) staged[q].z = x[q][(k + 2) * a.x_stride[2]];
-        if (k + 3 < a.inputs) staged[q].w = x[q][(k + 3) * a.x_stride[2]];
+#pragma unroll
+        for (int c = 0; c < 4; ++c)
+          if (c < left[q]) v[c] = x[q][c * a.x_stride[2]];
+        x[q] += kProjectDepth * a.x_stride[2];
       }
+      left[q] -= kProjectDepth;
+      staged[q] = *reinterpret_cast<const float4*>(v);
     }
   };
   auto store_x = [&](int buffer) {
@@ -53,27 +55,37 @@ __global__ void __launch_bounds__(kProjectThreads, 3) project_kernel(const __gri
       xs[buffer][x_column + 3][x_row + 64 * q] = staged[q].w;
     }
   };
-  auto load_w = [&](int k0, int buffer) {
+  // A thread copies 16 bytes of the weights, the first half of the threads 16 bytes more, 16 / 3 rows further down.
+  const float* w[2];
+  int w_to[2];
+  bool w_valid[2];
 #pragma unroll
-    for (int q = 0; q < (vectors + kProjectThreads - 1) / kProjectThreads; ++q) {
-      const int i = tid + q * kProjectThreads, k = i / (N / 4), n = i % (N / 4) * 4;
-      if (i < vectors && n < 3 * valid_units)
-        copy_async16(&ws[buffer][k][n], weights + static_cast<long long>(k0 + k) * pitch + n);
+  for (int q = 0; q < 2; ++q) {
+    const int i = tid + q * kProjectThreads, k = i / (N / 4), n = i % (N / 4) * 4;
+    w_valid[q] = i < vectors && n < 3 * valid_units;
+    w_to[q] = k * N + n;
+    w[q] = a.weights + (static_cast<long long>(d) * a.inputs_padded + (w_valid[q] ? k : 0)) * pitch + unit0 * 3 + n;
+  }
+  auto load_w = [&](int buffer) {
+#pragma unroll
+    for (int q = 0; q < 2; ++q) {
+      if (w_valid[q]) copy_async16(&ws[buffer][0][0] + w_to[q], w[q]);
+      w[q] += kProjectDepth * pitch;
     }
     copy_async_commit();
   };
 
   float acc[8][12] = {};
-  load_x(0);
-  load_w(0, 0);
+  load_x();
+  load_w(0);
   store_x(0);
   copy_async_wait<0>();
   __syncthreads();
   for (int k0 = 0, buffer = 0; k0 < a.inputs_padded; k0 += kProjectDepth, buffer ^= 1) {
     const bool more = k0 + kProjectDepth < a.inputs_padded;
     if (more) {
-      load_w(k0 + kProjectDepth, buffer ^ 1);
-      load_x(k0 + kProjectDepth);
+      load_w(buffer ^ 1);
+      load_x();
     }
 #pragma unroll
     for (int k = 0; k < kProjectDepth; ++k) {

@@ -41,6 +41,9 @@ std::span<const PersistentKernel> persistent_kernels() {
   return all;
 }
 
-const void* projection_kernel() { return reinterpret_cast<const void*>(&project_kernel); }
+const void* projection_kernel(bool vectors) {
+  return vectors ? reinterpret_cast<const void*>(&project_kernel<true>)
+                 : reinterpret_cast<const void*>(&project_kernel<false>);
+}
 
 }  // namespace gru::cuda

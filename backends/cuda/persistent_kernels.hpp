@@ -28,8 +28,9 @@ struct PersistentKernel {
 
 std::span<const PersistentKernel> persistent_kernels();
 
-/// The dense input projection, void(ProjectionArgs): grid (T*B / rows, Hp / units, D).
-const void* projection_kernel();
+/// The dense input projection, void(ProjectionArgs): grid (T*B / rows, Hp / units, D). `vectors`: the rows of x are
+/// contiguous, lie at multiples of 16 bytes and are a multiple of 4 long.
+const void* projection_kernel(bool vectors);
 
 inline constexpr int kProjectRows = 128, kProjectUnits = 32, kProjectDepth = 8, kProjectThreads = 128;
 

@@ -4,11 +4,12 @@
 
 namespace gru::cuda {
 
-/// What a gate lane remembers of its (unit, sequence) from step to step; 16 bytes, one access where it is in shared memory.
-struct alignas(16) GateState {
+/// What a gate lane remembers of its (unit, sequence) from step to step.
+struct GateState {
   float h, bias_hn;
-  int length;  // steps before the sequence's end
+  int length;  // steps before the sequence's end; < 0: no unit of the model or no sequence of the batch, h is 0
   int input;   // offset of the next step's input share
+  std::uint64_t result;  // address of the next step's result; 0: not wanted
 };
 
 /// The shared memory of a block, carved once.

@@ -139,48 +139,77 @@ struct GateWarp {
     return shared.inputs + q * Tile::gate_threads + me.thread;
   }
   /// Asynchronous, one copy group a call: a load into registers would be waited for at the loop's next branch.
-  __device__ __forceinline__ void prefetch(const Lane& me, int q, int input, bool wanted) {
-    if (wanted) copy_async16(input_slot(me, q), inputs() + input);
+  __device__ __forceinline__ void prefetch(const Lane& me, int q, const GateState& g, bool more) {
+    if (more && g.length >= 0) copy_async16(input_slot(me, q), inputs() + g.input);
     copy_async_commit();
   }
   /// The prefetched share. This launch writes those of the layers above the first: polled for if it was not there yet.
-  __device__ __forceinline__ float4 take_input(const Lane& me, int q, int input) {
+  __device__ __forceinline__ float4 take_input(const Lane& me, int q, const GateState& g) {
     copy_async_wait<Tile::per_set - 1>();
     float4 v = *input_slot(me, q);
     if (role.layer == 0) return v;
     const unsigned epoch = base + role.layer;
-    bool there = !active(me, q) || __float_as_uint(v.w) == epoch;
+    bool there = g.length < 0 || __float_as_uint(v.w) == epoch;
     guard.wait([&] {
       if (there) return true;
-      v = load_gate_input(inputs() + input);
+      v = load_gate_input(inputs() + g.input);
       there = __float_as_uint(v.w) == epoch;
       return there;
     });
     return v;
   }
 
-  /// Publishes the state that step `count` of the launch consumes to every block of the group.
-  __device__ __forceinline__ void publish(const Lane& me, int q, float h, unsigned count) {
+  /// Where the lane's part of the state that step `count` consumes goes: shared addresses of the data and its mbarrier in
+  /// this block, which are the same in every peer, or a word in L2.
+  struct Target {
+    unsigned data, bar;
+    EpochValue* word;
+  };
+  __device__ __forceinline__ Target target(const Lane& me, int q, unsigned count) const {
     const unsigned slot = (count & 1u) * a.streams + stream_of(me, q);
     if constexpr (Tile::cluster && kHasClusters) {
-      if (guard.gave_up) return;
       // A warp holds 32 consecutive values; lane i sends the 16 bytes i % 8 to peers i / 8, i / 8 + 4, ...
-      const int l = me.thread % 32, first = role.rank * Tile::units + 4 * (l % 8);
-      const unsigned to = shared_address(shared.stage + (slot * Tile::pack + me.item.j) * Tile::k + first);
-      const unsigned bar = shared.arrived + 8 * (slot * Tile::product_warps + first / Tile::columns);
+      const int first = role.rank * Tile::units + 4 * (me.thread % 8);
+      return {shared_address(shared.stage + (slot * Tile::pack + me.item.j) * Tile::k + first),
+              shared.arrived + 8 * (slot * Tile::product_warps + first / Tile::columns), nullptr};
+    } else {
+      return {0, 0, a.exchange + ((2ll * role.group * a.streams + slot) * Tile::pack + me.item.j) * Tile::k + me.unit};
+    }
+  }
+  /// Publishes the state that step `count` of the launch consumes to every block of the group.
+  __device__ __forceinline__ void publish(const Lane& me, const Target& to, float h, unsigned count) {
+    if constexpr (Tile::cluster && kHasClusters) {
+      const int l = me.thread % 32, first = 4 * (l % 8);
       float4 v;
-      v.x = __shfl_sync(~0u, h, 4 * (l % 8));
-      v.y = __shfl_sync(~0u, h, 4 * (l % 8) + 1);
-      v.z = __shfl_sync(~0u, h, 4 * (l % 8) + 2);
-      v.w = __shfl_sync(~0u, h, 4 * (l % 8) + 3);
+      v.x = __shfl_sync(~0u, h, first);
+      v.y = __shfl_sync(~0u, h, first + 1);
+      v.z = __shfl_sync(~0u, h, first + 2);
+      v.w = __shfl_sync(~0u, h, first + 3);
+      if (guard.gave_up) return;
 #pragma unroll
       for (int p = 0; p < Tile::cluster_blocks / 4; ++p)
-        store_async4(map_rank(to, l / 8 + 4 * p), v, map_rank(bar, l / 8 + 4 * p));
-      return;
+        store_async4(map_rank(to.data, l / 8 + 4 * p), v, map_rank(to.bar, l / 8 + 4 * p));
+    } else {
+      if (me.item.part == 0) store_value(to.word, h, base + count);
     }
-    if (me.item.part == 0)
-      store_value(a.exchange + ((2ll * role.group * a.streams + slot) * Tile::pack + me.item.j) * Tile::k + me.unit, h,
-                  base + count);
+  }
+
+  /// Address of the lane's first result: a word for the projection above, where there is one (padded units too, as that
+  /// waits for whole rows), else an element of the output.
+  __device__ __forceinline__ std::uint64_t first_result(const Lane& me, int q, const GateState& g) const {
+    if (!present(me, q) || me.item.part != 0) return 0;
+    if (role.layer + 1 < a.layers)
+      return reinterpret_cast<std::uint64_t>(a.layer_output +
+                                             (role.layer == 0 ? g.input : g.input + a.steps * step_shares()));
+    if (a.output == nullptr || me.unit >= a.hidden) return 0;
+    return reinterpret_cast<std::uint64_t>(a.output + time_of(0) * a.output_stride[0] +
+                                           sequence_of(me, q) * a.output_stride[1] +
+                                           (role.direction * a.hidden + me.unit) * a.output_stride[2]);
+  }
+  /// Bytes from a step's result to the next one's.
+  __device__ __forceinline__ long long result_stride() const {
+    const long long forward = role.layer + 1 < a.layers ? 8ll * step_shares() : 4ll * a.output_stride[0];
+    return backwards() ? -forward : forward;
   }
 
   __device__ __forceinline__ void begin() {
@@ -192,55 +221,64 @@ struct GateWarp {
         copy_async_commit();
         continue;
       }
-      GateState g{0.f, a.bias_hn[matrix * a.hidden_padded + me.unit], a.steps, first_input(me, q)};
       const int sequence = sequence_of(me, q);
-      if (active(me, q) && a.h0)
-        g.h = a.h0[matrix * a.h0_stride[0] + sequence * a.h0_stride[1] + me.unit * a.h0_stride[2]];
-      if (present(me, q) && a.lengths) {
-        const long long n = a.lengths_are_64bit ? static_cast<const long long*>(a.lengths)[sequence * a.lengths_stride]
-                                                : static_cast<const int*>(a.lengths)[sequence * a.lengths_stride];
-        g.length = static_cast<int>(min(max(n, 0ll), static_cast<long long>(a.steps)));
+      GateState g{0.f, a.bias_hn[matrix * a.hidden_padded + me.unit], -1, first_input(me, q), 0};
+      if (active(me, q)) {
+        g.length = a.steps;
+        if (a.h0) g.h = a.h0[matrix * a.h0_stride[0] + sequence * a.h0_stride[1] + me.unit * a.h0_stride[2]];
+        if (a.lengths) {
+          const long long n = a.lengths_are_64bit
+                                  ? static_cast<const long long*>(a.lengths)[sequence * a.lengths_stride]
+                                  : static_cast<const int*>(a.lengths)[sequence * a.lengths_stride];
+          g.length = static_cast<int>(min(max(n, 0ll), static_cast<long long>(a.steps)));
+        }
       }
+      g.result = first_result(me, q, g);
       state(me, q) = g;
-      publish(me, q, g.h, 0);
-      prefetch(me, q, g.input, active(me, q));
+      publish(me, target(me, q, 0), g.h, 0);
+      prefetch(me, q, g, true);
     }
   }
 
   /// Finishes step i of the set's stream q: sums, gates, state out.
   __device__ __forceinline__ void step(int q, int i) {
     const Lane me = lane();
-    const int stream = stream_of(me, q), t = time_of(i), parity = i & 1;
+    const int stream = stream_of(me, q), parity = i & 1;
+    const bool more = i + 1 < a.steps;
     GateState g = state(me, q);
-    const float4 x = take_input(me, q, g.input);
+    const float4 x = take_input(me, q, g);
+    const Target to = target(me, q, i + 1);
     barrier_sync(1 + 2 * stream + parity, meeting);
     float sum[3];
     me.item.sum(shared.partial + (2 * stream + parity) * Tile::partial_floats, sum);
     const float next = cell<FastMath>(x.x, x.y, x.z, sum[0], sum[1], sum[2] + g.bias_hn, g.h);
-    const bool valid = t < g.length, more = i + 1 < a.steps;
-    g.h = !active(me, q) ? 0.f : valid ? next : g.h;
-    if (more) publish(me, q, g.h, i + 1);
-    const int input = g.input;
+    const bool valid = time_of(i) < g.length;
+    g.h = valid ? next : g.h;
+    if (more) publish(me, to, g.h, i + 1);
     g.input += backwards() ? -step_shares() : step_shares();
+    prefetch(me, q, g, more);
+    if (g.result != 0) {
+      const float y = valid ? g.h : 0.f;
+      if (role.layer + 1 < a.layers)
+        store_value(reinterpret_cast<EpochValue*>(g.result), y, base + role.layer + 1);
+      else
+        *reinterpret_cast<float*>(g.result) = y;
+      g.result += result_stride();
+    }
     state(me, q) = g;
-    prefetch(me, q, g.input, more && active(me, q));
-    store_results(me, q, t, input, g.h, valid, !more);
   }
 
-  __device__ __forceinline__ void store_results(const Lane& me, int q, int t, int input, float h, bool valid,
-                                                bool last) {
-    if (!present(me, q) || me.item.part != 0) return;
-    const float y = valid ? h : 0.f;
-    if (role.layer + 1 < a.layers) {  // padded units too: the projection waits for whole rows
-      store_value(a.layer_output + (role.layer == 0 ? input : input + a.steps * step_shares()), y,
-                  base + role.layer + 1);
-    } else if (a.output && me.unit < a.hidden) {
-      a.output[t * a.output_stride[0] + sequence_of(me, q) * a.output_stride[1] +
-               (role.direction * a.hidden + me.unit) * a.output_stride[2]] = y;
+  /// Stores the state after the last step.
+  __device__ __forceinline__ void finish() {
+    if (a.h_n == nullptr) return;
+    const Lane me = lane();
+    const int matrix = role.layer * a.directions + role.direction;
+#pragma unroll
+    for (int q = 0; q < Tile::per_set; ++q) {
+      if (active(me, q) && me.item.part == 0)
+        a.h_n[matrix * a.h_n_stride[0] + sequence_of(me, q) * a.h_n_stride[1] + me.unit * a.h_n_stride[2]] =
+            state(me, q).h;
     }
-    if (last && a.h_n && me.unit < a.hidden)
-      a.h_n[(role.layer * a.directions + role.direction) * a.h_n_stride[0] + sequence_of(me, q) * a.h_n_stride[1] +
-            me.unit * a.h_n_stride[2]] = h;
   }
 };
 
@@ -287,6 +325,7 @@ __device__ __forceinline__ void run_recurrence(const PersistentArgs& a, Persiste
             copy_async_commit();
         }
       }
+      gates.finish();
       return;
     }
   }
@@ -309,6 +348,7 @@ __device__ __forceinline__ void run_recurrence(const PersistentArgs& a, Persiste
       else
         leave_sums(guard, stream, i, meeting);
     }
+  if (own_stream < a.streams) gates.finish();
 }
 
 }  // namespace gru::cuda

@@ -27,8 +27,9 @@ struct PersistentTile {
   static constexpr int gate_splits = Units * Pack >= 32 ? 1 : 32 / (Units * Pack);  // lanes that share one sum
   static constexpr bool dedicated = Depth == 32;  // gates on warps of their own; else registers allow none
   static constexpr int cluster_blocks = k / Units;
-  static constexpr int max_sets = dedicated ? 4 / gate_warps : Warps / gate_warps;
-  static constexpr int max_threads = product_threads + (dedicated ? 128 : 0);
+  static constexpr int extra_warps = 4;  // dedicated gate warps: 12 warps leave 168 registers a thread
+  static constexpr int max_sets = (dedicated ? extra_warps : Warps) / gate_warps;
+  static constexpr int max_threads = product_threads + (dedicated ? 32 * extra_warps : 0);
   static constexpr int partial_floats = Warps * 3 * Pack * Units;
   static constexpr int project_pack = dedicated ? 4 : 1;  // (step, sequence) items a pass of the projection
   static constexpr bool can_project = Units == 32;        // larger models leave no blocks for it
@@ -51,14 +52,14 @@ struct PersistentTile {
   GRU_FUNCTION static constexpr int stage_floats(int streams) {
     return !Cluster || 2 * streams * Pack * k < project_floats ? project_floats : 2 * streams * Pack * k;
   }
-  static constexpr int gate_threads = dedicated ? 128 : product_threads;
+  static constexpr int gate_threads = dedicated ? 32 * extra_warps : product_threads;
   static constexpr int gate_states = dedicated ? 0 : product_threads;  // kept in shared memory where registers are full
   static constexpr int input_vectors = gate_threads * per_set;         // prefetched input shares, 16 bytes each
   GRU_FUNCTION static constexpr int barrier_words(int streams) {
     return 2 * project_buffers + (Cluster ? 2 * streams * Warps : 0);
   }
   GRU_FUNCTION static constexpr int smem_bytes(int streams) {
-    return 4 * (all_partial_floats(streams) + stage_floats(streams) + 4 * gate_states) + 16 * input_vectors +
+    return 4 * (all_partial_floats(streams) + stage_floats(streams) + 6 * gate_states) + 16 * input_vectors +
            8 * barrier_words(streams);
   }
 };
