@@ -66,6 +66,7 @@ __device__ __forceinline__ void copy_async16(void* to, const void* from) {
                "l"(from)
                : "memory");
 }
+__device__ __forceinline__ void prefetch_to_l2(const void* p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 /// Waits until at most N of this thread's copy groups are under way.
 template <int N>

@@ -15,14 +15,16 @@ struct GateState {
 /// The shared memory of a block, carved once.
 template <class Tile>
 struct PersistentShared {
-  float* partial;        // [buffers][product warp][pack or project_pack][gate][units]
-  float* stage;          // L2: [product warp][pack][columns], private to the warp; cluster: [parity][stream][pack][k]
-  float4* inputs;        // [per_set][gate thread]
-  GateState* states;     // [gate thread], only without dedicated gate warps
-  unsigned full, empty;  // mbarriers [project_buffers] of the projection
-  unsigned arrived;      // cluster: mbarriers [parity][stream][product warp]
+  float* partial;         // [buffers][product warp][pack or project_pack][gate][units]
+  float* stage;           // L2: [product warp][pack][columns], private to the warp; cluster: [parity][stream][pack][k]
+  float4* inputs;         // [per_set][gate thread]
+  GateState* states;      // [gate thread], only without dedicated gate warps
+  volatile int* stopped;  // a warp of this block has given up waiting
+  unsigned full, empty;   // mbarriers [project_buffers] of the projection
+  unsigned arrived;       // cluster: mbarriers [parity][stream][product warp]
 
-  __device__ __forceinline__ PersistentShared(float* base, int streams) {
+  __device__ __forceinline__ PersistentShared(float* base, int* stop, int streams) {
+    stopped = stop;
     partial = base;
     stage = base + Tile::all_partial_floats(streams);
     inputs = reinterpret_cast<float4*>(stage + Tile::stage_floats(streams));

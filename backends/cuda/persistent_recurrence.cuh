@@ -4,6 +4,9 @@
 
 namespace gru::cuda {
 
+/// Steps between calling an input share into L2 and copying it: device memory's latency is one to two steps.
+inline constexpr int kStepsAhead = 8;
+
 /// What a block is within the launch.
 struct RecurrentRole {
   int group;  // index of the group among the recurrent ones
@@ -126,6 +129,7 @@ struct GateWarp {
   __device__ __forceinline__ int time_of(int i) const { return backwards() ? a.steps - 1 - i : i; }
   __device__ __forceinline__ bool backwards() const { return role.direction == 1; }
   __device__ __forceinline__ int step_shares() const { return a.batch * a.hidden_padded; }
+  __device__ __forceinline__ int input_stride() const { return backwards() ? -step_shares() : step_shares(); }
   __device__ __forceinline__ bool active(const Lane& me, int q) const { return present(me, q) && me.unit < a.hidden; }
 
   /// The input's shares of the role's layer, and the offset in them of the lane's own at its first step.
@@ -138,9 +142,14 @@ struct GateWarp {
   __device__ __forceinline__ float4* input_slot(const Lane& me, int q) const {
     return shared.inputs + q * Tile::gate_threads + me.thread;
   }
-  /// Asynchronous, one copy group a call: a load into registers would be waited for at the loop's next branch.
-  __device__ __forceinline__ void prefetch(const Lane& me, int q, const GateState& g, bool more) {
-    if (more && g.length >= 0) copy_async16(input_slot(me, q), inputs() + g.input);
+  /// Asynchronous, one copy group a call: a load into registers would be waited for at the loop's next branch. What lies
+  /// in device memory takes longer than a step to come, so the shares of a later step are called into L2 meanwhile.
+  __device__ __forceinline__ void prefetch(const Lane& me, int q, const GateState& g, int steps_left) {
+    if (steps_left > 0 && g.length >= 0) {
+      copy_async16(input_slot(me, q), inputs() + g.input);
+      if (role.layer == 0 && steps_left > kStepsAhead)
+        prefetch_to_l2(inputs() + g.input + kStepsAhead * input_stride());
+    }
     copy_async_commit();
   }
   /// The prefetched share. This launch writes those of the layers above the first: polled for if it was not there yet.
@@ -185,7 +194,6 @@ struct GateWarp {
       v.y = __shfl_sync(~0u, h, first + 1);
       v.z = __shfl_sync(~0u, h, first + 2);
       v.w = __shfl_sync(~0u, h, first + 3);
-      if (guard.gave_up) return;
 #pragma unroll
       for (int p = 0; p < Tile::cluster_blocks / 4; ++p)
         store_async4(map_rank(to.data, l / 8 + 4 * p), v, map_rank(to.bar, l / 8 + 4 * p));
@@ -236,7 +244,7 @@ struct GateWarp {
       g.result = first_result(me, q, g);
       state(me, q) = g;
       publish(me, target(me, q, 0), g.h, 0);
-      prefetch(me, q, g, true);
+      prefetch(me, q, g, a.steps);
     }
   }
 
@@ -249,14 +257,17 @@ struct GateWarp {
     const float4 x = take_input(me, q, g);
     const Target to = target(me, q, i + 1);
     barrier_sync(1 + 2 * stream + parity, meeting);
+    const bool stopped = *shared.stopped != 0;
     float sum[3];
     me.item.sum(shared.partial + (2 * stream + parity) * Tile::partial_floats, sum);
     const float next = cell<FastMath>(x.x, x.y, x.z, sum[0], sum[1], sum[2] + g.bias_hn, g.h);
     const bool valid = time_of(i) < g.length;
     g.h = valid ? next : g.h;
-    if (more) publish(me, to, g.h, i + 1);
-    g.input += backwards() ? -step_shares() : step_shares();
-    prefetch(me, q, g, more);
+    // A block that gave up keeps its state to itself: nobody then gets ahead of what it has really received, and the
+    // counts at the barriers stay right until all have given up.
+    if (more && !stopped && !guard.gave_up) publish(me, to, g.h, i + 1);
+    g.input += input_stride();
+    prefetch(me, q, g, a.steps - 1 - i);
     if (g.result != 0) {
       const float y = valid ? g.h : 0.f;
       if (role.layer + 1 < a.layers)
@@ -295,12 +306,15 @@ __device__ __forceinline__ void multiply_step(StateReader<Tile>& reader, const P
 
 /// Tells a stream's gate warps that this warp's sums are there. A warp that no longer waits for data must wait here, or it
 /// would lap the gates.
-__device__ __forceinline__ void leave_sums(const SpinGuard& guard, int stream, unsigned count, int threads) {
+__device__ __forceinline__ void leave_sums(const SpinGuard& guard, volatile int* stopped, int stream, unsigned count,
+                                           int threads) {
   const int id = 1 + 2 * stream + static_cast<int>(count & 1u);
-  if (guard.gave_up)
+  if (guard.gave_up) {
+    *stopped = 1;
     barrier_sync(id, threads);
-  else
+  } else {
     barrier_arrive(id, threads);
+  }
 }
 
 /// A recurrent block's whole work: every step of its layer, every stream.
@@ -346,7 +360,7 @@ __device__ __forceinline__ void run_recurrence(const PersistentArgs& a, Persiste
       if (!Tile::dedicated && stream == own_stream)
         gates.step(0, i);
       else
-        leave_sums(guard, stream, i, meeting);
+        leave_sums(guard, shared.stopped, stream, i, meeting);
     }
   if (own_stream < a.streams) gates.finish();
 }

@@ -12,6 +12,9 @@ namespace {
 /// Input shares of a launch, of 16 bytes: kernels index them with 32 bits.
 constexpr std::int64_t kMaxShares = std::numeric_limits<std::int32_t>::max() / 4;
 
+/// At most what the kernels declare as static shared memory, bytes.
+constexpr int kStaticShared = 64;
+
 constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// Blocks that are resident at once, one a multiprocessor. Clusters live in one GPC each: an H100 with 132
@@ -48,7 +51,7 @@ PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, bool wa
               : wavefront       ? kernel.max_threads
                                 : kernel.product_threads + 32 * s.gate_sets * kernel.gate_warps;
   s.shared_bytes = kernel.shared_bytes(s.streams);
-  if (static_cast<std::size_t>(s.shared_bytes) > p.device.shared_memory_per_block) return s;
+  if (static_cast<std::size_t>(s.shared_bytes + kStaticShared) > p.device.shared_memory_per_block) return s;
   const std::int64_t shares = p.options.seq_len * p.options.batch_size * s.hidden_padded *
                               std::max<std::int64_t>(wavefront ? c.num_layers - 1 : 0, directions);
   if (p.options.seq_len > kMaxShares || p.options.batch_size > kMaxShares || shares > kMaxShares) return s;
