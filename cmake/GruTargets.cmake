@@ -24,7 +24,8 @@ endfunction()
 # GRU_SIMD_NAMESPACE and GRU_SIMD_NAME (a string) set to generic, avx2 or avx512; elsewhere only once, as generic.
 # The file puts everything it defines into that namespace, or into an unnamed one, and includes no header with inline
 # functions that another file may share: the linker keeps one copy of those, and it could be the one that this
-# machine can't run.
+# machine can't run. Kernels are one long inlined function each: debug builds optimise them and leave sanitizers out, as
+# instrumenting every register of them takes the compiler minutes. Their tests put guards around every buffer.
 function(gru_add_simd_source target file)
   set(generic "")
   set(avx2 -mavx2 -mfma)
@@ -42,7 +43,7 @@ function(gru_add_simd_source target file)
     target_compile_features(${object} PRIVATE cxx_std_20)
     target_include_directories(${object} PRIVATE "${PROJECT_SOURCE_DIR}" "${PROJECT_SOURCE_DIR}/src")
     target_compile_definitions(${object} PRIVATE GRU_SIMD_NAMESPACE=${isa} "GRU_SIMD_NAME=\"${isa}\"")
-    target_compile_options(${object} PRIVATE -Wall -Wextra -Wshadow
+    target_compile_options(${object} PRIVATE -Wall -Wextra -Wshadow $<$<CONFIG:Debug>:-O2> -fno-sanitize=all
                                              $<$<BOOL:${GRU_WARNINGS_AS_ERRORS}>:-Werror> ${${isa}})
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${object}>)
   endforeach()
