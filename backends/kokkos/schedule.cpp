@@ -22,6 +22,8 @@ struct Costs {
 };
 /// Rows (step, row) of one projection: so many pass over a block of W_ih that its load from L2 or L3 is hidden.
 constexpr int kProjectRows = 256;
+/// The same in a wavefront, whose weights stay in L2. Few, as each layer starts a chunk later than the one below.
+constexpr int kWavefrontRows = 32;
 /// Rows of a tile whose weights do not fit L2: so many share one pass over W_hh.
 constexpr int kStreamRows = 128;
 static_assert(kProjectRows >= 2 * kStreamRows, "a step of a tile is projected at once");
@@ -37,12 +39,14 @@ struct Sizes {
 
 /// Cycles of one step of one (layer, direction), projection included, for one thread with `own` blocks and `rows` rows
 /// whose weights share the caches with `resident` bytes.
-double step_cycles(const Sizes& s, double own, double rows, double features, double resident, int chunk) {
+double step_cycles(const Sizes& s, double own, double rows, double features, double resident, const Schedule& c) {
   const double registers = own * 3 * s.hidden;
   const double multiply = registers * rows / Costs::kMultiplyAdds;
   const double load = registers * s.block_bytes / bytes_a_cycle(resident);
   const double input_multiply = own * 3 * features * rows / Costs::kMultiplyAdds;
-  const double input_load = own * 3 * features * s.block_bytes / Costs::kL3Bytes / chunk;
+  // Layer after layer, W_hh drives W_ih out of L2 between two chunks.
+  const double input_rate = c.layers_in_flight > 1 ? bytes_a_cycle(resident) : Costs::kL3Bytes;
+  const double input_load = own * 3 * features * s.block_bytes / input_rate / c.chunk_steps;
   return std::max(multiply, load) + std::max(input_multiply, input_load) + own * rows * Costs::kGateCycles;
 }
 
@@ -87,7 +91,7 @@ Estimate estimate(const Sizes& s, const HostTraits& host, int teams, int team_si
   c.tile_rows = (share + (share + c.tile_rows - 1) / c.tile_rows - 1) / ((share + c.tile_rows - 1) / c.tile_rows);
   c.chunk_steps = chunk_steps(s, host, c.tile_rows);
   c.layers_in_flight = wavefront ? static_cast<int>(s.layers) : 1;
-  if (wavefront) c.chunk_steps = std::max(1, std::min(c.chunk_steps, static_cast<int>(s.steps / (4 * s.layers))));
+  if (wavefront) c.chunk_steps = std::min(c.chunk_steps, std::max(1, kWavefrontRows / c.tile_rows));
 
   const bool alone = team_size == 1 || (team_size == 2 && s.directions == 2);
   const double own = team_size == 1 ? s.blocks * s.directions
@@ -97,8 +101,8 @@ Estimate estimate(const Sizes& s, const HostTraits& host, int teams, int team_si
   const double resident = wavefront ? cell_bytes * (s.layers * s.hidden + s.input + (s.layers - 1) * upper)
                                     : cell_bytes * s.hidden / (alone && team_size == 1 ? s.directions : 1);
   const double rows = c.tile_rows;
-  double step = step_cycles(s, own, rows, s.input, resident, c.chunk_steps) +
-                (s.layers - 1) * step_cycles(s, own, rows, upper, resident, c.chunk_steps);
+  double step =
+      step_cycles(s, own, rows, s.input, resident, c) + (s.layers - 1) * step_cycles(s, own, rows, upper, resident, c);
   const double barrier = alone ? 0 : barrier_cycles(team_size);
   const double stages = wavefront ? s.steps + (s.layers - 1) * c.chunk_steps : s.steps;
   const double meetings = wavefront ? stages : s.steps * s.layers;

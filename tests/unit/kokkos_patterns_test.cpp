@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "backends/eigen/eigen_reference.hpp"
+#include "backends/kokkos/schedule.hpp"
 #include "backends/kokkos/simd/select.hpp"
 #include "gru/gru.hpp"
 
@@ -183,6 +184,19 @@ TEST_CASE_TEMPLATE("kokkos: results at 1, 2, 3 and 8 threads are bitwise equal",
       list.push_back(c);
     }
   }
+  // The list must make teams of several threads and a wavefront, or it proves nothing about them.
+  int shared = 0;
+  int wavefronts = 0;
+  for (const Case& c : list) {
+    gru::Problem problem{c.config, {}, {}};
+    problem.options.batch_size = c.batch;
+    problem.options.seq_len = c.steps;
+    const auto schedule = gru::kokkos::schedule_for_host(problem, {8, 8, 16, 8, sizeof(float)});
+    if (schedule.team_size > 1) ++shared;
+    if (schedule.layers_in_flight > 1) ++wavefronts;
+  }
+  CHECK(shared > 0);
+  CHECK(wavefronts > 0);
   unsigned seed = 100;
   for (const Case& c : list) {
     CAPTURE(gru::describe(c.config));
@@ -194,6 +208,45 @@ TEST_CASE_TEMPLATE("kokkos: results at 1, 2, 3 and 8 threads are bitwise equal",
       CHECK(run<Patterns, T>(instance(threads), c, seed) == one);
     }
   }
+}
+
+TEST_CASE("kokkos: a schedule uses what there is and no more") {
+  for (const int threads : {1, 2, 3, 7, 16, 64}) {
+    for (const std::int64_t batch : {1, 2, 10, 1000}) {
+      for (const std::int64_t hidden : {1, 32, 256, 1024}) {
+        for (const std::int64_t layers : {1, 4}) {
+          for (const bool bidirectional : {false, true}) {
+            gru::Problem problem;
+            problem.config = {.input_size = 20, .hidden_size = hidden, .num_layers = layers};
+            problem.config.bidirectional = bidirectional;
+            problem.options.batch_size = batch;
+            problem.options.seq_len = 100;
+            const auto s = gru::kokkos::schedule_for_host(problem, {threads, threads, 16, 8, sizeof(float)});
+            CAPTURE(threads);
+            CAPTURE(batch);
+            CAPTURE(gru::describe(problem.config));
+            CHECK(s.teams >= 1);
+            CHECK(s.team_size >= 1);
+            CHECK(s.teams * s.team_size <= threads);
+            CHECK(s.teams <= batch);
+            CHECK((s.tile_rows >= 1 && s.tile_rows <= batch));
+            CHECK((s.chunk_steps >= 1 && s.chunk_steps <= 100));
+            CHECK((s.layers_in_flight == 1 || (s.layers_in_flight == layers && !bidirectional)));
+          }
+        }
+      }
+    }
+  }
+  // A large batch keeps every thread busy without a meeting; a single tiny step wakes nobody.
+  gru::Problem problem;
+  problem.config = {.input_size = 16, .hidden_size = 32};
+  problem.options.batch_size = 1024;
+  problem.options.seq_len = 100;
+  CHECK(gru::kokkos::schedule_for_host(problem, {16, 16, 16, 8, 4}).teams == 16);
+  problem.options.batch_size = 1;
+  problem.options.seq_len = 1;
+  const auto step = gru::kokkos::schedule_for_host(problem, {16, 16, 16, 8, 4});
+  CHECK(step.teams * step.team_size == 1);
 }
 
 TEST_CASE("kokkos: the portable loops do not depend on the team's size either") {
