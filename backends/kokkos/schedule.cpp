@@ -28,8 +28,11 @@ constexpr int kWavefrontRows = 32;
 constexpr int kStreamRows = 128;
 static_assert(kProjectRows >= 2 * kStreamRows, "a step of a tile is projected at once");
 
+/// The rate at which a thread walks `resident` bytes again and again, to and fro: what fits L2 comes from there.
 double bytes_a_cycle(double resident) {
-  return resident <= Costs::kL1Size ? Costs::kL1Bytes : resident <= Costs::kL2Size ? Costs::kL2Bytes : Costs::kL3Bytes;
+  if (resident <= Costs::kL1Size) return Costs::kL1Bytes;
+  const double kept = std::min(1.0, Costs::kL2Size / resident);
+  return 1 / (kept / Costs::kL2Bytes + (1 - kept) / Costs::kL3Bytes);
 }
 
 struct Sizes {
@@ -104,12 +107,12 @@ Estimate estimate(const Sizes& s, const HostTraits& host, int teams, int team_si
   double step =
       step_cycles(s, own, rows, s.input, resident, c) + (s.layers - 1) * step_cycles(s, own, rows, upper, resident, c);
   const double barrier = alone ? 0 : barrier_cycles(team_size);
-  const double stages = wavefront ? s.steps + (s.layers - 1) * c.chunk_steps : s.steps;
-  const double meetings = wavefront ? stages : s.steps * s.layers;
+  // The work is the same either way: a wavefront's first and last stages have fewer layers in flight. It saves meetings.
+  const double meetings = wavefront ? s.steps + (s.layers - 1) * c.chunk_steps : s.steps * s.layers;
   const double tiles = (share + c.tile_rows - 1) / c.tile_rows;
   const int waiting = std::max(0, host.pool_threads - host.threads);
   const double dispatch = teams * team_size > 1 ? Costs::kDispatch + Costs::kTimeSlice * waiting : 0;
-  return {c, tiles * (stages * step + meetings * barrier) + dispatch};
+  return {c, tiles * (s.steps * step + meetings * barrier) + dispatch};
 }
 
 }  // namespace
