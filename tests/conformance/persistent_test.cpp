@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "gru/error.hpp"
 #include "tests/support/scenario.hpp"
 
 // Sizes at the borders of what the persistent kernels hold: units of a block, columns of a lane, blocks of a group,
@@ -56,6 +57,33 @@ TEST_CASE("persistent: long enough for every epoch and parity to come round") {
   run_everywhere(s);
   s.config.bidirectional = true;
   run_everywhere(s);
+}
+
+// With a limit of one poll the first wait that is not over at once gives up: every block runs to its end all the same, the
+// plan says so, the next execution is refused once, and the one after it is accepted again.
+TEST_CASE("persistent: a wait that outlasts its limit is reported, not hung") {
+  const Scenario scenarios[] = {sized(200, 4, 3), sized(200, 4, 2, true), sized(400, 2), sized(600, 2)};
+  for (const Target& target : targets()) {
+    if (target.backend != "cuda-persistent") continue;
+    CAPTURE(target.name());
+    for (Scenario s : scenarios) {
+      CAPTURE(describe(s));
+      s.steps = 50;
+      PlanOptions options = plan_options(s);
+      options.spin_limit = 1;
+      if (!target.supports(s.config, options)) continue;
+      const Data data = make_data(s, target.dtype);
+      const auto session = target.plan(data.weights, options);
+      HostCall call = make_call(s, data, target.dtype);
+      session->load(call);
+      session->execute();
+      session->fetch(call);
+      REQUIRE_FALSE(session->status().ok);
+      CHECK(session->status().message.find("gave up") != std::string::npos);
+      CHECK_THROWS_WITH_AS(session->execute(), doctest::Contains("gave up"), Error);
+      CHECK(session->status().ok);
+    }
+  }
 }
 
 }  // namespace
