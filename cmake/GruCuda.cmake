@@ -2,7 +2,7 @@
 # CUDA runtime linked statically, so that a binary starts on a machine without a driver. Included at file scope, because
 # a language can't be enabled inside a function.
 include_guard(GLOBAL)
-set(GRU_CUDA_ARCHITECTURES "80;86;89;90;120" CACHE STRING "Compute capabilities to compile for (80 ... 90a ...)")
+set(GRU_CUDA_ARCHITECTURES "80;86;89;90a;120" CACHE STRING "Compute capabilities to compile for (80 ... 90a ...)")
 option(GRU_CUDA_PTX_ONLY "Compile to PTX alone, which the driver translates for the device it finds" OFF)
 
 # Machine code for each architecture, and PTX of the last one for devices that come after it; architecture-specific PTX

@@ -10,7 +10,9 @@ namespace {
 Operand operand(const ConstTensorView& view) {
   Operand o{view.data, view.strides[0], view.strides[1], view.strides[2], false};
   const auto bytes = static_cast<std::int64_t>(size_of(view.dtype));
-  const auto rows_align = [&](std::int64_t extent, std::int64_t stride) { return extent <= 1 || stride * bytes % 16 == 0; };
+  const auto rows_align = [&](std::int64_t extent, std::int64_t stride) {
+    return extent <= 1 || stride * bytes % 16 == 0;
+  };
   o.vectors = view.strides[2] == 1 && reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0 &&
               rows_align(view.extents[0], view.strides[0]) && rows_align(view.extents[1], view.strides[1]);
   return o;

@@ -14,12 +14,9 @@ Kernel make() {
 
 Kernel double_kernel(Phase phase) {
   switch (phase) {
-    case Phase::reset:
-      return make<Phase::reset>();
-    case Phase::candidate:
-      return make<Phase::candidate>();
-    default:
-      return make<Phase::fused>();
+    case Phase::reset: return make<Phase::reset>();
+    case Phase::candidate: return make<Phase::candidate>();
+    default: return make<Phase::fused>();
   }
 }
 

@@ -15,17 +15,30 @@ float rounded_to_tf32(float value) {
   return std::bit_cast<float>((std::bit_cast<std::uint32_t>(value) + 0x1000U) & ~0x1fffU);
 }
 
-// (3H, K) to (3, H padded, K padded).
+/// Where element (gate, unit, k) of a (3, rows, depth) matrix lies.
+struct Form {
+  std::int64_t rows;   // H padded
+  std::int64_t depth;  // K padded
+  std::int64_t group;  // 0: row-major
+
+  std::int64_t at(std::int64_t gate, std::int64_t unit, std::int64_t k) const {
+    if (group == 0) return (gate * rows + unit) * depth + k;
+    const std::int64_t row = (unit / group * 3 + gate) * group + unit % group;
+    const std::int64_t piece = (k % 32 / 4) ^ (row % 8);
+    return (k / 32 * 3 * rows + row) * 32 + piece * 4 + k % 4;
+  }
+};
+
+// (3H, K) into the form.
 template <class T>
-void pack_matrix(const ConstTensorView& view, std::int64_t hidden, std::int64_t rows, std::int64_t depth, bool tf32,
-                 T* to) {
+void pack_matrix(const ConstTensorView& view, std::int64_t hidden, const Form& form, bool tf32, T* to) {
   const std::vector<T> all = to_vector<T>(view);
   const std::int64_t features = view.extents[1];
   for (std::int64_t g = 0; g < 3; ++g) {
     for (std::int64_t u = 0; u < hidden; ++u) {
       for (std::int64_t k = 0; k < features; ++k) {
         const T value = all[static_cast<std::size_t>((g * hidden + u) * features + k)];
-        to[(g * rows + u) * depth + k] = tf32 ? static_cast<T>(rounded_to_tf32(static_cast<float>(value))) : value;
+        to[form.at(g, u, k)] = tf32 ? static_cast<T>(rounded_to_tf32(static_cast<float>(value))) : value;
       }
     }
   }
@@ -49,7 +62,7 @@ void pack_bias(const CellWeights& cell, const Config& config, std::int64_t rows,
 }
 
 template <class T>
-std::shared_ptr<const PackedWeights> pack(StreamRef stream, const Weights& weights, bool tf32) {
+std::shared_ptr<const PackedWeights> pack(StreamRef stream, const Weights& weights, const PackOptions& options) {
   const Config& config = weights.config();
   const std::int64_t directions = config.num_directions();
   const std::int64_t rows = round_up(config.hidden_size, kRowPadding);
@@ -72,8 +85,10 @@ std::shared_ptr<const PackedWeights> pack(StreamRef stream, const Weights& weigh
     T* bias = w_hh + directions * 3 * rows * rows;
     for (std::int64_t d = 0; d < directions; ++d) {
       const CellWeights& cell = weights.cell(layer, d);
-      pack_matrix(cell.weight_ih, config.hidden_size, rows, depth, tf32, w_ih + d * 3 * rows * depth);
-      pack_matrix(cell.weight_hh, config.hidden_size, rows, rows, tf32, w_hh + d * 3 * rows * rows);
+      pack_matrix(cell.weight_ih, config.hidden_size, {rows, depth, options.group_ih}, options.tf32,
+                  w_ih + d * 3 * rows * depth);
+      pack_matrix(cell.weight_hh, config.hidden_size, {rows, rows, options.group_hh}, options.tf32,
+                  w_hh + d * 3 * rows * rows);
       pack_bias(cell, config, rows, bias + d * 4 * rows);
     }
     upload(stream, to, host.data(), host.size() * sizeof(T));
@@ -85,9 +100,10 @@ std::shared_ptr<const PackedWeights> pack(StreamRef stream, const Weights& weigh
 
 }  // namespace
 
-std::shared_ptr<const PackedWeights> pack_weights(StreamRef stream, const Weights& weights, DType dtype,
-                                                  bool round_to_tf32) {
-  return dtype == DType::float64 ? pack<double>(stream, weights, false) : pack<float>(stream, weights, round_to_tf32);
+std::shared_ptr<const PackedWeights> pack_weights(StreamRef stream, const Weights& weights,
+                                                  const PackOptions& options) {
+  return options.dtype == DType::float64 ? pack<double>(stream, weights, options)
+                                         : pack<float>(stream, weights, options);
 }
 
 }  // namespace gru::cuda

@@ -20,8 +20,13 @@ struct PackedWeights {
   std::shared_ptr<std::byte> memory;
 };
 
-/// dtype: float32 or float64. round_to_tf32: products will be made in TF32, so the weights are rounded now, to nearest.
-std::shared_ptr<const PackedWeights> pack_weights(StreamRef stream, const Weights& weights, DType dtype,
-                                                  bool round_to_tf32);
+struct PackOptions {
+  DType dtype = DType::float32;  ///< float32 or float64
+  bool tf32 = false;             ///< products will be made in TF32, so the weights are rounded now, to nearest
+  /// Units whose gates' rows are adjacent in the sliced form that Hopper's kernels copy (hopper_step.cu); 0: plain rows.
+  int group_ih = 0;
+  int group_hh = 0;
+};
+std::shared_ptr<const PackedWeights> pack_weights(StreamRef stream, const Weights& weights, const PackOptions& options);
 
 }  // namespace gru::cuda

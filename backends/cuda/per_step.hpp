@@ -35,7 +35,7 @@ class PerStep {
 
 /// One fused launch a step for any shape: products and gates together, only the new state leaves the chip. A sequence is
 /// one CUDA graph, captured when the plan is made; single steps, shorter sequences and smaller batches than planned for,
-/// and executions inside the caller's own stream capture are launched one by one. backends/cuda/README.md has the numbers.
+/// and executions inside the caller's own stream capture are launched one by one. backends/cuda/per_step.md has the numbers.
 template <class S>
 class CudaPerStep {
  public:

@@ -26,7 +26,6 @@ __device__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-
 template <class T, class Tile>
 struct Pipeline {
   static constexpr TileShape kTile = Tile::shape;
@@ -42,21 +41,28 @@ struct Pipeline {
   /// product += rows W^T for kGates gates from `weights` on. `row(r)`: the global row r of the tile. `ready` is called once,
   /// after the first weights are on their way and before any row is read.
   template <int kFirst, int kGates, int kNew, class Product, class Row, class Ready>
-  static __device__ void accumulate(T* shared, Row row, std::int64_t stride_k, bool vectors, int count, const T* weights,
-                                    std::int64_t gate_stride, int padded, Product& product, Ready ready) {
+  static __device__ void accumulate(T* shared, Row row, std::int64_t stride_k, bool vectors, int count,
+                                    const T* weights, std::int64_t gate_stride, int padded, Product& product,
+                                    Ready ready) {
     const int thread = static_cast<int>(threadIdx.x);
     const int piece = thread % kChunks * kVector;
     const int slices = (count + kTile.depth - 1) / kTile.depth;
 
-    const auto load_weights = [&](int slice) {
-      T* stage = shared + slice % kTile.stages * kStage<kGates> + kTile.rows * kPitch;
+    constexpr int kWeightRows = kGates * kTile.units;
+    constexpr int kWeightPieces = (kWeightRows + kRowStep - 1) / kRowStep;
+    const T* weight_pointers[kWeightPieces];
 #pragma unroll
-      for (int i = 0; i < (kGates * kTile.units + kRowStep - 1) / kRowStep; ++i) {
-        const int r = thread / kChunks + i * kRowStep;
-        if (kGates * kTile.units % kRowStep != 0 && r >= kGates * kTile.units) break;
-        const std::int64_t gate = r / kTile.units;
-        const T* from = weights + gate * gate_stride + static_cast<std::int64_t>(r % kTile.units) * padded;
-        copy_async<16>(stage + r * kPitch + piece, from + slice * kTile.depth + piece, 16);
+    for (int i = 0; i < kWeightPieces; ++i) {
+      const int r = thread / kChunks + i * kRowStep;
+      weight_pointers[i] =
+          weights + r / kTile.units * gate_stride + static_cast<std::int64_t>(r % kTile.units) * padded + piece;
+    }
+    const auto load_weights = [&](int slice) {
+      T* to = shared + slice % kTile.stages * kStage<kGates> + (kTile.rows + thread / kChunks) * kPitch + piece;
+#pragma unroll
+      for (int i = 0; i < kWeightPieces; ++i) {
+        if (kWeightRows % kRowStep != 0 && thread / kChunks + i * kRowStep >= kWeightRows) break;
+        copy_async<16>(to + i * kRowStep * kPitch, weight_pointers[i] + slice * kTile.depth, 16);
       }
     };
 

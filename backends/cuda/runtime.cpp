@@ -15,20 +15,18 @@ void require_on_device(std::string_view name, const ConstTensorView& view, int d
   cudaPointerAttributes attributes{};
   check(cudaPointerGetAttributes(&attributes, view.data), "cudaPointerGetAttributes");
   const auto refuse = [&](const std::string& got) {
-    throw Error(fmt::format("gru::Plan::execute: {}: expected memory of CUDA device {}, got {}; put it there with "
-                            "gru::Buffer or cudaMemcpy",
-                            name, device, got));
+    throw Error(
+        fmt::format("gru::Plan::execute: {}: expected memory of CUDA device {}, got {}; put it there with "
+                    "gru::Buffer or cudaMemcpy",
+                    name, device, got));
   };
   switch (attributes.type) {
-    case cudaMemoryTypeManaged:
-      return;
+    case cudaMemoryTypeManaged: return;
     case cudaMemoryTypeDevice:
       if (attributes.device != device) refuse(fmt::format("memory of device {}", attributes.device));
       return;
-    case cudaMemoryTypeHost:
-      return refuse("pinned host memory");
-    default:
-      return refuse("a host pointer");
+    case cudaMemoryTypeHost: return refuse("pinned host memory");
+    default: return refuse("a host pointer");
   }
 }
 
@@ -59,9 +57,10 @@ std::shared_ptr<std::byte> allocate(StreamRef stream, std::string_view what, std
   void* memory = nullptr;
   if (const cudaError_t code = cudaMalloc(&memory, bytes); code == cudaErrorMemoryAllocation) {
     static_cast<void>(cudaGetLastError());
-    throw Error(fmt::format("gru::cuda: device {} has no {} bytes left for {}; plan for a smaller batch_size or seq_len, "
-                            "or free memory",
-                            stream.device, bytes, what));
+    throw Error(
+        fmt::format("gru::cuda: device {} has no {} bytes left for {}; plan for a smaller batch_size or seq_len, "
+                    "or free memory",
+                    stream.device, bytes, what));
   } else {
     check(code, "cudaMalloc");
   }

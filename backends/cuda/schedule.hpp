@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <string>
 
+#include "backends/cuda/packed_weights.hpp"
 #include "backends/cuda/tiles.hpp"
 #include "gru/problem.hpp"
 
@@ -14,7 +15,9 @@ struct Schedule {
   Kernel reset;       ///< reset-before: the first launch of a step; else no function
   Kernel projection;  ///< the input projection of projected_steps steps; no function: made within each step
   int projected_steps = 0;
-  bool tf32 = false;  ///< products in TF32: weights are packed so
+  Kernel slice_inputs;  ///< Hopper: the inputs of projected_steps steps into the form that is multiplied
+  Kernel slice_state;   ///< Hopper: h0, likewise
+  PackOptions pack;
   std::string remark;
 };
 

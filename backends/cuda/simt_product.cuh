@@ -49,20 +49,15 @@ struct SimtProduct {
     }
   }
 
-  /// f(row, unit, r, z, n of the input, n of the state) for each element of this thread's share.
-  template <class F>
-  __device__ void for_each(F f) const {
-    const int tx = static_cast<int>(threadIdx.x) % kAcross;
-    const int ty = static_cast<int>(threadIdx.x) / kAcross;
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-#pragma unroll
-      for (int j = 0; j < kUnits; ++j) {
-        f(ty + i * kDown, tx + j * kAcross, sums[kSlotR][i][j], sums[kSlotZ][i][j], sums[kSlotNx][i][j],
-          sums[kSlotNh][i][j]);
-      }
-    }
+  /// This thread's elements, in batches of four: (row, unit) in the tile and the sums.
+  static constexpr int kBatchRows = kRows * kUnits <= 4 ? kRows : 4 / kUnits;
+  static constexpr int kBatch = kBatchRows * kUnits;
+  static constexpr int kBatches = kRows / kBatchRows;
+  static __device__ int row(int batch, int e) {
+    return static_cast<int>(threadIdx.x) / kAcross + (batch * kBatchRows + e / kUnits) * kDown;
   }
+  static __device__ int unit(int, int e) { return static_cast<int>(threadIdx.x) % kAcross + e % kUnits * kAcross; }
+  __device__ T sum(int slot, int batch, int e) const { return sums[slot][batch * kBatchRows + e / kUnits][e % kUnits]; }
 };
 
 }  // namespace gru::cuda

@@ -14,16 +14,11 @@ Kernel make() {
 
 Kernel simt_kernel(Phase phase, bool large) {
   switch (phase) {
-    case Phase::projection:
-      return make<Phase::projection, SimtLarge>();
-    case Phase::fused:
-      return large ? make<Phase::fused, SimtLarge>() : make<Phase::fused, SimtSmall>();
-    case Phase::recurrent:
-      return large ? make<Phase::recurrent, SimtLarge>() : make<Phase::recurrent, SimtSmall>();
-    case Phase::reset:
-      return make<Phase::reset, SimtSmall>();
-    case Phase::candidate:
-      return make<Phase::candidate, SimtSmall>();
+    case Phase::projection: return make<Phase::projection, SimtLarge>();
+    case Phase::fused: return large ? make<Phase::fused, SimtLarge>() : make<Phase::fused, SimtSmall>();
+    case Phase::recurrent: break;
+    case Phase::reset: return make<Phase::reset, SimtSmall>();
+    case Phase::candidate: return make<Phase::candidate, SimtSmall>();
   }
   return {};
 }

@@ -24,10 +24,10 @@ struct Result {
 /// The caller's tensors of one execution. A plan's graph reads them from device memory, so that each execution may bring
 /// its own; launches outside of that graph carry them as a kernel argument.
 struct CallTensors {
-  Operand x;        ///< (T, B, I)
-  Operand h0;       ///< (L*D, B, H); data null: zeros
-  Result output;    ///< (T, B, D*H); data null: not wanted
-  Result h_n;       ///< (L*D, B, H); data null: not wanted
+  Operand x;                      ///< (T, B, I)
+  Operand h0;                     ///< (L*D, B, H); data null: zeros
+  Result output;                  ///< (T, B, D*H); data null: not wanted
+  Result h_n;                     ///< (L*D, B, H); data null: not wanted
   const void* lengths = nullptr;  ///< (B), clamped to 0..T; null: all T
   std::int64_t lengths_stride = 0;
   bool lengths_are_64bit = false;
@@ -40,7 +40,8 @@ const void* write_call_kernel();
 struct LayerWeights {
   const void* w_ih = nullptr;  ///< (D, 3, H padded, K_x padded)
   const void* w_hh = nullptr;  ///< (D, 3, H padded, K_h padded)
-  const void* bias = nullptr;  ///< (D, 4, H padded): b_ir + b_hr, b_iz + b_hz, b_in, b_hn (reset-before: b_in + b_hn, 0)
+  const void* bias =
+      nullptr;  ///< (D, 4, H padded): b_ir + b_hr, b_iz + b_hz, b_in, b_hn (reset-before: b_in + b_hn, 0)
 };
 
 /// One launch: a step of one layer in all directions, or the input projection of some steps.
@@ -53,22 +54,26 @@ struct StepArgs {
   Result output;                      ///< (T, B, D*H) for the layer above; data null: call.output
   void* projection = nullptr;         ///< (D, steps, B, 3, H padded): W_ih x + bias of the steps from first_step on
   void* reset_state = nullptr;        ///< (D, B, H padded): r * h, between the two launches of reset-before
+  const void* sliced_in = nullptr;    ///< Hopper: what is multiplied, (D, slices, sliced_rows, 32), see hopper_step.cu
+  void* sliced_out = nullptr;         ///< Hopper: the new state, or slice_rows' result, in that form; null: not needed
+  int sliced_rows = 0;
+  int sliced_out_rows = 0;
   int layer = 0;
   int directions = 1;
-  int batch = 0;                      ///< B of this call
-  int steps = 0;                      ///< T of this call
-  int step = 0;                       ///< 0 .. T-1; time is step forward, T-1-step in reverse
-  int first_step = 0;                 ///< of the projection
-  int projected_steps = 0;            ///< of the projection
-  int input_size = 0;                 ///< K_x: features of this layer's input
+  int batch = 0;            ///< B of this call
+  int steps = 0;            ///< T of this call
+  int step = 0;             ///< 0 .. T-1; time is step forward, T-1-step in reverse
+  int first_step = 0;       ///< of the projection
+  int projected_steps = 0;  ///< of the projection
+  int input_size = 0;       ///< K_x: features of this layer's input
   int input_padded = 0;
   int hidden = 0;
-  int hidden_padded = 0;              ///< rows of a gate in the weights, the bias, the projection and the states
-  bool last_step = false;             ///< writes call.h_n
+  int hidden_padded = 0;   ///< rows of a gate in the weights, the bias, the projection and the states
+  bool last_step = false;  ///< writes call.h_n
 };
 
 /// Padding of the packed weights and states: no kernel masks weights, whatever its tile.
-inline constexpr int kRowPadding = 32;  ///< of H: a multiple of every tile's units
+inline constexpr int kRowPadding = 64;    ///< of H: a multiple of every tile's units, and of those of a cluster
 inline constexpr int kDepthPadding = 32;  ///< of K: a multiple of every tile's depth
 
 }  // namespace gru::cuda

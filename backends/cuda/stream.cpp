@@ -1,10 +1,9 @@
-#include "gru/cuda_stream.hpp"
-
 #include <fmt/format.h>
 
 #include <utility>
 
 #include "backends/cuda/runtime.hpp"
+#include "gru/cuda_stream.hpp"
 #include "gru/error.hpp"
 
 namespace gru {
@@ -25,9 +24,10 @@ void require_device(int device) {
   const cudaError_t code = cudaGetDeviceCount(&count);
   static_cast<void>(cudaGetLastError());
   if (code != cudaSuccess || count == 0) {
-    throw Error(fmt::format("gru::CudaStream: no CUDA device ({}); use a host space such as kokkos, or install NVIDIA's "
-                            "driver",
-                            code == cudaSuccess ? "the driver lists none" : cudaGetErrorString(code)));
+    throw Error(
+        fmt::format("gru::CudaStream: no CUDA device ({}); use a host space such as kokkos, or install NVIDIA's "
+                    "driver",
+                    code == cudaSuccess ? "the driver lists none" : cudaGetErrorString(code)));
   }
   if (device < 0 || device >= count) {
     throw Error(fmt::format("gru::CudaStream: no CUDA device {}; this machine has 0..{}", device, count - 1));

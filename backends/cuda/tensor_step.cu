@@ -1,6 +1,6 @@
 // The tiled kernels with products in TF32 on the tensor cores (mma.sync m16n8k8, sm_80 and later).
 //
-// Warps 2 x 2 over (rows, units); a warp holds kRowTiles x 16 rows and kUnitTiles x 8 units of every gate. Fragments come
+// Warps (warps / 2) x 2 over (rows, units); a warp holds kRowTiles x 16 rows and kUnitTiles x 8 units of every gate. Fragments come
 // from shared memory by ldmatrix, which moves 8 rows of 16 bytes: four TF32 values a row. Weights were rounded to TF32
 // (to nearest) when they were packed, inputs and states are rounded here; sums are float32.
 
@@ -24,7 +24,8 @@ __device__ unsigned round_to_tf32(unsigned bits) {
 
 __device__ void multiply_add(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   asm volatile(
-      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
       : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
@@ -32,7 +33,7 @@ __device__ void multiply_add(float (&sum)[4], const unsigned (&a)[4], unsigned b
 template <class Tile>
 struct TensorProduct {
   static constexpr TileShape kTile = Tile::shape;
-  static constexpr int kWarpsDown = 2;
+  static constexpr int kWarpsDown = kTile.warps / 2;
   static constexpr int kWarpsAcross = kTile.warps / kWarpsDown;
   static constexpr int kRowTiles = kTile.rows / kWarpsDown / 16;
   static constexpr int kUnitTiles = kTile.units / kWarpsAcross / 8;
@@ -69,8 +70,7 @@ struct TensorProduct {
   /// One load of weights: 16 units x (k 0-3 | 4-7), two products of 8 features.
   template <int kFirst, int kGates, int kNew>
   __device__ void multiply_wide(const float* rows, const float* weights) {
-    const float* weight_lane =
-        weights + (first_unit() + lane() / 16 * 8 + lane() % 8) * kPitch + lane() / 8 % 2 * 4;
+    const float* weight_lane = weights + (first_unit() + lane() / 16 * 8 + lane() % 8) * kPitch + lane() / 8 % 2 * 4;
 #pragma unroll
     for (int k = 0; k < kTile.depth; k += 8) {
       unsigned value[kRowTiles][4];
@@ -118,22 +118,15 @@ struct TensorProduct {
     }
   }
 
-  /// f(row, unit, r, z, n of the input, n of the state) for each element of this thread's share.
-  template <class F>
-  __device__ void for_each(F f) const {
-    const int row = first_row() + lane() / 4;
-    const int unit = first_unit() + lane() % 4 * 2;
-#pragma unroll
-    for (int i = 0; i < kRowTiles; ++i) {
-#pragma unroll
-      for (int j = 0; j < kUnitTiles; ++j) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          f(row + i * 16 + e / 2 * 8, unit + j * 8 + e % 2, sums[kSlotR][i][j][e], sums[kSlotZ][i][j][e],
-            sums[kSlotNx][i][j][e], sums[kSlotNh][i][j][e]);
-        }
-      }
-    }
+  /// This thread's elements, a 16 x 8 tile a batch: (row, unit) in the block's tile and the sums.
+  static constexpr int kBatch = 4;
+  static constexpr int kBatches = kRowTiles * kUnitTiles;
+  static __device__ int row(int batch, int e) { return first_row() + lane() / 4 + batch / kUnitTiles * 16 + e / 2 * 8; }
+  static __device__ int unit(int batch, int e) {
+    return first_unit() + lane() % 4 * 2 + batch % kUnitTiles * 8 + e % 2;
+  }
+  __device__ float sum(int slot, int batch, int e) const {
+    return sums[slot][batch / kUnitTiles][batch % kUnitTiles][e];
   }
 };
 
@@ -146,22 +139,14 @@ Kernel make() {
 
 Kernel tensor_kernel(Phase phase, const TileShape& tile) {
   switch (phase) {
-    case Phase::projection:
-      return make<Phase::projection, TensorLarge>();
     case Phase::fused:
       return tile == TensorLarge::shape    ? make<Phase::fused, TensorLarge>()
              : tile == TensorMedium::shape ? make<Phase::fused, TensorMedium>()
-                                     : make<Phase::fused, TensorSmall>();
-    case Phase::recurrent:
-      return tile == TensorLarge::shape    ? make<Phase::recurrent, TensorLarge>()
-             : tile == TensorMedium::shape ? make<Phase::recurrent, TensorMedium>()
-                                     : make<Phase::recurrent, TensorSmall>();
-    case Phase::reset:
-      return make<Phase::reset, TensorSmall>();
-    case Phase::candidate:
-      return make<Phase::candidate, TensorSmall>();
+                                           : make<Phase::fused, TensorSmall>();
+    case Phase::reset: return make<Phase::reset, TensorSmall>();
+    case Phase::candidate: return make<Phase::candidate, TensorSmall>();
+    default: return {};
   }
-  return {};
 }
 
 }  // namespace gru::cuda

@@ -86,46 +86,94 @@ __device__ void store_projection(const TileBlock<T, Tile>& block, const Product&
   const StepArgs& a = block.a;
   const T* bias = bias_of<T>(a, block.d) + block.u0;
   const int rows = a.projected_steps * a.batch;
-  product.for_each([&](int r, int unit, T s_r, T s_z, T s_nx, T) {
-    const int m = block.row0 + r;
-    if (m >= rows || block.u0 + unit >= a.hidden) return;
-    T* to = projection_of<T>(a, block.d, a.first_step, m) + block.u0 + unit;
-    to[0] = s_r + bias[unit];
-    to[a.hidden_padded] = s_z + bias[a.hidden_padded + unit];
-    to[2 * a.hidden_padded] = s_nx + bias[2 * a.hidden_padded + unit];
-  });
-}
-
-template <Phase kPhase, class T, class Tile, class Product>
-__device__ void finish_step(const TileBlock<T, Tile>& block, const Matrix<T>& h, const Product& product) {
-  const StepArgs& a = block.a;
-  const T* bias = bias_of<T>(a, block.d);
-  const int t = time_of(a, block.d, a.step);
-  product.for_each([&](int r, int unit, T s_r, T s_z, T s_nx, T s_nh) {
-    const int b = block.row0 + r;
-    const int u = block.u0 + unit;
-    if (b >= a.batch || u >= a.hidden) return;
-    const T old_state = h.data == nullptr ? T(0) : __ldcg(h.row(b) + u * h.stride_k);
-    if constexpr (kPhase == Phase::reset) {
-      const T gate = reset_gate<DeviceMath>(bias[u], s_r);
-      static_cast<T*>(a.reset_state)[(static_cast<std::int64_t>(block.d) * a.batch + b) * a.hidden_padded + u] =
-          gate * old_state;
-      return;
+#pragma unroll
+  for (int batch = 0; batch < Product::kBatches; ++batch) {
+#pragma unroll
+    for (int e = 0; e < Product::kBatch; ++e) {
+      const int m = block.row0 + Product::row(batch, e);
+      const int unit = Product::unit(batch, e);
+      if (m >= rows) continue;
+      T* to = projection_of<T>(a, block.d, a.first_step, m) + block.u0 + unit;
+      to[0] = product.sum(kSlotR, batch, e) + __ldg(bias + unit);
+      to[a.hidden_padded] = product.sum(kSlotZ, batch, e) + __ldg(bias + a.hidden_padded + unit);
+      to[2 * a.hidden_padded] = product.sum(kSlotNx, batch, e) + __ldg(bias + 2 * a.hidden_padded + unit);
     }
-    const T* in = bias + u;
-    if constexpr (kPhase == Phase::recurrent) in = projection_of<const T>(a, block.d, a.step, b) + u;
-    const T x_r = __ldcg(in);
-    const T x_z = __ldcg(in + a.hidden_padded);
-    const T x_n = __ldcg(in + 2 * a.hidden_padded) + s_nx;
-    const T next = kPhase == Phase::candidate
-                       ? next_state<DeviceMath>(x_z, s_z, x_n, s_nh, old_state)
-                       : cell<DeviceMath>(x_r, x_z, x_n, s_r, s_z, s_nh + bias[3 * a.hidden_padded + u], old_state);
-    store_state(a, block.c, block.d, b, u, t, length_of(a, block.c, b), old_state, next);
-  });
+  }
 }
 
+/// What the gates of one element need beside its sums.
+template <class T>
+struct Incoming {
+  T x_r, x_z, x_n;  ///< the bias
+  T old_state;
+  int length;
+};
+
+/// Gates and stores of a block's elements, a batch of them at a time; the loads of the next batch are under way while one
+/// is computed, since the compiler may not move a load above a store.
 template <Phase kPhase, class T, class Tile, class Product>
-__global__ void __launch_bounds__(Tile::shape.threads())
+struct FinishStep {
+  const TileBlock<T, Tile>& block;
+  const Matrix<T>& h;
+  const Product& product;
+  const T* bias = bias_of<T>(block.a, block.d);
+  Destination<T> to{block.a, block.c, block.d};
+
+  __device__ int row(int batch, int e) const { return block.row0 + Product::row(batch, e); }
+  __device__ int unit(int batch, int e) const { return block.u0 + Product::unit(batch, e); }
+
+  __device__ void load(Incoming<T> (&in)[Product::kBatch], int batch) const {
+    const StepArgs& a = block.a;
+#pragma unroll
+    for (int e = 0; e < Product::kBatch; ++e) {
+      const int b = min(row(batch, e), a.batch - 1);
+      const int u = min(unit(batch, e), a.hidden - 1);
+      in[e].old_state = h.data == nullptr ? T(0) : __ldcg(h.row(b) + u * h.stride_k);
+      in[e].length = to.length(b);
+      in[e].x_r = __ldg(bias + u);
+      in[e].x_z = __ldg(bias + a.hidden_padded + u);
+      in[e].x_n = __ldg(bias + 2 * a.hidden_padded + u);
+    }
+  }
+
+  __device__ void compute(const Incoming<T> (&in)[Product::kBatch], int batch) const {
+    const StepArgs& a = block.a;
+#pragma unroll
+    for (int e = 0; e < Product::kBatch; ++e) {
+      const int b = row(batch, e);
+      const int u = unit(batch, e);
+      if (b >= a.batch || u >= a.hidden) continue;
+      const T s_r = product.sum(kSlotR, batch, e);
+      const T s_z = product.sum(kSlotZ, batch, e);
+      const T s_nh = product.sum(kSlotNh, batch, e);
+      const T x_n = in[e].x_n + product.sum(kSlotNx, batch, e);
+      if constexpr (kPhase == Phase::reset) {
+        T* reset =
+            static_cast<T*>(a.reset_state) + (static_cast<std::int64_t>(block.d) * a.batch + b) * a.hidden_padded;
+        reset[u] = reset_gate<DeviceMath>(in[e].x_r, s_r) * in[e].old_state;
+      } else {
+        const T next = kPhase == Phase::candidate
+                           ? next_state<DeviceMath>(in[e].x_z, s_z, x_n, s_nh, in[e].old_state)
+                           : cell<DeviceMath>(in[e].x_r, in[e].x_z, x_n, s_r, s_z,
+                                              s_nh + __ldg(bias + 3 * a.hidden_padded + u), in[e].old_state);
+        to.store(b, u, in[e].length, in[e].old_state, next);
+      }
+    }
+  }
+
+  __device__ void run() const {
+    Incoming<T> in[2][Product::kBatch];
+    load(in[0], 0);
+#pragma unroll
+    for (int batch = 0; batch < Product::kBatches; ++batch) {
+      if (batch + 1 < Product::kBatches) load(in[(batch + 1) % 2], batch + 1);
+      compute(in[batch % 2], batch);
+    }
+  }
+};
+
+template <Phase kPhase, class T, class Tile, class Product>
+__global__ void __launch_bounds__(Tile::shape.threads(), 1)
     tile_step(const __grid_constant__ StepArgs a, const __grid_constant__ CallTensors inline_call) {
   extern __shared__ uint4 shared_memory[];
   const CallTensors& c = a.call != nullptr ? *a.call : inline_call;
@@ -143,8 +191,6 @@ __global__ void __launch_bounds__(Tile::shape.threads())
   if constexpr (kPhase == Phase::fused) {
     block.template add_input<0, 3>(product, go_on);
     block.template add_state<0, 3, kSlotNh>(h, product, wait);
-  } else if constexpr (kPhase == Phase::recurrent) {
-    block.template add_state<0, 3, kSlotNh>(h, product, wait);
   } else if constexpr (kPhase == Phase::reset) {
     block.template add_input<0, 1>(product, go_on);
     block.template add_state<0, 1, kSlotNh>(h, product, wait);
@@ -154,7 +200,7 @@ __global__ void __launch_bounds__(Tile::shape.threads())
     block.template add_state<1, 1, kSlotNh>(h, product, wait);
     block.template add_state<2, 1, kSlotNh>(reset, product, go_on);
   }
-  finish_step<kPhase, T, Tile>(block, h, product);
+  FinishStep<kPhase, T, Tile, Product>{block, h, product}.run();
 }
 
 template <Phase kPhase, class T, class Tile, class Product>

@@ -39,32 +39,68 @@ struct SimtLarge {
 struct Double {
   static constexpr TileShape shape{.rows = 32, .units = 16, .depth = 16, .stages = 2, .warps = 4};
 };
-/// TF32 tensor cores, warps 2 x 2. Small: few rows, many blocks, low register pressure, so three stages.
+/// TF32 tensor cores. Small: few rows, many blocks, low register pressure, so three stages.
 struct TensorSmall {
   static constexpr TileShape shape{.rows = 32, .units = 16, .depth = 32, .stages = 3, .warps = 4};
 };
-/// TF32: B = 256, H = 512 gives 128 blocks, about one for each multiprocessor.
+/// TF32: B = 256, H = 512 gives 128 blocks, one for a multiprocessor, so eight warps to hide their own latencies.
 struct TensorMedium {
-  static constexpr TileShape shape{.rows = 64, .units = 16, .depth = 32, .stages = 3, .warps = 4};
+  static constexpr TileShape shape{.rows = 64, .units = 16, .depth = 32, .stages = 3, .warps = 8};
 };
-/// TF32: warp tile 64 rows x 48 gate columns, 24 products for 7 fragment loads. Above 128 registers: two stages.
+/// TF32: warp tile 32 rows x 48 gate columns. About 200 registers: two stages.
 struct TensorLarge {
-  static constexpr TileShape shape{.rows = 128, .units = 32, .depth = 32, .stages = 2, .warps = 4};
+  static constexpr TileShape shape{.rows = 128, .units = 32, .depth = 32, .stages = 2, .warps = 8};
 };
 
 /// One warp a hidden unit, for batches of a few rows: weights in registers before the previous step has ended.
-inline constexpr int kUnitWarps = 4;   ///< 128 threads: H = 256 in both directions fills 128 blocks
+inline constexpr int kUnitWarps = 4;   ///< units a block; 2 where that leaves multiprocessors idle (schedule.cpp)
 inline constexpr int kUnitChunks = 4;  ///< chunks of 128 features held ahead: 48 registers, all of W_hh up to H = 512
 
 inline constexpr std::size_t kSharedLimit = 99 * 1024;  ///< bytes a block may have on sm_86 and sm_89
 template <class Tile, std::size_t kElement>
-inline constexpr bool kFits = Tile::shape.shared_bytes(3, kElement) <= kSharedLimit && Tile::shape.threads() <= 256 &&
-                              Tile::shape.depth * kElement % 16 == 0 && kDepthPadding % Tile::shape.depth == 0 &&
+inline constexpr bool kFits = Tile::shape.shared_bytes(3, kElement) <= kSharedLimit&& Tile::shape.threads() <= 256 &&
+                              Tile::shape.depth* kElement % 16 == 0 && kDepthPadding % Tile::shape.depth == 0 &&
                               kRowPadding % Tile::shape.units == 0;
 static_assert(kFits<SimtSmall, 4> && kFits<SimtLarge, 4>, "an FFMA tile needs more than a block has on sm_89");
 static_assert(kFits<Double, 8>, "the float64 tile needs more than a block has on sm_89");
 static_assert(kFits<TensorSmall, 4> && kFits<TensorMedium, 4> && kFits<TensorLarge, 4>,
               "a TF32 tile needs more than a block has on sm_89");
+
+/// Hopper's tensor cores: groups of four warps own 64 rows each, one more warp copies. Blocks of a cluster of
+/// cluster_x x cluster_y share rows (along x) and weights (along y).
+struct HopperShape {
+  int rows;
+  int units;
+  int group;  ///< units whose gates' rows of the weights are adjacent: 3 * group columns a product
+  int stages;
+  int cluster_x;
+  int cluster_y;
+
+  /// A wide block's producer is four warps, which give their registers to the others; only one thread of it works.
+  constexpr int producer_warps() const { return rows > 64 ? 4 : 1; }
+  constexpr int warps() const { return rows / 16 + producer_warps(); }
+  constexpr int threads() const { return 32 * warps(); }
+  constexpr std::size_t shared_bytes() const {
+    return static_cast<std::size_t>(stages) * (static_cast<std::size_t>(rows + 3 * units) * 128 + 16);
+  }
+};
+/// B = H = 1024 gives 128 blocks. Pairs share weights: 28 KB a slice from L2 instead of 40.
+struct HopperWide {
+  static constexpr HopperShape shape{
+      .rows = 128, .units = 64, .group = 32, .stages = 4, .cluster_x = 1, .cluster_y = 2};
+};
+/// B = 256, H = 512 gives 128 blocks; 15 stages hold almost all of K = 512, so that copies rarely wait for products.
+struct HopperNarrow {
+  static constexpr HopperShape shape{
+      .rows = 64, .units = 16, .group = 16, .stages = 15, .cluster_x = 2, .cluster_y = 1};
+};
+inline constexpr std::size_t kHopperSharedLimit = 227 * 1024;
+template <class Tile>
+inline constexpr bool kFitsHopper = Tile::shape.shared_bytes() <= kHopperSharedLimit&& kRowPadding %
+                                                                      (Tile::shape.units * Tile::shape.cluster_x) ==
+                                    0;
+static_assert(kFitsHopper<HopperWide> && kFitsHopper<HopperNarrow>,
+              "a Hopper tile needs more than a multiprocessor has");
 
 /// What a launch computes.
 enum class Phase {
@@ -80,12 +116,17 @@ struct Kernel {
   const void* function = nullptr;
   TileShape tile{};
   std::size_t shared_bytes = 0;
+  int cluster_x = 1;
+  int cluster_y = 1;
 };
 
-Kernel simt_kernel(Phase phase, bool large);             ///< float; `reset` and `candidate` are small only
-Kernel double_kernel(Phase phase);                       ///< double; no `projection` and no `recurrent`
-Kernel tensor_kernel(Phase phase, const TileShape& tile);  ///< float, products in TF32; projection large, reset small only
-/// float; fused or recurrent; tile.rows of 1, 2 or 5, tile.units = kUnitWarps.
-Kernel unit_kernel(Phase phase, int rows);
+Kernel simt_kernel(Phase phase, bool large);  ///< float; no `recurrent`; projection large, reset small only
+Kernel double_kernel(Phase phase);            ///< double; no `projection` and no `recurrent`
+Kernel tensor_kernel(Phase phase, const TileShape& tile);  ///< float, products in TF32; fused, reset, candidate
+/// float; fused or recurrent; rows: 1, 2 or 5; `warps` units a block.
+Kernel unit_kernel(Phase phase, int rows, int warps);
+
+Kernel hopper_kernel(Phase phase, bool wide);  ///< float, products in TF32; recurrent, or projection (always wide)
+Kernel slice_kernel(bool inputs);              ///< what hopper_kernel multiplies: the inputs of some steps, or h0
 
 }  // namespace gru::cuda

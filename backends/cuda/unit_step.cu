@@ -63,11 +63,11 @@ __device__ float reduce_scatter(float (&v)[kCount], int lane) {
 struct UnitWeights {
   float4 gate[3];
 
-  __device__ void load(const float* w, std::int64_t gate_stride, int k, int padded) {
+  __device__ void load(const float* w, std::int64_t gate_stride, int k, int count) {
 #pragma unroll
     for (int g = 0; g < 3; ++g) {
-      gate[g] = k < padded ? __ldg(reinterpret_cast<const float4*>(w + g * gate_stride + k))
-                           : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+      gate[g] = k < count ? __ldg(reinterpret_cast<const float4*>(w + g * gate_stride + k))
+                          : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
     }
   }
 };
@@ -78,10 +78,7 @@ struct Sums {
 
   /// kRecurrent: the third gate goes to n_h, else to n_x.
   template <bool kRecurrent>
-  __device__ void add(const UnitWeights& w, const Matrix<float>& m, const int (&rows)[kRows], int k, int count) {
-    float4 value[kRows];
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) value[i] = load_features(m.row(rows[i]), m.stride_k, m.vectors, k, count);
+  __device__ void add(const UnitWeights& w, const float4 (&value)[kRows]) {
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       r[i] = dot(w.gate[0], value[i], r[i]);
@@ -92,41 +89,45 @@ struct Sums {
   }
 };
 
+/// One lane's four features from k on of the rows of a matrix.
+template <int kRows>
+__device__ void load_rows(float4 (&value)[kRows], const Matrix<float>& m, const int (&rows)[kRows], int k, int count) {
+#pragma unroll
+  for (int i = 0; i < kRows; ++i) value[i] = load_features(m.row(rows[i]), m.stride_k, m.vectors, k, count);
+}
+
 template <int kRows, bool kProjected>
 __global__ void __launch_bounds__(32 * kUnitWarps)
     unit_step(const __grid_constant__ StepArgs a, const __grid_constant__ CallTensors inline_call) {
   let_next_start();
-  const CallTensors& c = a.call != nullptr ? *a.call : inline_call;
+  // A step that is launched alone has the call as its argument: a reference to either would read it through generic
+  // addresses, which takes longer. In a long graph the call lies in device memory and little of it is read.
+  CallTensors copy;
+  if constexpr (!kProjected) {
+    copy = inline_call;
+    if (a.call != nullptr) copy = *a.call;
+  }
+  const CallTensors& stored = a.call != nullptr ? *a.call : inline_call;
+  const CallTensors& c = kProjected ? stored : copy;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int unit = static_cast<int>(blockIdx.x) * kUnitWarps + static_cast<int>(threadIdx.x) / 32;
+  const int unit = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x) / 32;
   const int u = min(unit, a.hidden - 1);
   const int d = static_cast<int>(blockIdx.z);
-  const int t = time_of(a, d, a.step);
   const int first = static_cast<int>(blockIdx.y) * kRows;
   int rows[kRows];
 #pragma unroll
   for (int i = 0; i < kRows; ++i) rows[i] = min(first + i, a.batch - 1);
 
   // Everything that no step writes comes before the wait.
+  const int k0 = 4 * lane;
   const std::int64_t depth = a.hidden_padded;
   const float* w_hh = static_cast<const float*>(a.weights.w_hh) + (d * 3 * depth + u) * depth;
   UnitWeights ahead[kUnitChunks];
 #pragma unroll
-  for (int i = 0; i < kUnitChunks; ++i) ahead[i].load(w_hh, depth * depth, i * kChunk + 4 * lane, a.hidden_padded);
+  for (int i = 0; i < kUnitChunks; ++i) ahead[i].load(w_hh, depth * depth, i * kChunk + k0, a.hidden);
 
-  Sums<kRows> sums{};
-  if constexpr (!kProjected) {
-    const Matrix<float> x = input_at<float>(a, c, t);
-    const float* w_ih = static_cast<const float*>(a.weights.w_ih) + (d * 3 * depth + u) * a.input_padded;
-#pragma unroll 2
-    for (int k = 4 * lane; k < a.input_padded; k += kChunk) {
-      UnitWeights w;
-      w.load(w_ih, depth * a.input_padded, k, a.input_padded);
-      sums.template add<false>(w, x, rows, k, a.input_size);
-    }
-  }
   // Lanes 0 .. kRows-1 compute the gates of one row each.
-  const int b = rows[0] + min(lane, kRows - 1) < a.batch ? rows[0] + min(lane, kRows - 1) : a.batch - 1;
+  const int b = min(first + min(lane, kRows - 1), a.batch - 1);
   const float* bias = bias_of<float>(a, d) + u;
   const float bias_n_h = bias[3 * depth];
   float in[3];
@@ -134,21 +135,56 @@ __global__ void __launch_bounds__(32 * kUnitWarps)
   for (int g = 0; g < 3; ++g) {
     in[g] = kProjected ? __ldcg(projection_of<const float>(a, d, a.step, b) + g * depth + u) : bias[g * depth];
   }
-  const int length = length_of(a, c, b);
+  const Destination<float> to(a, c, d);
+  const int length = to.length(b);
 
-  wait_for_previous();
+  Sums<kRows> sums{};
   const Matrix<float> h = state_before<float>(a, c, d);
+  constexpr int kAhead = kProjected || kRows < 5 ? 2 : 1;  // chunks of the state asked for at once
+  float4 state[kAhead][kRows];
   float old_state = 0.0F;
-  if (h.data != nullptr) {
+  const auto load_state = [&] {
+    wait_for_previous();
+    if (h.data == nullptr) return;
+#pragma unroll
+    for (int i = 0; i < kAhead; ++i) load_rows(state[i], h, rows, i * kChunk + k0, a.hidden);
     old_state = __ldcg(h.row(b) + u * h.stride_k);
+  };
+  if constexpr (kProjected) {
+    load_state();
+  } else {
+    // The first chunks of input and state are asked for together: a streaming step has nothing else to hide them.
+    const Matrix<float> x = input_at<float>(a, c, time_of(a, d, a.step));
+    const float* w_ih = static_cast<const float*>(a.weights.w_ih) + (d * 3 * depth + u) * a.input_padded;
+    const std::int64_t gate_stride = depth * a.input_padded;
+    UnitWeights w[2];
+    float4 input[2][kRows];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      w[i].load(w_ih, gate_stride, i * kChunk + k0, a.input_size);
+      load_rows(input[i], x, rows, i * kChunk + k0, a.input_size);
+    }
+    load_state();
+    sums.template add<false>(w[0], input[0]);
+    sums.template add<false>(w[1], input[1]);
+    for (int k = 2 * kChunk + k0; k < a.input_size; k += kChunk) {
+      w[0].load(w_ih, gate_stride, k, a.input_size);
+      load_rows(input[0], x, rows, k, a.input_size);
+      sums.template add<false>(w[0], input[0]);
+    }
+  }
+
+  if (h.data != nullptr) {
 #pragma unroll
     for (int i = 0; i < kUnitChunks; ++i) {
-      if (i * kChunk < a.hidden) sums.template add<true>(ahead[i], h, rows, i * kChunk + 4 * lane, a.hidden);
+      if (i * kChunk >= a.hidden) break;
+      if (i >= kAhead) load_rows(state[i % kAhead], h, rows, i * kChunk + k0, a.hidden);
+      sums.template add<true>(ahead[i], state[i % kAhead]);
     }
-    for (int k = kUnitChunks * kChunk + 4 * lane; k < a.hidden_padded; k += kChunk) {
-      UnitWeights w;
-      w.load(w_hh, depth * depth, k, a.hidden_padded);
-      sums.template add<true>(w, h, rows, k, a.hidden);
+    for (int k = kUnitChunks * kChunk + k0; k < a.hidden; k += kChunk) {
+      ahead[0].load(w_hh, depth * depth, k, a.hidden);
+      load_rows(state[0], h, rows, k, a.hidden);
+      sums.template add<true>(ahead[0], state[0]);
     }
   }
 
@@ -172,7 +208,7 @@ __global__ void __launch_bounds__(32 * kUnitWarps)
   if constexpr (!kProjected) in[2] += total(3);
   if (lane >= kRows || first + lane >= a.batch || unit >= a.hidden) return;
   const float next = cell<DeviceMath>(in[0], in[1], in[2], h_r, h_z, h_n + bias_n_h, old_state);
-  store_state(a, c, d, b, u, t, length, old_state, next);
+  to.store(b, u, length, old_state, next);
 }
 
 template <int kRows>
@@ -183,8 +219,8 @@ const void* unit_function(Phase phase) {
 
 }  // namespace
 
-Kernel unit_kernel(Phase phase, int rows) {
-  const TileShape tile{.rows = rows, .units = kUnitWarps, .depth = 0, .stages = 0, .warps = kUnitWarps};
+Kernel unit_kernel(Phase phase, int rows, int warps) {
+  const TileShape tile{.rows = rows, .units = warps, .depth = 0, .stages = 0, .warps = warps};
   const void* function = rows == 1   ? unit_function<1>(phase)
                          : rows == 2 ? unit_function<2>(phase)
                                      : unit_function<5>(phase);

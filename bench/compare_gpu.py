@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Compares gru's CUDA backends with cuDNN and torch.nn.GRU on one GPU: one command, one table.
+
+    python bench/compare_gpu.py --build build/h100
+    python bench/compare_gpu.py --cases kb41 cell --json gpu.json
+    python bench/compare_gpu.py --from cudnn.json torch.json        the table from results that are there already
+
+gru_peer_cudnn times gru and cuDNN (every algorithm and precision, directly and from a CUDA graph) in one process with CUDA
+events; peers/torch_gpu.py times nn.GRU beside it, where this Python has torch. A single step is 1000 dependent replays
+between two events. Each line of the table is a case in one of our precisions: our best backend, the best peer of the same
+precision, the best of any precision, and how many times faster ours is. An empty graph's times are the floor of all.
+"""
+
+import argparse
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent
+
+
+def measure(build, names, samples):
+    """The JSON of gru_peer_cudnn and, where torch is, of torch_gpu.py."""
+    program = build / "bench/gru_peer_cudnn"
+    if not program.exists():
+        sys.exit(f"{program} is not there; configure a CUDA preset where cuDNN is installed, build, or name the folder with --build")
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        commands = [[str(program), *names, "--samples", str(samples)]]
+        if importlib.util.find_spec("torch") is None:
+            print("torch is left out: this Python does not have it")
+        else:
+            commands.append([sys.executable, str(HERE / "peers/torch_gpu.py"), "--samples", str(samples),
+                             *(["--cases", *names] if names else [])])
+        for i, command in enumerate(commands):
+            path = pathlib.Path(folder) / f"{i}.json"
+            subprocess.run([*command, "--json", str(path)], check=True, stdout=subprocess.DEVNULL)
+            found.append(json.loads(path.read_text()))
+    return found
+
+
+def best(rows):
+    return min(rows, key=lambda row: row["ms"], default=None)
+
+
+def label(row):
+    return " ".join(str(row[key]) for key in ("peer", "algorithm", "math", "mode") if key in row)
+
+
+def table(results):
+    """Lines: case, precision, ours, best peer of the same precision, best peer of any, ratios, error."""
+    timed = [row for row in results if "ms" in row and row["case"] != "empty"]
+    lines = []
+    for case in dict.fromkeys(row["case"] for row in timed):
+        rows = [row for row in timed if row["case"] == case]
+        peers = [row for row in rows if row["peer"] != "gru"]
+        for math in ("fp32", "tf32", "fp16"):
+            ours = best([row for row in rows if row["peer"] == "gru" and row["math"] == math])
+            if ours is None:
+                continue
+            same, anyone = best([row for row in peers if row["math"] == math]), best(peers)
+            lines.append((case, math, ours, same, anyone))
+    return lines
+
+
+def print_table(documents):
+    for document in documents:
+        context = document["context"]
+        devices = context.get("devices", context.get("machine", ""))
+        print(f"{context.get('date', '')}  commit {context.get('commit', '-')}  {context.get('versions', {})}  {devices}")
+    results = [row for document in documents for row in document["results"]]
+    for row in results:
+        if row["case"] == "empty":
+            print(f"floor: {row['peer']}, {row['mode']}: {row['ms'] * 1e3:.2f} us")
+    print(f"\n{'case':10} {'math':5} {'ours ms':>9} {'backend':16} {'same ms':>9} {'x':>5}  {'any ms':>9} {'x':>5}  {'error':>8}  best peers")
+    for case, math, ours, same, anyone in table(results):
+        cell = lambda row: (f"{row['ms']:9.4f}", f"{row['ms'] / ours['ms']:5.2f}") if row else (f"{'-':>9}", f"{'-':>5}")
+        (same_ms, same_x), (any_ms, any_x) = cell(same), cell(anyone)
+        names = ", ".join(dict.fromkeys(label(row) for row in (same, anyone) if row))
+        print(f"{case:10} {math:5} {ours['ms']:9.4f} {ours['backend']:16} {same_ms} {same_x}  {any_ms} {any_x}  "
+              f"{ours.get('error', float('nan')):8.1e}  {names}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", default=[], metavar="NAME", help="all GPU cases by default")
+    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/h100", help="build folder (default build/h100)")
+    parser.add_argument("--samples", type=int, default=15, help="samples a median is taken of (default 15)")
+    parser.add_argument("--json", metavar="FILE", help="write everything measured there")
+    parser.add_argument("--from", dest="files", nargs="+", metavar="FILE", help="measure nothing, read these")
+    args = parser.parse_args()
+    if args.samples < 1:
+        parser.error("--samples must be at least 1")
+    if args.files:
+        documents = [json.loads(pathlib.Path(name).read_text()) for name in args.files]
+    else:
+        documents = measure(args.build, args.cases, args.samples)
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(documents, indent=1))
+    print_table(documents)
+
+
+if __name__ == "__main__":
+    main()

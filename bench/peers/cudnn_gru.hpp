@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <memory>
+#include <string_view>
+
+#include "bench/cases.hpp"
+
+namespace gru::bench {
+
+/// How cuDNN shall compute: one of its algorithms and one of its precisions.
+struct CudnnMode {
+  std::string_view algorithm;  ///< standard, persist_static, persist_dynamic, persist_static_small_h
+  std::string_view math;       ///< fp32 (FMA only), tf32, fp16
+};
+inline constexpr std::array<std::string_view, 4> kCudnnAlgorithms = {"standard", "persist_static", "persist_dynamic",
+                                                                     "persist_static_small_h"};
+inline constexpr std::array<std::string_view, 3> kCudnnMaths = {"fp32", "tf32", "fp16"};
+
+/// "9.19.0"
+std::string cudnn_version();
+
+/// cudnnRNNForward for one case: inference, sequence-major, two biases, random weights and data, h0 given and h_n wanted.
+class CudnnGru {
+ public:
+  /// Throws gru::Error, naming cuDNN's call and answer, where the algorithm does not take the case.
+  CudnnGru(const Case& c, const CudnnMode& mode, cudaStream_t stream);
+  CudnnGru(const CudnnGru&) = delete;
+  CudnnGru& operator=(const CudnnGru&) = delete;
+  ~CudnnGru();
+  void forward();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace gru::bench
