@@ -143,7 +143,8 @@ TEST_CASE("reuse: a fork computes the same on another instance") {
     const auto fork = session->fork();
     CHECK(fork->backend() == session->backend());
     CHECK(fork->why() == session->why());
-    CHECK(fork->workspace_bytes() == session->workspace_bytes());
+    // Its size follows the instance's threads, and the other instance may have fewer.
+    CHECK((fork->workspace_bytes() > 0) == (session->workspace_bytes() > 0));
     run_and_check(*fork, s, target, data);
     run_and_check(*session, s, target, data);
     session.reset();  // the packed weights live as long as any fork
