@@ -1,7 +1,5 @@
 #include "backends/kokkos/kokkos_patterns.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <string>
@@ -189,13 +187,13 @@ class TypedEngine final : public Engine<Space> {
 template <KokkosSpace S, kokkos::Multiplier M>
 Support KokkosPatterns<S, M>::supports(const Problem& problem) {
   if (problem.options.math != Math::strict) {
-    return Support::no(fmt::format("it computes in math strict only, asked for {}", name_of(problem.options.math)));
+    return Support::no("it computes in math strict only, asked for " + std::string(name_of(problem.options.math)));
   }
   const std::int64_t largest =
       std::max({problem.config.input_size, problem.config.hidden_size, problem.config.num_layers,
                 problem.options.batch_size, problem.options.seq_len});
   if (largest > kokkos::kLargestSize) {
-    return Support::no(fmt::format("its sizes end at {}, got {}", kokkos::kLargestSize, largest));
+    return Support::no("its sizes end at " + std::to_string(kokkos::kLargestSize) + ", got " + std::to_string(largest));
   }
   return Support::yes();
 }
