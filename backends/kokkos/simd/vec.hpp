@@ -54,7 +54,7 @@ struct Vec {
   Raw raw;
 
   Vec() = default;
-  GRU_SIMD_INLINE Vec(Raw value) : raw(value) {}  // NOLINT(google-explicit-constructor)
+  GRU_SIMD_INLINE Vec(Raw value) : raw(value) {}                 // NOLINT(google-explicit-constructor)
   GRU_SIMD_INLINE explicit Vec(T value) : raw(value - Raw{}) {}  // GCC makes a single broadcast of it
 
   GRU_SIMD_INLINE static Vec load(const T* from) { return Vec(Raw(*reinterpret_cast<const Unaligned*>(from))); }
