@@ -3,12 +3,12 @@
 set -eu
 build=$1
 shift
-# gcc compiles: clang is told to overlook gcc's own options, and finds gcc's omp.h after everything else.
+# gcc compiles and warns: clang keeps its own warnings to itself, and finds gcc's omp.h after everything else.
 omp=$(dirname "$(g++ -print-file-name=include/omp.h)")
 [ $# -gt 0 ] || set -- $(git ls-files 'src/*.cpp' 'backends/*.cpp' 'bench/*.cpp' 'examples/*.cpp' 'tests/*.cpp')
 for file; do
   # Others than compiled files (a consumer's program) have no command to be checked with.
   grep -q "\"file\": \".*/$file\"" "$build/compile_commands.json" && echo "$file"
 done | xargs -P "$(nproc)" -n 1 sh -c '
-  log=$(clang-tidy-14 -p "$0" --quiet --extra-arg=-Wno-unknown-warning-option "--extra-arg=-idirafter$1" "$2" 2>&1) ||
+  log=$(clang-tidy-14 -p "$0" --quiet --extra-arg=-Wno-everything "--extra-arg=-idirafter$1" "$2" 2>&1) ||
     { echo "$log" | grep -v "warnings* generated"; exit 1; }' "$build" "$omp"

@@ -35,10 +35,10 @@ struct Answer {
 /// options.backend names whom to ask: "auto" all, a backend's name that one on every space that has it, a space's name
 /// all of its backends; a backend's name wins over a space's. Throws gru::Error for another name, for a name without a
 /// device, and for GPU options where no GPU is asked.
-void check_names(const std::vector<SpaceReport>& spaces, const PlanOptions& options);
+void check_names(const std::vector<SpaceReport>& reports, const PlanOptions& options);
 
 /// Asks them. Throws gru::Error as check_names, and for sizes out of range.
-std::vector<Answer> ask(const std::vector<SpaceReport>& spaces, const Config& config, const PlanOptions& options);
+std::vector<Answer> ask(const std::vector<SpaceReport>& reports, const Config& config, const PlanOptions& options);
 
 struct Choice {
   std::string space;

@@ -32,7 +32,9 @@ TEST_CASE("accuracy: NaN and infinities differ from everything but themselves") 
   const double inf = std::numeric_limits<double>::infinity();
   const double nan = std::numeric_limits<double>::quiet_NaN();
   CHECK(gru::compare(std::vector{nan, inf, -inf, 1.0}, std::vector{nan, inf, -inf, 1.0}).worst == 0);
-  for (const auto& [e, a] : {std::pair{nan, 1.0}, {1.0, nan}, {inf, -inf}, {inf, 1e300}, {0.0, inf}, {inf, nan}}) {
+  for (const auto& pair : {std::pair{nan, 1.0}, {1.0, nan}, {inf, -inf}, {inf, 1e300}, {0.0, inf}, {inf, nan}}) {
+    const double e = pair.first;
+    const double a = pair.second;
     CAPTURE(e);
     CAPTURE(a);
     const gru::Comparison c = gru::compare(std::vector{1.0, e}, std::vector{1.0, a});
