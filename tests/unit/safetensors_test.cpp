@@ -13,7 +13,6 @@
 
 namespace {
 
-using gru::DType;
 using gru::test::safetensors_file;
 using gru::test::TemporaryFolder;
 using Extents = std::vector<std::int64_t>;
