@@ -3,6 +3,7 @@
 # a language can't be enabled inside a function.
 include_guard(GLOBAL)
 set(GRU_CUDA_ARCHITECTURES "80;86;89;90a;120" CACHE STRING "Compute capabilities to compile for (80 ... 90a ...)")
+option(GRU_CUDA_CUBLASLT "Make the input projections with cuBLASLt, a shared library of the CUDA toolkit" ON)
 option(GRU_CUDA_PTX_ONLY "Compile to PTX alone, which the driver translates for the device it finds" OFF)
 
 # Machine code for each architecture, and PTX of the last one for devices that come after it; architecture-specific PTX
@@ -44,4 +45,12 @@ function(gru_enable_cuda target)
     "$<$<COMPILE_LANGUAGE:CUDA>:${gru_cuda_flags};-Xcompiler=-Wall,-Wextra;-lineinfo>"
     $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${GRU_WARNINGS_AS_ERRORS}>>:--Werror=all-warnings>)
   target_link_libraries(${target} PUBLIC CUDA::cudart_static)
+  if(GRU_CUDA_CUBLASLT)
+    if(NOT TARGET CUDA::cublasLt)
+      message(FATAL_ERROR " GRU_CUDA_CUBLASLT is ON, but this CUDA toolkit has no libcublasLt with its headers. Install it "
+                          "(NVIDIA's package libcublas-dev), or set GRU_CUDA_CUBLASLT=OFF.")
+    endif()
+    target_compile_definitions(${target} PRIVATE GRU_CUDA_CUBLASLT)
+    target_link_libraries(${target} PRIVATE CUDA::cublasLt)
+  endif()
 endfunction()
