@@ -8,7 +8,8 @@
 gru_peer_cudnn times gru and cuDNN (every algorithm and precision, directly and from a CUDA graph) in one process with CUDA
 events; peers/torch_gpu.py times nn.GRU beside it, where this Python has torch. A single step is 1000 dependent replays
 between two events. Each line of the table is a case in one of our precisions: our best backend, the best peer of the same
-precision, the best of any precision, and how many times faster ours is. An empty graph's times are the floor of all.
+precision, the best of any precision, and how many times faster ours is. Floors of the same run: an empty graph's time, and
+for each case the time of its chain of state exchanges alone, one sequence, nothing computed.
 """
 
 import argparse
@@ -52,18 +53,19 @@ def label(row):
 
 
 def table(results):
-    """Lines: case, precision, ours, best peer of the same precision, best peer of any, ratios, error."""
+    """Lines: case, precision, ours, best peer of the same precision, best peer of any, shortest exchange."""
     timed = [row for row in results if "ms" in row and row["case"] != "empty"]
     lines = []
     for case in dict.fromkeys(row["case"] for row in timed):
         rows = [row for row in timed if row["case"] == case]
-        peers = [row for row in rows if row["peer"] != "gru"]
+        peers = [row for row in rows if row["peer"] not in ("gru", "floor")]
+        floor = best([row for row in rows if row["peer"] == "floor"])
         for math in ("fp32", "tf32", "fp16"):
             ours = best([row for row in rows if row["peer"] == "gru" and row["math"] == math])
             if ours is None:
                 continue
             same, anyone = best([row for row in peers if row["math"] == math]), best(peers)
-            lines.append((case, math, ours, same, anyone))
+            lines.append((case, math, ours, same, anyone, floor))
     return lines
 
 
@@ -76,13 +78,13 @@ def print_table(documents):
     for row in results:
         if row["case"] == "empty":
             print(f"floor: {row['peer']}, {row['mode']}: {row['ms'] * 1e3:.2f} us")
-    print(f"\n{'case':10} {'math':5} {'ours ms':>9} {'backend':16} {'same ms':>9} {'x':>5}  {'any ms':>9} {'x':>5}  {'error':>8}  best peers")
-    for case, math, ours, same, anyone in table(results):
+    print(f"\n{'case':10} {'math':5} {'ours ms':>9} {'backend':16} {'same ms':>9} {'x':>5}  {'any ms':>9} {'x':>5}  {'error':>8} {'floor ms':>9}  best peers")
+    for case, math, ours, same, anyone, floor in table(results):
         cell = lambda row: (f"{row['ms']:9.4f}", f"{row['ms'] / ours['ms']:5.2f}") if row else (f"{'-':>9}", f"{'-':>5}")
         (same_ms, same_x), (any_ms, any_x) = cell(same), cell(anyone)
         names = ", ".join(dict.fromkeys(label(row) for row in (same, anyone) if row))
         print(f"{case:10} {math:5} {ours['ms']:9.4f} {ours['backend']:16} {same_ms} {same_x}  {any_ms} {any_x}  "
-              f"{ours.get('error', float('nan')):8.1e}  {names}")
+              f"{ours.get('error', float('nan')):8.1e} {cell(floor)[0]}  {names}")
 
 
 def main():

@@ -12,7 +12,7 @@ set(GRU_DEPS_DIR "${CMAKE_SOURCE_DIR}/.deps" CACHE PATH "Where dependencies that
 set(GRU_DEPS_DEBS "$ENV{GRU_DEPS_DEBS}" CACHE PATH "Folder of .deb files to use when Debian's archive fails to serve them")
 set(GRU_DEPS_UPSTREAM "${CMAKE_CURRENT_LIST_DIR}/dependencies/upstream.cmake" CACHE FILEPATH "Table of release archives")
 set(GRU_DEPS_KOKKOS_OPTIONS "" CACHE STRING
-    "Options that Kokkos must be built with, such as -DKokkos_ENABLE_CUDA=ON: then only the upstream step serves it")
+    "Options that Kokkos must be built with, such as -DKokkos_ENABLE_CUDA=ON: then only the upstream step or a Kokkos_ROOT serves it")
 mark_as_advanced(GRU_DEPS_UPSTREAM)
 include("${CMAKE_CURRENT_LIST_DIR}/dependencies/steps.cmake")
 
@@ -29,7 +29,8 @@ macro(gru_provide_dependency method name)
     set(${name}_FOUND FALSE)
     set(_gru_failures "")
     set(_gru_steps ${GRU_DEPS_FROM})
-    if("${name}" STREQUAL "Kokkos" AND GRU_DEPS_KOKKOS_OPTIONS)
+    # A Kokkos named by hand in Kokkos_ROOT counts as installed with the right options.
+    if("${name}" STREQUAL "Kokkos" AND GRU_DEPS_KOKKOS_OPTIONS AND NOT Kokkos_ROOT)
       set(_gru_steps upstream)
     endif()
     # What lies here already serves first, so that only the first configuration asks the network.

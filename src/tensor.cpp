@@ -125,7 +125,8 @@ Dims contiguous_strides(int rank, const Dims& extents) {
   std::int64_t stride = 1;
   for (int d = rank - 1; d >= 0; --d) {
     strides[static_cast<std::size_t>(d)] = stride;
-    stride *= extents[static_cast<std::size_t>(d)];
+    // Too large only where another extent is 0: then nothing lies at any stride.
+    stride = checked_product({stride, extents[static_cast<std::size_t>(d)]}).value_or(0);
   }
   return strides;
 }

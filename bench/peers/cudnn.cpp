@@ -1,6 +1,7 @@
 // Times every backend of the CUDA stream and every algorithm of cuDNN on the GPU cases, in one process, on one stream, with
 // one clock: CUDA events. Sequences are executed directly and as a CUDA graph that the caller records; a single step is
-// 1000 dependent replays between two events. A graph that does next to nothing is timed the same way: the floor.
+// 1000 dependent replays between two events. Two floors are timed the same way: a graph that does next to nothing, and the
+// exchange of one sequence's state alone, for as many steps as depend on each other.
 //
 //     gru_peer_cudnn kb41 cell --json cudnn.json
 
@@ -20,6 +21,7 @@
 #include "bench/machine.hpp"
 #include "bench/peers/cudnn_gru.hpp"
 #include "bench/peers/device_clock.hpp"
+#include "bench/peers/exchange_floor.hpp"
 #include "bench/report.hpp"
 #include "gru/error.hpp"
 #include "gru/plan.hpp"
@@ -152,6 +154,24 @@ void time_cudnn(Bench& bench, const Case& c) {
   }
 }
 
+/// What the chain of exchanges takes with nothing else done: one sequence, layers that wait for each other only where both
+/// directions of the layer below are needed, 32 units a block up to H = 512, then 16.
+void time_exchange(Bench& bench, const Case& c) {
+  const int values = static_cast<int>(c.hidden_size), blocks = values / (values > 512 ? 16 : 32);
+  if (c.seq_len == 1 || blocks < 2 || values % (4 * blocks) != 0) return;
+  const auto steps = static_cast<int>(c.bidirectional ? c.seq_len * c.num_layers : c.seq_len + c.num_layers - 1);
+  for (const bool cluster : {false, true}) {
+    if (cluster && !ExchangeFloor::has_clusters(blocks)) continue;
+    ExchangeFloor floor(values, blocks, steps, cluster, bench.clock.stream());
+    bench.add(c,
+              {{"peer", "floor"},
+               {"algorithm", fmt::format("exchange, {} blocks", blocks)},
+               {"mode", cluster ? "cluster" : "L2"},
+               {"steps", steps}},
+              bench.clock.time(bench.samples, 1, [&] { floor.run(); }));
+  }
+}
+
 /// A graph of one four-byte memset, alone and in a chain of dependent replays.
 void time_empty_graph(Bench& bench) {
   gru::Buffer<Space> word(bench.space, gru::DType::float32, {1});
@@ -200,6 +220,7 @@ int main(int argc, char** argv) {
     for (const Case& c : kCases) {
       const bool named = std::ranges::find(names, c.name) != names.end();
       if (names.empty() ? c.by_default == Where::cpu : !named) continue;
+      time_exchange(bench, c);
       time_ours(bench, c, profile);
       if (!ours_only) time_cudnn(bench, c);
     }

@@ -51,6 +51,8 @@ struct BasicTensorView {
 
   /// Number of elements; 0 if any extent is 0.
   std::int64_t size() const {
+    for (int d = 0; d < rank; ++d)
+      if (extents[static_cast<std::size_t>(d)] == 0) return 0;  // before the others' product overflows
     std::int64_t n = rank > 0 ? 1 : 0;
     for (int d = 0; d < rank; ++d) n *= extents[static_cast<std::size_t>(d)];
     return n;

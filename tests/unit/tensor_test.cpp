@@ -114,6 +114,15 @@ TEST_CASE("tensor: views check their extents and strides") {
   CHECK(gru::format_extents(-1, {}) == "()");
 }
 
+TEST_CASE("tensor: extents that only a 0 among them makes possible") {
+  constexpr std::int64_t kHuge = std::int64_t{1} << 62;
+  float value = 0;
+  for (const auto& view : {gru::tensor_view(&value, {0, kHuge, 4}), gru::tensor_view(&value, {kHuge, 4, 0})}) {
+    CHECK(view.size() == 0);
+    CHECK(gru::to_vector<float>(view).empty());
+  }
+}
+
 TEST_CASE("tensor: a Tensor is zeroed, typed and never larger than memory") {
   gru::Tensor tensor(DType::float64, {2, 3});
   CHECK(tensor.size() == 6);
