@@ -13,13 +13,18 @@ namespace gru {
 /// The product of factors >= 0, or nothing if it does not fit std::int64_t or a factor is negative.
 inline std::optional<std::int64_t> checked_product(std::initializer_list<std::int64_t> factors) {
   std::int64_t product = 1;
+  bool fits = true;
   bool zero = false;
   for (const std::int64_t factor : factors) {
     if (factor < 0) return std::nullopt;
-    if (factor == 0) zero = true;
-    if (!zero && product > std::numeric_limits<std::int64_t>::max() / factor) return std::nullopt;
-    product = zero ? 0 : product * factor;
+    if (factor == 0) {
+      zero = true;  // nothing overflows, however large the others are
+    } else if (fits = fits && product <= std::numeric_limits<std::int64_t>::max() / factor; fits) {
+      product *= factor;
+    }
   }
+  if (zero) return 0;
+  if (!fits) return std::nullopt;
   return product;
 }
 
