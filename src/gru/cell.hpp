@@ -34,14 +34,20 @@ GRU_FUNCTION T reset_gate(T x_r, T h_r) {
   return Math::sigmoid(x_r + h_r);
 }
 
-/// From the update gate's and the candidate's pre-activations to the new state:
+/// The new state from complete pre-activations: z = sigmoid(a_z), n = tanh(a_n), h' = (1 - z) * n + z * h.
+template <class Math, class T>
+GRU_FUNCTION T blend(T a_z, T a_n, T h) {
+  const T z = Math::sigmoid(a_z);
+  const T n = Math::tanh(a_n);
+  return n + z * (h - n);
+}
+
+/// From the parts of the update gate's and the candidate's pre-activations to the new state:
 /// z = sigmoid(x_z + h_z), n = tanh(x_n + c_n), h' = (1 - z) * n + z * h.
 /// c_n is r * (W_hn h + b_hn) when the reset gate is applied after the product, W_hn (r * h) + b_hn when before it.
 template <class Math, class T>
 GRU_FUNCTION T next_state(T x_z, T h_z, T x_n, T c_n, T h) {
-  const T z = Math::sigmoid(x_z + h_z);
-  const T n = Math::tanh(x_n + c_n);
-  return n + z * (h - n);
+  return blend<Math>(T(x_z + h_z), T(x_n + c_n), h);
 }
 
 /// One unit of torch.nn.GRU's cell (reset-after): x_g = W_ig x + b_ig and h_g = W_hg h + b_hg for the gates g = r, z, n,

@@ -13,23 +13,20 @@ struct ExpConstants;
 template <>
 struct ExpConstants<float> {
   static constexpr float kRound = 0x1.8p23f;  // adding it rounds to an integer in the low mantissa bits
-  static constexpr int kMantissaBits = 23;
-  static constexpr std::int32_t kOneBits = 0x3f800000;
   static constexpr float kLog2e = 1.44269504088896340736f;
   static constexpr float kLn2High = 0.693359375f;  // so few bits that n * kLn2High is exact
   static constexpr float kLn2Low = -2.1219444005469057e-4f;
   // |error of e^r - 1| <= 2.3e-8 |r|
   static constexpr float kQ[] = {0.5f, 0.16666576989698775f, 0.041666554617204574f, 0.008363179052722578f,
                                  0.0013926183587713494f};
-  static constexpr float kSigmoidEnd = 87.3f;  // e^-87.3 is the smallest sigmoid told from 0; e^87.3 is still finite
-  static constexpr float kTanhEnd = 9.5f;      // from 9.02 on tanh rounds to 1
+  // e^-87.3 is the smallest sigmoid told from 0, e^87.3 still finite; where scale() reaches the ends, e^104 is infinite.
+  static constexpr float kSigmoidEnd = kScalesToEnds ? 104.0f : 87.3f;
+  static constexpr float kTanhEnd = 9.5f;  // from 9.02 on tanh rounds to 1
 };
 
 template <>
 struct ExpConstants<double> {
   static constexpr double kRound = 0x1.8p52;
-  static constexpr int kMantissaBits = 52;
-  static constexpr std::int64_t kOneBits = 0x3ff0000000000000;
   static constexpr double kLog2e = 1.44269504088896340736;
   static constexpr double kLn2High = 0.6931471803691238;  // 32 bits
   static constexpr double kLn2Low = 1.9082149292705877e-10;
@@ -45,7 +42,7 @@ struct ExpConstants<double> {
                                   2.75572736431103e-07,
                                   2.5105217004720745e-08,
                                   2.0914686968086876e-09};
-  static constexpr double kSigmoidEnd = 708.0;
+  static constexpr double kSigmoidEnd = kScalesToEnds ? 746.0 : 708.0;
   static constexpr double kTanhEnd = 20.0;
 };
 
@@ -68,9 +65,27 @@ GRU_SIMD_INLINE ExpParts<T, N> exp_parts(const Pack<T, N>& x) {
 #pragma GCC unroll 16
   for (int i = degree - 1; i >= 0; --i) q = fma(q, r, V(C::kQ[i]));
   V scale;
-#pragma GCC unroll 4
-  for (int i = 0; i < N; ++i) scale.v[i] = power_of_two(shifted.v[i], C::kMantissaBits, C::kOneBits);
+#pragma GCC unroll 8
+  for (int i = 0; i < N; ++i) scale.v[i] = power_of_two(shifted.v[i]);
   return {fma(q, r * r, r), scale};
+}
+
+/// e^-x = 2^n (1 - s + s^2 Q(-s)) with s = x + n ln 2, for |x| <= kSigmoidEnd.
+template <class T, int N>
+GRU_SIMD_INLINE Pack<T, N> exp_negated(const Pack<T, N>& x) {
+  using C = ExpConstants<T>;
+  using V = Pack<T, N>;
+  const V shifted = fma(x, V(-C::kLog2e), V(C::kRound));
+  const V n = shifted - V(C::kRound);
+  const V s = fma(n, V(C::kLn2Low), fma(n, V(C::kLn2High), x));
+  constexpr int degree = static_cast<int>(sizeof(C::kQ) / sizeof(C::kQ[0])) - 1;
+  V q(degree % 2 == 0 ? C::kQ[degree] : -C::kQ[degree]);
+#pragma GCC unroll 16
+  for (int i = degree - 1; i >= 0; --i) q = fma(q, s, V(i % 2 == 0 ? C::kQ[i] : -C::kQ[i]));
+  q = fma(fma(q, s, V(T(-1))), s, V(T(1)));
+#pragma GCC unroll 8
+  for (int i = 0; i < N; ++i) q.v[i] = scale(q.v[i], n.v[i], shifted.v[i]);
+  return q;
 }
 
 /// Lane by lane x clamped to [-end, end]; NaN stays.
@@ -81,15 +96,16 @@ GRU_SIMD_INLINE Pack<T, N> clamp(const Pack<T, N>& x, T end) {
 
 /// The math policy of gru/cell.hpp for Pack<T, N>.
 struct SimdMath {
-  /// 1 / (1 + e^-x); below -kSigmoidEnd 0, where the exact value is below the smallest normal number.
+  /// 1 / (1 + e^-x); 0 from somewhere below the smallest normal number on.
   template <class T, int N>
   GRU_SIMD_INLINE static Pack<T, N> sigmoid(const Pack<T, N>& x) {
-    using C = ExpConstants<T>;
     using V = Pack<T, N>;
-    const ExpParts<T, N> e = exp_parts(clamp(V(T(0)) - x, C::kSigmoidEnd));
-    V y = V(T(1)) / (V(T(1)) + fma(e.scale, e.p, e.scale));
-#pragma GCC unroll 4
-    for (int i = 0; i < N; ++i) y.v[i] = zero_if_less(x.v[i], Vec<T>(-C::kSigmoidEnd), y.v[i]);
+    constexpr T end = ExpConstants<T>::kSigmoidEnd;
+    V y = V(T(1)) / (V(T(1)) + exp_negated(clamp(x, end)));
+    if constexpr (!kScalesToEnds) {
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) y.v[i] = zero_if_less(x.v[i], Vec<T>(-end), y.v[i]);
+    }
     return y;
   }
 

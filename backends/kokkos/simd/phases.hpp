@@ -15,59 +15,65 @@ constexpr int divide_up(int a, int b) { return (a + b - 1) / b; }
 /// begin of part i when n things are cut into `parts` nearly equal parts.
 constexpr int part_begin(int n, int parts, int i) { return static_cast<int>(static_cast<std::int64_t>(n) * i / parts); }
 
-/// Calls body.template operator()<Rows, 1>(row) for row tiles that cover [0, rows).
-template <class Body>
-void for_row_tiles(int rows, const Body& body) {
-  const int tiles = divide_up(rows, Tuning::kMaxRows);
-  for (int i = 0; i < tiles; ++i) {
-    const int row = part_begin(rows, tiles, i);
-    switch (part_begin(rows, tiles, i + 1) - row) {
-      case 1: body.template operator()<1, 1>(row); break;
-      case 2: body.template operator()<2, 1>(row); break;
-      case 3: body.template operator()<3, 1>(row); break;
-      case 4:
-        if constexpr (Tuning::kMaxRows >= 4) body.template operator()<4, 1>(row);
-        break;
-      case 5:
-        if constexpr (Tuning::kMaxRows >= 8) body.template operator()<5, 1>(row);
-        break;
-      case 6:
-        if constexpr (Tuning::kMaxRows >= 8) body.template operator()<6, 1>(row);
-        break;
-      case 7:
-        if constexpr (Tuning::kMaxRows >= 8) body.template operator()<7, 1>(row);
-        break;
-      case 8:
-        if constexpr (Tuning::kMaxRows >= 8) body.template operator()<8, 1>(row);
-        break;
-      default: break;
-    }
+/// Calls f.template operator()<n>() for an n in [1, Most].
+template <int Most, class F>
+GRU_SIMD_INLINE void with_count(int n, const F& f) {
+  if constexpr (Most > 1) {
+    if (n < Most) return with_count<Most - 1>(n, f);
   }
+  f.template operator()<Most>();
 }
 
-/// Covers blocks [begin, end), `rows` rows and `depth` k's: body.operator()<Rows, Blocks>(block, row, k_begin, k_end).
-template <class Body>
-void for_tiles(int begin, int end, int rows, int depth, bool descending, const Body& body) {
+/// Covers blocks [begin, end), `rows` rows and `depth` k's: body.operator()<Rows, Blocks>(block, row, k_begin, k_end),
+/// and finish(block, row, pairs) when the sums of the next `pairs` (block, row) pairs are complete, blocks one after the
+/// other.
+template <class Body, class Finish>
+void for_tiles(int begin, int end, int rows, int depth, bool descending, const Body& body, const Finish& finish) {
   // Few rows take several blocks at once, and what is left over one by one.
   const int wide = rows == 1 ? Tuning::kVectorBlocks : rows == 2 ? Tuning::kVectorBlocks / 2 : 1;
   const int groups = (end - begin) / wide;
   const int units = groups + (end - begin) % wide;
+  const auto first_block = [&](int unit) {
+    return begin + (unit < groups ? unit * wide : groups * wide + unit - groups);
+  };
   const int ranges = rows > Tuning::kMaxRows && depth > 0 ? divide_up(depth, Tuning::kDepth) : 1;
-  for (int i = 0; i < units; ++i) {
-    const int unit = descending ? units - 1 - i : i;
-    const int block = begin + (unit < groups ? unit * wide : groups * wide + unit - groups);
-    if (unit < groups && rows == 1) {
-      body.template operator()<1, Tuning::kVectorBlocks>(block, 0, 0, depth);
-    } else if (unit < groups && rows == 2) {
-      body.template operator()<2, Tuning::kVectorBlocks / 2>(block, 0, 0, depth);
-    } else {
+  const int tiles = divide_up(rows, Tuning::kMaxRows);
+  const int spans = divide_up(units * wide * rows, divide_up(Tuning::kPendingPairs, wide * rows) * wide * rows);
+  for (int s = 0; s < spans; ++s) {
+    const int span = descending ? spans - 1 - s : s;
+    const int unit_begin = part_begin(units, spans, span);
+    const int unit_end = part_begin(units, spans, span + 1);
+    for (int i = unit_begin; i < unit_end; ++i) {
+      const int unit = descending ? unit_begin + unit_end - 1 - i : i;
+      const int block = first_block(unit);
+      if (unit < groups && rows == 1) {
+        body.template operator()<1, Tuning::kVectorBlocks>(block, 0, 0, depth);
+        continue;
+      }
+      if (unit < groups && rows == 2) {
+        body.template operator()<2, Tuning::kVectorBlocks / 2>(block, 0, 0, depth);
+        continue;
+      }
+      int finished = 0;
       for (int r = 0; r < ranges; ++r) {
         const int k_begin = part_begin(depth, ranges, r);
         const int k_end = part_begin(depth, ranges, r + 1);
-        for_row_tiles(rows, [&]<int Rows, int Blocks>(int row) {
-          body.template operator()<Rows, Blocks>(block, row, k_begin, k_end);
-        });
+        for (int t = 0; t < tiles; ++t) {
+          const int row = part_begin(rows, tiles, t);
+          const int row_end = part_begin(rows, tiles, t + 1);
+          with_count<Tuning::kMaxRows>(
+              row_end - row, [&]<int Rows>() { body.template operator()<Rows, 1>(block, row, k_begin, k_end); });
+          if (r + 1 == ranges && rows > Tuning::kPendingPairs &&
+              (row_end - finished >= Tuning::kPendingPairs || row_end == rows)) {
+            finish(block, finished, row_end - finished);
+            finished = row_end;
+          }
+        }
       }
+    }
+    if (rows <= Tuning::kPendingPairs) {
+      const int block = first_block(unit_begin);
+      finish(block, 0, (first_block(unit_end) - block) * rows);
     }
   }
 }
@@ -112,51 +118,58 @@ void project(const ProjectArgs<T>& a) {
       }
     }
   };
-  for_tiles(a.block_begin, a.block_end, a.steps * a.rows, a.features, false, tile_at);
+  for_tiles(a.block_begin, a.block_end, a.steps * a.rows, a.features, false, tile_at, [](int, int, int) {});
 }
 
-/// h' into the next state and the output; a row that has ended keeps its state and outputs 0.
+/// h' into the output, or 0 where the row has ended.
 template <class T>
-GRU_SIMD_INLINE void store_state(const StepArgs<T>& a, int row, int unit, Vec<T> old, Vec<T> fresh) {
-  constexpr int lanes = kLanes<T>;
-  const bool ended = a.lengths != nullptr && a.time >= a.lengths[row];
-  if (ended) fresh = old;
-  fresh.store(a.next + row * a.state_row + unit);
-  if (a.output == nullptr) return;
-  if (ended) fresh = Vec<T>(T(0));
-  T* to = a.output + row * a.output_row + unit * a.output_feature;
-  if (a.output_feature == 1 && unit + lanes <= a.hidden) {
-    fresh.store(to);
-    return;
-  }
-  T lane[lanes];
+[[gnu::noinline]] void store_output(const StepArgs<T>& a, int row, int unit, Vec<T> fresh) {
+  T lane[kLanes<T>];
   fresh.store(lane);
-  for (int i = 0; i < lanes && unit + i < a.hidden; ++i) to[i * a.output_feature] = lane[i];
+  T* const to = a.output + row * a.output_row + unit * a.output_feature;
+  for (int i = 0; i < kLanes<T> && unit + i < a.hidden; ++i) to[i * a.output_feature] = lane[i];
 }
 
-/// N (row, register of units) pairs of a tile whose sums are finished.
-template <class T, int N>
+/// N (block, row) pairs whose sums are complete, in their slots: r, z, the candidate's input part, its recurrent part.
+/// Plain: no row ends, and the output takes whole registers.
+template <class T, int N, bool Plain>
 struct Finished {
   int row[N];
   int unit[N];
-  T* slots[N];     ///< the pair's gates (4, lanes); of no use in step_with_input
-  Pack<T, N> x_n;  ///< the candidate's input part
+  T* slots[N];
+  std::ptrdiff_t state[N];  ///< the pair's place in a state
 
-  GRU_SIMD_INLINE Pack<T, N> load(const T* states, std::ptrdiff_t state_row) const {
+  GRU_SIMD_INLINE Pack<T, N> load(const T* states) const {
     Pack<T, N> p;
-#pragma GCC unroll 4
-    for (int i = 0; i < N; ++i) p.v[i] = Vec<T>::load(states + row[i] * state_row + unit[i]);
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) p.v[i] = Vec<T>::load(states + state[i]);
     return p;
   }
   GRU_SIMD_INLINE Pack<T, N> slot(int index) const {
     Pack<T, N> p;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int i = 0; i < N; ++i) p.v[i] = Vec<T>::load(slots[i] + index * kLanes<T>);
     return p;
   }
-  GRU_SIMD_INLINE void store_states(const StepArgs<T>& a, const Pack<T, N>& old, const Pack<T, N>& fresh) const {
-#pragma GCC unroll 4
-    for (int i = 0; i < N; ++i) store_state(a, row[i], unit[i], old.v[i], fresh.v[i]);
+  GRU_SIMD_INLINE void store(const Pack<T, N>& values, T* states) const {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) values.v[i].store(states + state[i]);
+  }
+  /// h' into the next state and the output; a row that has ended keeps its state and outputs 0.
+  GRU_SIMD_INLINE void store_states(const StepArgs<T>& a, const Pack<T, N>& old, Pack<T, N> fresh) const {
+    if constexpr (Plain) {
+      store(fresh, a.next);
+      if (a.output == nullptr) return;
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) fresh.v[i].store(a.output + row[i] * a.output_row + unit[i]);
+    } else {
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) {
+        const bool ended = a.lengths != nullptr && a.time >= a.lengths[row[i]];
+        (ended ? old.v[i] : fresh.v[i]).store(a.next + state[i]);
+        if (a.output != nullptr) store_output(a, row[i], unit[i], ended ? Vec<T>(T(0)) : fresh.v[i]);
+      }
+    }
   }
 };
 
@@ -168,11 +181,11 @@ struct ResetAfter {
   static const T* multiplied(const StepArgs<T>& a) {
     return a.state;
   }
-  template <class T, int N>
-  GRU_SIMD_INLINE static void finish(const StepArgs<T>& a, const Finished<T, N>& at, const Pack<T, N> (&sum)[3]) {
-    const Pack<T, N> zero(T(0));
-    const Pack<T, N> old = at.load(a.state, a.state_row);
-    at.store_states(a, old, cell<SimdMath>(sum[0], sum[1], at.x_n, zero, zero, sum[2], old));
+  template <class T, int N, bool Plain>
+  GRU_SIMD_INLINE static void finish(const StepArgs<T>& a, const Finished<T, N, Plain>& at) {
+    const Pack<T, N> candidate = fma(SimdMath::sigmoid(at.slot(0)), at.slot(3), at.slot(2));
+    const Pack<T, N> old = at.load(a.state);
+    at.store_states(a, old, blend<SimdMath>(at.slot(1), candidate, old));
   }
 };
 
@@ -184,14 +197,10 @@ struct ResetBefore {
   static const T* multiplied(const StepArgs<T>& a) {
     return a.state;
   }
-  template <class T, int N>
-  GRU_SIMD_INLINE static void finish(const StepArgs<T>& a, const Finished<T, N>& at, const Pack<T, N> (&sum)[2]) {
-    const Pack<T, N> reset = reset_gate<SimdMath>(sum[0], Pack<T, N>(T(0))) * at.load(a.state, a.state_row);
-#pragma GCC unroll 4
-    for (int i = 0; i < N; ++i) {
-      reset.v[i].store(a.reset + at.row[i] * a.state_row + at.unit[i]);
-      sum[1].v[i].store(at.slots[i] + kLanes<T>);
-    }
+  template <class T, int N, bool Plain>
+  GRU_SIMD_INLINE static void finish(const StepArgs<T>& a, const Finished<T, N, Plain>& at) {
+    const Pack<T, N> reset = SimdMath::sigmoid(at.slot(0)) * at.load(a.state);
+    at.store(reset, a.reset);
   }
 };
 
@@ -203,35 +212,57 @@ struct UpdateState {
   static const T* multiplied(const StepArgs<T>& a) {
     return a.reset;
   }
-  template <class T, int N>
-  GRU_SIMD_INLINE static void finish(const StepArgs<T>& a, const Finished<T, N>& at, const Pack<T, N> (&sum)[1]) {
-    const Pack<T, N> old = at.load(a.state, a.state_row);
-    at.store_states(a, old, next_state<SimdMath>(at.slot(1), Pack<T, N>(T(0)), at.x_n, sum[0], old));
+  template <class T, int N, bool Plain>
+  GRU_SIMD_INLINE static void finish(const StepArgs<T>& a, const Finished<T, N, Plain>& at) {
+    const Pack<T, N> old = at.load(a.state);
+    at.store_states(a, old, blend<SimdMath>(at.slot(1), at.slot(2) + at.slot(3), old));
   }
 };
 
-/// Finishes pairs First and on of a tile, a few side by side. gates: (Blocks, gates_block), this tile's; x_n: the input
-/// part of the candidate, or null: it is in the gates.
-template <class Phase, int First = 0, class T, int Rows, int Blocks, int Gates>
-GRU_SIMD_INLINE void finish_tile(const StepArgs<T>& a, int row, int block, T* gates,
-                                 const Tile<T, Rows, Blocks, Gates>& tile, const Tile<T, Rows, Blocks, 1>* x_n) {
-  constexpr int left = Rows * Blocks - First;
-  constexpr int n = left < Tuning::kSideBySide ? left : Tuning::kSideBySide;
-  Finished<T, n> at;
-  Pack<T, n> sum[Gates];
-#pragma GCC unroll 4
-  for (int i = 0; i < n; ++i) {
-    const int b = (First + i) / Rows;
-    const int m = (First + i) % Rows;
-    at.row[i] = row + m;
-    at.unit[i] = (block + b) * kLanes<T>;
-    at.slots[i] = gates + b * a.gates_block + m * kGateSlots * kLanes<T>;
-    at.x_n.v[i] = x_n != nullptr ? x_n->sum[b][0][m] : Vec<T>::load(at.slots[i] + 2 * kLanes<T>);
-#pragma GCC unroll 3
-    for (int g = 0; g < Gates; ++g) sum[g].v[i] = tile.sum[b][g][m];
+/// Finishes the `pairs` pairs from (block, row) on, Most side by side as long as there are so many.
+template <class Phase, bool Plain, int Most, class T>
+GRU_SIMD_INLINE void finish_side_by_side(const StepArgs<T>& a, int& block, int& row, int& pairs) {
+  for (; pairs >= Most; pairs -= Most) {
+    Finished<T, Most, Plain> at;
+#pragma GCC unroll 8
+    for (int i = 0; i < Most; ++i) {
+      at.row[i] = row;
+      at.unit[i] = block * kLanes<T>;
+      at.slots[i] = a.gates + block * a.gates_block + static_cast<std::ptrdiff_t>(row) * kGateSlots * kLanes<T>;
+      at.state[i] = row * a.state_row + block * kLanes<T>;
+      if (++row == a.rows) row = 0, ++block;
+    }
+    Phase::finish(a, at);
   }
-  Phase::finish(a, at, sum);
-  if constexpr (left > n) finish_tile<Phase, First + n>(a, row, block, gates, tile, x_n);
+}
+template <class Phase, bool Plain, int Most, class T>
+GRU_SIMD_INLINE void finish_all(const StepArgs<T>& a, int block, int row, int pairs) {
+  finish_side_by_side<Phase, Plain, Most>(a, block, row, pairs);
+  if constexpr (Most > 1) finish_all<Phase, Plain, Most / 2>(a, block, row, pairs);
+}
+template <class Phase, class T>
+void finish_pairs(const StepArgs<T>& a, int block, int row, int pairs) {
+  const int units_end = (block + (row + pairs + a.rows - 1) / a.rows) * kLanes<T>;
+  const bool whole = a.output == nullptr || (a.output_feature == 1 && units_end <= a.hidden);
+  if (a.lengths == nullptr && whole) {
+    finish_all<Phase, true, Tuning::kSideBySide>(a, block, row, pairs);
+  } else {
+    finish_all<Phase, false, Tuning::kSideBySide>(a, block, row, pairs);
+  }
+}
+
+/// Asks for the cache lines of the output that the tile's gates will fill, so that the stores, which leave in order, wait
+/// for none of them.
+template <int Rows, int Blocks, class T>
+GRU_SIMD_INLINE void fetch_output(const StepArgs<T>& a, int block, int row) {
+  if (a.output == nullptr) return;
+#pragma GCC unroll 8
+  for (int m = 0; m < Rows; ++m) {
+#pragma GCC unroll 4
+    for (int b = 0; b < Blocks; ++b) {
+      __builtin_prefetch(a.output + (row + m) * a.output_row + (block + b) * kLanes<T> * a.output_feature, 1);
+    }
+  }
 }
 
 /// One step from projected gates: the sums of r and z start from the input's part, that of n from b_hn.
@@ -243,6 +274,7 @@ void run_step(const StepArgs<T>& a) {
   const std::ptrdiff_t weights_block = static_cast<std::ptrdiff_t>(a.hidden) * 3 * lanes;
   const T* const h = Phase::multiplied(a);
   const auto tile_at = [&]<int Rows, int Blocks>(int block, int row, int k_begin, int k_end) {
+    if (k_end == a.hidden) fetch_output<Rows, Blocks>(a, block, row);
     const T* state[Rows];
 #pragma GCC unroll 8
     for (int m = 0; m < Rows; ++m) state[m] = h + (row + m) * a.state_row;
@@ -264,10 +296,6 @@ void run_step(const StepArgs<T>& a) {
       }
     }
     multiply(tile, weights + block * weights_block, weights_block, Phase::kFirstGate, state, 1, k_begin, k_end);
-    if (k_end == a.hidden) {
-      finish_tile<Phase, 0, T, Rows, Blocks, gates>(a, row, block, own, tile, nullptr);
-      return;
-    }
 #pragma GCC unroll 4
     for (int b = 0; b < Blocks; ++b) {
 #pragma GCC unroll 3
@@ -277,7 +305,8 @@ void run_step(const StepArgs<T>& a) {
       }
     }
   };
-  for_tiles(a.block_begin, a.block_end, a.rows, a.hidden, a.descending, tile_at);
+  for_tiles(a.block_begin, a.block_end, a.rows, a.hidden, a.descending, tile_at,
+            [&](int block, int row, int pairs) { finish_pairs<Phase>(a, block, row, pairs); });
 }
 
 /// One step from x and h: a block's input part stays in registers. Sums run in the same order as in project and
@@ -290,11 +319,13 @@ void run_step_with_input(const StepArgs<T>& a) {
   const std::ptrdiff_t weights_block = static_cast<std::ptrdiff_t>(a.hidden) * 3 * lanes;
   const std::ptrdiff_t input_block = static_cast<std::ptrdiff_t>(a.features) * 3 * lanes;
   const auto tile_at = [&]<int Rows, int Blocks>(int block, int row, int, int) {
+    fetch_output<Rows, Blocks>(a, block, row);
     const T* x[Rows];
     const T* state[Rows];
 #pragma GCC unroll 8
     for (int m = 0; m < Rows; ++m) {
       x[m] = a.x.data + (row + m) * a.x.row_stride;
+      if (block == a.block_begin) __builtin_prefetch(x[m] + a.x.step_stride);
       state[m] = a.state + (row + m) * a.state_row;
     }
     Tile<T, Rows, Blocks, 3> tile;
@@ -308,20 +339,31 @@ void run_step_with_input(const StepArgs<T>& a) {
       }
     }
     multiply(tile, input_weights + block * input_block, input_block, 0, x, a.x.feature_stride, 0, a.features);
-    Tile<T, Rows, Blocks, 1> x_n;
+    T* const own = a.gates + block * a.gates_block + static_cast<std::ptrdiff_t>(row) * kGateSlots * lanes;
+    const auto slot = [&](int b, int index, int m) {
+      return own + b * a.gates_block + (m * kGateSlots + index) * lanes;
+    };
 #pragma GCC unroll 4
     for (int b = 0; b < Blocks; ++b) {
       const auto bias = Vec<T>::load(a.bias + (block + b) * lanes);
 #pragma GCC unroll 8
       for (int m = 0; m < Rows; ++m) {
-        x_n.sum[b][0][m] = tile.sum[b][2][m];
+        tile.sum[b][2][m].store(slot(b, 2, m));
         tile.sum[b][2][m] = bias;
       }
     }
     multiply(tile, weights + block * weights_block, weights_block, 0, state, 1, 0, a.hidden);
-    finish_tile<ResetAfter, 0, T, Rows, Blocks, 3>(a, row, block, a.gates, tile, &x_n);
+#pragma GCC unroll 4
+    for (int b = 0; b < Blocks; ++b) {
+#pragma GCC unroll 3
+      for (int g = 0; g < 3; ++g) {
+#pragma GCC unroll 8
+        for (int m = 0; m < Rows; ++m) tile.sum[b][g][m].store(slot(b, g == 2 ? 3 : g, m));
+      }
+    }
   };
-  for_tiles(a.block_begin, a.block_end, a.rows, 0, a.descending, tile_at);
+  for_tiles(a.block_begin, a.block_end, a.rows, 0, a.descending, tile_at,
+            [&](int block, int row, int pairs) { finish_pairs<ResetAfter>(a, block, row, pairs); });
 }
 
 /// Any number of elements through a function on packs.

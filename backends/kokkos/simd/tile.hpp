@@ -19,9 +19,11 @@ struct Tuning {
   /// Bytes of packed weights that a row tile leaves in the L1 cache for the next row tile: half of the smallest L1 (32
   /// KB) in use, 24 KB with the 48 KB of cores that have AVX-512.
   static constexpr int kWeightBytesInL1 = kBytes == 64 ? 24 * 1024 : 16 * 1024;
-  /// Registers of new states computed side by side: four chains of gates fill the scheduler, half as many where there
-  /// are 16 registers.
-  static constexpr int kSideBySide = kBytes == 64 ? 4 : 2;
+  /// Registers of new states computed side by side: eight chains of gates keep both FMA units busy through a latency of
+  /// four cycles, as many as 32 registers hold; 16 hold two.
+  static constexpr int kSideBySide = kBytes == 64 ? 8 : 2;
+  /// Pairs (block, row) whose finished sums wait in the L1 cache for the gates: 6 KB.
+  static constexpr int kPendingPairs = 24;
   static constexpr int kDepth = kWeightBytesInL1 / (3 * kBytes);  // k's of one block: 128, 170, 341
 };
 static_assert(Tuning::kDepth >= 64, "a k range must be long against the reload of its sums");

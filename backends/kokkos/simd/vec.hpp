@@ -30,14 +30,16 @@ template <class T>
 struct RawTypes;
 template <>
 struct RawTypes<float> {
-  using Int = std::int32_t;
+  static constexpr int kMantissaBits = 23;
+  static constexpr std::int32_t kOneBits = 0x3f800000;
   typedef float Raw __attribute__((vector_size(kBytes)));
   typedef std::int32_t RawInt __attribute__((vector_size(kBytes)));
   typedef float Unaligned __attribute__((vector_size(kBytes), aligned(4), may_alias));
 };
 template <>
 struct RawTypes<double> {
-  using Int = std::int64_t;
+  static constexpr int kMantissaBits = 52;
+  static constexpr std::int64_t kOneBits = 0x3ff0000000000000;
   typedef double Raw __attribute__((vector_size(kBytes)));
   typedef std::int64_t RawInt __attribute__((vector_size(kBytes)));
   typedef double Unaligned __attribute__((vector_size(kBytes), aligned(8), may_alias));
@@ -133,12 +135,30 @@ template <class T>
 GRU_SIMD_INLINE Vec<T> zero_if_less(Vec<T> a, Vec<T> b, Vec<T> x) {
   return Vec<T>(a.raw < b.raw ? typename Vec<T>::Raw{} : x.raw);
 }
-/// 2^n for n in the low bits of `shifted`, see exp_parts.
+/// 2^n for n in the low mantissa bits of `shifted`.
 template <class T>
-GRU_SIMD_INLINE Vec<T> power_of_two(Vec<T> shifted, int mantissa_bits, typename RawTypes<T>::Int one_bits) {
+GRU_SIMD_INLINE Vec<T> power_of_two(Vec<T> shifted) {
   const auto bits = (typename Vec<T>::RawInt)(shifted.raw);
-  return Vec<T>((typename Vec<T>::Raw)((bits << mantissa_bits) + one_bits));
+  return Vec<T>((typename Vec<T>::Raw)((bits << RawTypes<T>::kMantissaBits) + RawTypes<T>::kOneBits));
 }
+
+/// a * 2^n, n an integer as it is and `shifted` by the rounding constant. kScalesToEnds: right for every n, also where
+/// the result leaves the range of T; else 2^n must be a normal number.
+#if defined(__AVX512F__)
+inline constexpr bool kScalesToEnds = true;
+GRU_SIMD_INLINE Vec<float> scale(Vec<float> a, Vec<float> n, Vec<float>) {
+  return Vec<float>(Vec<float>::Raw(_mm512_maskz_scalef_ps(0xffff, a.raw, n.raw)));
+}
+GRU_SIMD_INLINE Vec<double> scale(Vec<double> a, Vec<double> n, Vec<double>) {
+  return Vec<double>(Vec<double>::Raw(_mm512_maskz_scalef_pd(0xff, a.raw, n.raw)));
+}
+#else
+inline constexpr bool kScalesToEnds = false;
+template <class T>
+GRU_SIMD_INLINE Vec<T> scale(Vec<T> a, Vec<T>, Vec<T> shifted) {
+  return a * power_of_two(shifted);
+}
+#endif
 
 /// N registers that go through the same operations side by side. The gates are long chains of dependent operations;
 /// with several chains interleaved in the instruction stream the core's scheduler is full of work that can start.
@@ -149,7 +169,7 @@ struct Pack {
   Pack() = default;
   GRU_SIMD_INLINE explicit Pack(T value) {
     const Vec<T> all(value);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int i = 0; i < N; ++i) v[i] = all;
   }
   GRU_SIMD_INLINE friend Pack operator+(const Pack& a, const Pack& b) {
@@ -178,7 +198,7 @@ struct Pack {
   }
   GRU_SIMD_INLINE friend Pack fma(const Pack& a, const Pack& b, const Pack& c) {
     Pack r;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int i = 0; i < N; ++i) r.v[i] = fma(a.v[i], b.v[i], c.v[i]);
     return r;
   }
@@ -187,7 +207,7 @@ struct Pack {
   template <class F>
   GRU_SIMD_INLINE static Pack combine(const Pack& a, const Pack& b, const F& f) {
     Pack r;
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int i = 0; i < N; ++i) r.v[i] = f(a.v[i], b.v[i]);
     return r;
   }
