@@ -43,7 +43,7 @@ class TypedEngine final : public Engine<Space> {
 
  public:
   TypedEngine(const Space& space, const Problem& problem, const Weights& weights)
-      : space_(space), problem_(problem), multiply_(make_multiply()) {
+      : space_(space), problem_(problem), multiply_(make_multiply(problem.options.math)) {
     const Config& c = problem.config;
     shape_.input = static_cast<int>(c.input_size);
     shape_.hidden = static_cast<int>(c.hidden_size);
@@ -51,6 +51,7 @@ class TypedEngine final : public Engine<Space> {
     shape_.directions = static_cast<int>(c.num_directions());
     shape_.lanes = lanes();
     shape_.blocks = (shape_.hidden + shape_.lanes - 1) / shape_.lanes;
+    shape_.per_element = per_element();
     shape_.reset_after = c.reset_after;
     weights_ =
         Values(Kokkos::view_alloc(space_, Kokkos::WithoutInitializing, "gru::kokkos::weights"), packed_size(shape_));
@@ -102,11 +103,18 @@ class TypedEngine final : public Engine<Space> {
   }
 
  private:
-  static Multiply make_multiply() {
+  static Multiply make_multiply(Math math) {
     if constexpr (kSimd) {
-      return {&simd::select_kernels<T>()};
+      return {&simd::select_kernels<T>(math == Math::bf16 ? simd::Storage::bfloat : simd::Storage::whole)};
     } else {
       return {kPortableLanes};
+    }
+  }
+  int per_element() const {
+    if constexpr (kSimd) {
+      return multiply_.kernels->per_element;
+    } else {
+      return 1;
     }
   }
   int lanes() const {
@@ -123,8 +131,12 @@ class TypedEngine final : public Engine<Space> {
 
   Schedule make_schedule() const {
     if constexpr (kSimd) {
-      const HostTraits host{problem_.device.concurrency, space_.concurrency(), lanes(), multiply_.kernels->max_rows,
-                            sizeof(T)};
+      const HostTraits host{problem_.device.concurrency,
+                            space_.concurrency(),
+                            lanes(),
+                            multiply_.kernels->max_rows,
+                            sizeof(T),
+                            per_element()};
       return schedule_for_host(problem_, host);
     } else {
       const Policy probe(space_, 1, 1);
@@ -186,8 +198,16 @@ class TypedEngine final : public Engine<Space> {
 
 template <KokkosSpace S, kokkos::Multiplier M>
 Support KokkosPatterns<S, M>::supports(const Problem& problem) {
-  if (problem.options.math != Math::strict) {
-    return Support::no("it computes in math strict only, asked for " + std::string(name_of(problem.options.math)));
+  constexpr bool rounds = M == kokkos::Multiplier::host_simd;
+  const Math math = problem.options.math;
+  const bool rounded = rounds && math == Math::bf16;
+  if (math != Math::strict && !rounded) {
+    return Support::no("it computes in math strict" + std::string(rounds ? " or bf16" : " only") + ", asked for " +
+                       std::string(name_of(math)));
+  }
+  if (rounded && problem.options.dtype != DType::float32) {
+    return Support::no("math bf16 rounds the weights of float32 plans, asked for " +
+                       std::string(name_of(problem.options.dtype)));
   }
   const std::int64_t largest =
       std::max({problem.config.input_size, problem.config.hidden_size, problem.config.num_layers,
@@ -195,7 +215,7 @@ Support KokkosPatterns<S, M>::supports(const Problem& problem) {
   if (largest > kokkos::kLargestSize) {
     return Support::no("its sizes end at " + std::to_string(kokkos::kLargestSize) + ", got " + std::to_string(largest));
   }
-  return Support::yes();
+  return rounded ? Support::yes("weights rounded to bfloat16, all else float32") : Support::yes();
 }
 
 template <KokkosSpace S, kokkos::Multiplier M>

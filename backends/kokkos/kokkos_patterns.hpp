@@ -38,7 +38,8 @@ class KokkosPatterns {
   using Space = S;
   static constexpr std::string_view name = kokkos::backend_name<S, M>();
 
-  /// Everything in strict math, up to sizes of 2^27 in each dimension.
+  /// Everything in strict math, up to sizes of 2^27 in each dimension; with SIMD kernels also math bf16 in float32: the
+  /// weights (no bias) rounded to bfloat16 when packed, to nearest, ties to even, and all else float32.
   static Support supports(const Problem& problem);
 
   /// Packs the weights for this machine's instruction set and allocates the workspace.

@@ -11,25 +11,28 @@ namespace gru::kokkos {
 
 /// The sizes of a GRU and of its packed form; copied to devices.
 struct Shape {
-  int input = 0;       ///< I
-  int hidden = 0;      ///< H
-  int layers = 1;      ///< L
-  int directions = 1;  ///< D
-  int lanes = 1;       ///< hidden units of a block
-  int blocks = 0;      ///< ceil(H / lanes)
+  int input = 0;        ///< I
+  int hidden = 0;       ///< H
+  int layers = 1;       ///< L
+  int directions = 1;   ///< D
+  int lanes = 1;        ///< hidden units of a block
+  int blocks = 0;       ///< ceil(H / lanes)
+  int per_element = 1;  ///< k's in an element of packed weights: 2 for pairs of bfloat16
   bool reset_after = true;
 
   /// Hidden units with padding. Padding units have weights and biases 0, so their state stays 0.
   KOKKOS_FUNCTION int padded() const { return blocks * lanes; }
   /// Width of a layer's input as packed: I, or both directions' padded states.
   KOKKOS_FUNCTION int features(int layer) const { return layer == 0 ? input : directions * padded(); }
+  /// Elements of a (gate, unit)'s packed weights of `depth` k's.
+  KOKKOS_FUNCTION int elements(int depth) const { return (depth + per_element - 1) / per_element; }
 };
 
 /// Where the parts of one (layer, direction)'s packed weights begin, in elements.
 struct CellOffsets {
-  std::ptrdiff_t weight_ih = 0;  ///< (blocks, features, 3, lanes)
+  std::ptrdiff_t weight_ih = 0;  ///< (blocks, elements(features), 3, lanes)
   std::ptrdiff_t bias_ih = 0;    ///< (blocks, 3, lanes): b_ih, with b_hr and b_hz added
-  std::ptrdiff_t weight_hh = 0;  ///< (blocks, hidden, 3, lanes)
+  std::ptrdiff_t weight_hh = 0;  ///< (blocks, elements(hidden), 3, lanes)
   std::ptrdiff_t bias_hn = 0;    ///< (blocks, lanes)
   std::ptrdiff_t end = 0;
 };
@@ -37,16 +40,16 @@ struct CellOffsets {
 KOKKOS_INLINE_FUNCTION CellOffsets cell_offsets(const Shape& s, int layer, int direction) {
   const auto size_of_cell = [&s](int l) -> std::ptrdiff_t {
     return static_cast<std::ptrdiff_t>(s.padded()) *
-           (3 * (static_cast<std::ptrdiff_t>(s.features(l)) + s.hidden + 1) + 1);
+           (3 * (static_cast<std::ptrdiff_t>(s.elements(s.features(l))) + s.elements(s.hidden) + 1) + 1);
   };
   const int index = layer * s.directions + direction;
   const std::ptrdiff_t begin = layer == 0 ? direction * size_of_cell(0)
                                           : s.directions * size_of_cell(0) + (index - s.directions) * size_of_cell(1);
   CellOffsets o;
   o.weight_ih = begin;
-  o.bias_ih = o.weight_ih + static_cast<std::ptrdiff_t>(s.padded()) * 3 * s.features(layer);
+  o.bias_ih = o.weight_ih + static_cast<std::ptrdiff_t>(s.padded()) * 3 * s.elements(s.features(layer));
   o.weight_hh = o.bias_ih + static_cast<std::ptrdiff_t>(s.padded()) * 3;
-  o.bias_hn = o.weight_hh + static_cast<std::ptrdiff_t>(s.padded()) * 3 * s.hidden;
+  o.bias_hn = o.weight_hh + static_cast<std::ptrdiff_t>(s.padded()) * 3 * s.elements(s.hidden);
   o.end = o.bias_hn + s.padded();
   return o;
 }

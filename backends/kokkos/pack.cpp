@@ -1,20 +1,47 @@
 #include "backends/kokkos/pack.hpp"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
 #include <vector>
 
 namespace gru::kokkos {
 namespace {
 
-/// W (3H, columns) row-major -> (blocks, depth, 3, lanes); column c of W becomes k = where(c), the other k's are 0.
+/// The bits of the bfloat16 nearest to v, ties to even; a NaN stays one.
+std::uint32_t bfloat_bits(float v) {
+  const auto bits = std::bit_cast<std::uint32_t>(v);
+  if (std::isnan(v)) return bits >> 16U | 0x40U;
+  return (bits + 0x7fffU + (bits >> 16U & 1U)) >> 16U;
+}
+
+/// Puts weight k, of which `lane` is the place of k = 0, into packed form.
+template <class T>
+void put_weight(const Shape& s, T* lane, int k, T value) {
+  T& element = lane[static_cast<std::ptrdiff_t>(k / s.per_element) * 3 * s.lanes];
+  if constexpr (std::is_same_v<T, float>) {
+    if (s.per_element == 2) {
+      const std::uint32_t half = bfloat_bits(value) << (k % 2 == 0 ? 0U : 16U);
+      element = std::bit_cast<float>(std::bit_cast<std::uint32_t>(element) | half);
+      return;
+    }
+  }
+  element = value;
+}
+
+/// W (3H, columns) row-major -> (blocks, elements(depth), 3, lanes); column c of W becomes k = where(c), the other k's
+/// are 0.
 template <class T, class Where>
 void pack_matrix(const Shape& s, const std::vector<T>& w, int columns, int depth, const Where& where, T* to) {
-  std::fill(to, to + static_cast<std::ptrdiff_t>(s.padded()) * 3 * depth, T(0));
+  const int elements = s.elements(depth);
+  std::fill(to, to + static_cast<std::ptrdiff_t>(s.padded()) * 3 * elements, T(0));
   for (int gate = 0; gate < 3; ++gate) {
     for (int unit = 0; unit < s.hidden; ++unit) {
       const T* row = w.data() + (static_cast<std::ptrdiff_t>(gate) * s.hidden + unit) * columns;
-      T* lane = to + (static_cast<std::ptrdiff_t>(unit / s.lanes) * depth * 3 + gate) * s.lanes + unit % s.lanes;
-      for (int c = 0; c < columns; ++c) lane[static_cast<std::ptrdiff_t>(where(c)) * 3 * s.lanes] = row[c];
+      T* lane = to + (static_cast<std::ptrdiff_t>(unit / s.lanes) * elements * 3 + gate) * s.lanes + unit % s.lanes;
+      for (int c = 0; c < columns; ++c) put_weight(s, lane, where(c), row[c]);
     }
   }
 }

@@ -36,7 +36,8 @@ double bytes_a_cycle(double resident) {
 }
 
 struct Sizes {
-  double blocks, input, hidden, layers, directions, batch, steps, block_bytes;
+  double blocks, input, hidden, layers, directions, batch, steps;
+  double block_bytes;  // of the weights that one register of units multiplies with one state
   double cell_bytes(double features) const { return blocks * 3 * block_bytes * features; }
 };
 
@@ -127,7 +128,7 @@ Schedule schedule_for_host(const Problem& problem, const HostTraits& host) {
                 static_cast<double>(c.num_directions()),
                 static_cast<double>(std::max<std::int64_t>(problem.options.batch_size, 1)),
                 static_cast<double>(problem.options.seq_len),
-                static_cast<double>(host.lanes) * static_cast<double>(host.element_bytes)};
+                static_cast<double>(host.lanes) * static_cast<double>(host.element_bytes) / host.per_element};
   Estimate best = estimate(s, host, 1, 1, false);
   const int most_teams = static_cast<int>(std::min<double>(host.threads, s.batch));
   for (int teams = 1; teams <= most_teams; ++teams) {

@@ -22,6 +22,7 @@ struct HostTraits {
   int lanes = 1;          ///< elements of a register
   int register_rows = 1;  ///< rows of the largest register tile
   std::size_t element_bytes = 4;
+  int per_element = 1;  ///< weights in an element
 };
 
 /// The schedule with the least estimated time for this problem on a host.

@@ -3,12 +3,14 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
 #include <memory>
 #include <random>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "backends/kokkos/simd/select.hpp"
@@ -59,6 +61,22 @@ class Guarded {
 
 double sigmoid(double v) { return 1 / (1 + std::exp(-v)); }
 
+/// All kernels for T: for float also those that take weights as pairs of bfloat16.
+template <class T>
+std::vector<const gru::simd::Kernels<T>*> all_kernels() {
+  auto found = gru::simd::available_kernels<T>();
+  if constexpr (std::is_same_v<T, float>) {
+    for (const auto* k : gru::simd::available_kernels<float>(gru::simd::Storage::bfloat)) found.push_back(k);
+  }
+  return found;
+}
+
+/// A number between -1 and 1 that a bfloat16 holds, as its bits.
+std::uint32_t random_bfloat(std::mt19937& generator) {
+  const float v = std::uniform_real_distribution<float>(-1, 1)(generator);
+  return std::bit_cast<std::uint32_t>(v) >> 16U;
+}
+
 struct Sizes {
   int rows, steps, features, hidden;
 };
@@ -76,9 +94,9 @@ struct Fixture {
       : k(kernels), s(sizes), blocks((s.hidden + k.lanes - 1) / k.lanes), padded(blocks * k.lanes) {
     std::mt19937 generator(seed);
     const auto n = [](int a, int b, int c = 1) { return static_cast<std::size_t>(a) * b * c; };
-    w_ih = Guarded<T>(random_values(generator, n(padded, 3, s.features)));
+    w_ih = random_weights(generator, s.features);
     b_ih = Guarded<T>(random_values(generator, n(padded, 3)));
-    w_hh = Guarded<T>(random_values(generator, n(padded, 3, s.hidden)));
+    w_hh = random_weights(generator, s.hidden);
     b_hn = Guarded<T>(random_values(generator, n(padded, 1)));
     x = Guarded<T>(random_values(generator, n(s.steps, s.rows, s.features)));
     h = Guarded<T>(random_values(generator, n(s.rows, padded)));
@@ -88,9 +106,30 @@ struct Fixture {
     output = Guarded<T>(n(s.rows, s.hidden), T(0));
   }
 
-  // Element of a packed matrix (blocks, depth, 3, lanes).
+  int elements(int depth) const { return (depth + k.per_element - 1) / k.per_element; }
+  Guarded<T> random_weights(std::mt19937& generator, int depth) const {
+    Guarded<T> w(random_values(generator, static_cast<std::size_t>(padded) * 3 * elements(depth)));
+    if constexpr (std::is_same_v<T, float>) {
+      for (std::size_t i = 0; k.per_element == 2 && i < w.size(); ++i) {
+        // Nobody may multiply the partner of a last even k.
+        const bool partner =
+            static_cast<int>(i / (3 * static_cast<std::size_t>(k.lanes))) % elements(depth) * 2 + 1 < depth;
+        const std::uint32_t upper = partner ? random_bfloat(generator) : 0x7fc0U;
+        w[i] = std::bit_cast<float>(random_bfloat(generator) | upper << 16U);
+      }
+    }
+    return w;
+  }
+  // Element of a packed matrix (blocks, elements(depth), 3, lanes).
   double weight(const Guarded<T>& w, int depth, int gate, int unit, int column) const {
-    return w[((static_cast<std::size_t>(unit / k.lanes) * depth + column) * 3 + gate) * k.lanes + unit % k.lanes];
+    const T element =
+        w[((static_cast<std::size_t>(unit / k.lanes) * elements(depth) + column / k.per_element) * 3 + gate) * k.lanes +
+          unit % k.lanes];
+    if constexpr (std::is_same_v<T, float>) {
+      const auto bits = std::bit_cast<std::uint32_t>(element);
+      if (k.per_element == 2) return std::bit_cast<float>(column % 2 == 0 ? bits << 16U : bits & 0xffff0000U);
+    }
+    return element;
   }
   double input_part(int step, int row, int gate, int unit) const {
     double sum = b_ih[(static_cast<std::size_t>(unit / k.lanes) * 3 + gate) * k.lanes + unit % k.lanes];
@@ -159,7 +198,7 @@ double tolerance(int n) {
 }
 
 TEST_CASE_TEMPLATE("simd: the projection is W x + b for every step and row", T, float, double) {
-  for (const auto* kernels : gru::simd::available_kernels<T>()) {
+  for (const auto* kernels : all_kernels<T>()) {
     for (const Sizes& s : kSizes) {
       Fixture<T> f(*kernels, s, 1);
       f.project(0, f.blocks);
@@ -173,14 +212,15 @@ TEST_CASE_TEMPLATE("simd: the projection is W x + b for every step and row", T, 
           }
         }
       }
-      INFO(kernels->name << " rows " << s.rows << " features " << s.features << " hidden " << s.hidden);
+      INFO(kernels->name << " k's " << kernels->per_element << " rows " << s.rows << " features " << s.features
+                         << " hidden " << s.hidden);
       CHECK(worst <= tolerance<T>(s.features));
     }
   }
 }
 
 TEST_CASE_TEMPLATE("simd: a step is the cell's equations, reset after and before", T, float, double) {
-  for (const auto* kernels : gru::simd::available_kernels<T>()) {
+  for (const auto* kernels : all_kernels<T>()) {
     for (const Sizes& s : kSizes) {
       for (const bool after : {true, false}) {
         Fixture<T> f(*kernels, s, 2);
@@ -206,8 +246,8 @@ TEST_CASE_TEMPLATE("simd: a step is the cell's equations, reset after and before
                   f.next[static_cast<std::size_t>(r) * f.padded + u]);
           }
         }
-        INFO(kernels->name << " rows " << s.rows << " hidden " << s.hidden << " reset "
-                           << (after ? "after" : "before"));
+        INFO(kernels->name << " k's " << kernels->per_element << " rows " << s.rows << " hidden " << s.hidden
+                           << " reset " << (after ? "after" : "before"));
         CHECK(worst <= tolerance<T>(s.features + s.hidden));
       }
     }
@@ -215,7 +255,7 @@ TEST_CASE_TEMPLATE("simd: a step is the cell's equations, reset after and before
 }
 
 TEST_CASE_TEMPLATE("simd: how blocks and rows are shared out changes no bit", T, float, double) {
-  for (const auto* kernels : gru::simd::available_kernels<T>()) {
+  for (const auto* kernels : all_kernels<T>()) {
     for (const Sizes& s : kSizes) {
       Fixture<T> whole(*kernels, s, 3);
       whole.project(0, whole.blocks);
@@ -237,7 +277,7 @@ TEST_CASE_TEMPLATE("simd: how blocks and rows are shared out changes no bit", T,
           kernels->step(one);
         }
       }
-      INFO(kernels->name << " rows " << s.rows << " hidden " << s.hidden);
+      INFO(kernels->name << " k's " << kernels->per_element << " rows " << s.rows << " hidden " << s.hidden);
       CHECK(whole.next == parts.next);
       CHECK(whole.output == parts.output);
     }
@@ -245,7 +285,7 @@ TEST_CASE_TEMPLATE("simd: how blocks and rows are shared out changes no bit", T,
 }
 
 TEST_CASE_TEMPLATE("simd: the step with its input is projection and step, bit for bit", T, float, double) {
-  for (const auto* kernels : gru::simd::available_kernels<T>()) {
+  for (const auto* kernels : all_kernels<T>()) {
     for (const Sizes& s : kSizes) {
       const bool fuses =
           s.rows <= kernels->max_rows || (s.features <= kernels->max_depth && s.hidden <= kernels->max_depth);
@@ -261,7 +301,8 @@ TEST_CASE_TEMPLATE("simd: the step with its input is projection and step, bit fo
       args.features = s.features;
       args.descending = true;
       kernels->step_with_input(args);
-      INFO(kernels->name << " rows " << s.rows << " features " << s.features << " hidden " << s.hidden);
+      INFO(kernels->name << " k's " << kernels->per_element << " rows " << s.rows << " features " << s.features
+                         << " hidden " << s.hidden);
       CHECK(apart.next == fused.next);
       CHECK(apart.output == fused.output);
     }
@@ -269,7 +310,7 @@ TEST_CASE_TEMPLATE("simd: the step with its input is projection and step, bit fo
 }
 
 TEST_CASE_TEMPLATE("simd: an ended row keeps its state, outputs 0 and ignores NaN", T, float, double) {
-  for (const auto* kernels : gru::simd::available_kernels<T>()) {
+  for (const auto* kernels : all_kernels<T>()) {
     const Sizes s{3, 1, 4, 21};
     Fixture<T> f(*kernels, s, 4);
     for (int i = 0; i < s.features; ++i)

@@ -6,17 +6,18 @@
 namespace gru::simd::GRU_SIMD_NAMESPACE {
 namespace {
 
-template <class T>
+template <class T, class Storage>
 constexpr Kernels<T> table() {
   return {.name = GRU_SIMD_NAME,
           .lanes = kLanes<T>,
           .max_rows = Tuning::kMaxRows,
-          .max_depth = Tuning::kDepth,
-          .project = project<T>,
-          .step = run_step<ResetAfter, T>,
-          .step_with_input = run_step_with_input<T>,
-          .reset_step = run_step<ResetBefore, T>,
-          .update_step = run_step<UpdateState, T>,
+          .max_depth = Tuning::kDepth * Storage::kPerElement,
+          .per_element = Storage::kPerElement,
+          .project = project<Storage, T>,
+          .step = run_step<Storage, ResetAfter, T>,
+          .step_with_input = run_step_with_input<Storage, T>,
+          .reset_step = run_step<Storage, ResetBefore, T>,
+          .update_step = run_step<Storage, UpdateState, T>,
           .sigmoid = [](const T* x, T* y,
                         std::size_t n) { map(x, y, n, [](const Pack<T, 1>& v) { return SimdMath::sigmoid(v); }); },
           .tanh = [](const T* x, T* y,
@@ -25,7 +26,8 @@ constexpr Kernels<T> table() {
 
 }  // namespace
 
-constinit const Kernels<float> kFloat32 = table<float>();
-constinit const Kernels<double> kFloat64 = table<double>();
+constinit const Kernels<float> kFloat32 = table<float, WholeWeights>();
+constinit const Kernels<float> kFloat32Bfloat = table<float, BfloatPairs>();
+constinit const Kernels<double> kFloat64 = table<double, WholeWeights>();
 
 }  // namespace gru::simd::GRU_SIMD_NAMESPACE

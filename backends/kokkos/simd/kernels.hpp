@@ -9,6 +9,8 @@
 //
 // Packed layouts, `lanes` being the hidden units of one SIMD register ("block"), gates always r, z, n:
 //   weights  [block][k][gate: 3][lane]           rows past the hidden size are 0
+//            or, as pairs of bfloat16, [block][k / 2][gate: 3][lane], the even k in the lower half of a float32's bits;
+//            the partner of a last even k is 0 and is not multiplied
 //   bias     [block][gate: 3][lane], state bias [block][lane]
 //   gates    [block][step][row][slot: 4][lane]   slots r, z, n of the input's part; slot 3 keeps sums between k ranges
 namespace gru::simd {
@@ -72,9 +74,10 @@ struct StepArgs {
 template <class T>
 struct Kernels {
   const char* name = nullptr;
-  int lanes = 0;      ///< T's per register
-  int max_rows = 0;   ///< rows of the largest register tile
-  int max_depth = 0;  ///< k's of one block that a row tile leaves in the L1 cache for the next
+  int lanes = 0;        ///< T's per register
+  int max_rows = 0;     ///< rows of the largest register tile
+  int max_depth = 0;    ///< k's of one block that a row tile leaves in the L1 cache for the next
+  int per_element = 1;  ///< k's in an element of packed weights: 2 for pairs of bfloat16
   void (*project)(const ProjectArgs<T>&) = nullptr;
   void (*step)(const StepArgs<T>&) = nullptr;                  ///< reset after the product (torch.nn.GRU)
   void (*step_with_input)(const StepArgs<T>&) = nullptr;       ///< project and step in one, for what `fuses` allows
@@ -86,15 +89,18 @@ struct Kernels {
 
 namespace generic {
 extern const Kernels<float> kFloat32;
+extern const Kernels<float> kFloat32Bfloat;
 extern const Kernels<double> kFloat64;
 }  // namespace generic
 #if defined(__x86_64__)
 namespace avx2 {
 extern const Kernels<float> kFloat32;
+extern const Kernels<float> kFloat32Bfloat;
 extern const Kernels<double> kFloat64;
 }  // namespace avx2
 namespace avx512 {
 extern const Kernels<float> kFloat32;
+extern const Kernels<float> kFloat32Bfloat;
 extern const Kernels<double> kFloat64;
 }  // namespace avx512
 #endif

@@ -27,7 +27,7 @@ GRU_SIMD_INLINE void with_count(int n, const F& f) {
 /// Covers blocks [begin, end), `rows` rows and `depth` k's: body.operator()<Rows, Blocks>(block, row, k_begin, k_end),
 /// and finish(block, row, pairs) when the sums of the next `pairs` (block, row) pairs are complete, blocks one after the
 /// other.
-template <class Body, class Finish>
+template <class Storage, class Body, class Finish>
 void for_tiles(int begin, int end, int rows, int depth, bool descending, const Body& body, const Finish& finish) {
   // Few rows take several blocks at once, and what is left over one by one.
   const int wide = rows == 1 ? Tuning::kVectorBlocks : rows == 2 ? Tuning::kVectorBlocks / 2 : 1;
@@ -36,7 +36,9 @@ void for_tiles(int begin, int end, int rows, int depth, bool descending, const B
   const auto first_block = [&](int unit) {
     return begin + (unit < groups ? unit * wide : groups * wide + unit - groups);
   };
-  const int ranges = rows > Tuning::kMaxRows && depth > 0 ? divide_up(depth, Tuning::kDepth) : 1;
+  constexpr int step = Storage::kPerElement;
+  const int elements = elements_of<Storage>(depth);
+  const int ranges = rows > Tuning::kMaxRows && depth > 0 ? divide_up(elements, Tuning::kDepth) : 1;
   const int tiles = divide_up(rows, Tuning::kMaxRows);
   const int spans = divide_up(units * wide * rows, divide_up(Tuning::kPendingPairs, wide * rows) * wide * rows);
   for (int s = 0; s < spans; ++s) {
@@ -56,8 +58,8 @@ void for_tiles(int begin, int end, int rows, int depth, bool descending, const B
       }
       int finished = 0;
       for (int r = 0; r < ranges; ++r) {
-        const int k_begin = part_begin(depth, ranges, r);
-        const int k_end = part_begin(depth, ranges, r + 1);
+        const int k_begin = step * part_begin(elements, ranges, r);
+        const int k_end = r + 1 == ranges ? depth : step * part_begin(elements, ranges, r + 1);
         for (int t = 0; t < tiles; ++t) {
           const int row = part_begin(rows, tiles, t);
           const int row_end = part_begin(rows, tiles, t + 1);
@@ -79,11 +81,11 @@ void for_tiles(int begin, int end, int rows, int depth, bool descending, const B
 }
 
 /// gates = bias + W_ih x; (step, row) pairs are the rows of one tall product.
-template <class T>
+template <class Storage, class T>
 void project(const ProjectArgs<T>& a) {
   constexpr int lanes = kLanes<T>;
   const auto* weights = static_cast<const T*>(a.weights);
-  const std::ptrdiff_t weights_block = static_cast<std::ptrdiff_t>(a.features) * 3 * lanes;
+  const std::ptrdiff_t weights_block = static_cast<std::ptrdiff_t>(elements_of<Storage>(a.features)) * 3 * lanes;
   const auto tile_at = [&]<int Rows, int Blocks>(int block, int row, int k_begin, int k_end) {
     const T* x[Rows];
     int step = row / a.rows;
@@ -106,7 +108,7 @@ void project(const ProjectArgs<T>& a) {
         }
       }
     }
-    multiply(tile, weights + block * weights_block, weights_block, 0, x, a.x.feature_stride, k_begin, k_end);
+    multiply<Storage>(tile, weights + block * weights_block, weights_block, 0, x, a.x.feature_stride, k_begin, k_end);
 #pragma GCC unroll 4
     for (int b = 0; b < Blocks; ++b) {
 #pragma GCC unroll 3
@@ -118,7 +120,7 @@ void project(const ProjectArgs<T>& a) {
       }
     }
   };
-  for_tiles(a.block_begin, a.block_end, a.steps * a.rows, a.features, false, tile_at, [](int, int, int) {});
+  for_tiles<Storage>(a.block_begin, a.block_end, a.steps * a.rows, a.features, false, tile_at, [](int, int, int) {});
 }
 
 /// h' into the output, or 0 where the row has ended.
@@ -266,12 +268,12 @@ GRU_SIMD_INLINE void fetch_output(const StepArgs<T>& a, int block, int row) {
 }
 
 /// One step from projected gates: the sums of r and z start from the input's part, that of n from b_hn.
-template <class Phase, class T>
+template <class Storage, class Phase, class T>
 void run_step(const StepArgs<T>& a) {
   constexpr int lanes = kLanes<T>;
   constexpr int gates = Phase::kGates;
   const auto* weights = static_cast<const T*>(a.weights);
-  const std::ptrdiff_t weights_block = static_cast<std::ptrdiff_t>(a.hidden) * 3 * lanes;
+  const std::ptrdiff_t weights_block = static_cast<std::ptrdiff_t>(elements_of<Storage>(a.hidden)) * 3 * lanes;
   const T* const h = Phase::multiplied(a);
   const auto tile_at = [&]<int Rows, int Blocks>(int block, int row, int k_begin, int k_end) {
     if (k_end == a.hidden) fetch_output<Rows, Blocks>(a, block, row);
@@ -295,7 +297,8 @@ void run_step(const StepArgs<T>& a) {
         }
       }
     }
-    multiply(tile, weights + block * weights_block, weights_block, Phase::kFirstGate, state, 1, k_begin, k_end);
+    multiply<Storage>(tile, weights + block * weights_block, weights_block, Phase::kFirstGate, state, 1, k_begin,
+                      k_end);
 #pragma GCC unroll 4
     for (int b = 0; b < Blocks; ++b) {
 #pragma GCC unroll 3
@@ -305,19 +308,19 @@ void run_step(const StepArgs<T>& a) {
       }
     }
   };
-  for_tiles(a.block_begin, a.block_end, a.rows, a.hidden, a.descending, tile_at,
-            [&](int block, int row, int pairs) { finish_pairs<Phase>(a, block, row, pairs); });
+  for_tiles<Storage>(a.block_begin, a.block_end, a.rows, a.hidden, a.descending, tile_at,
+                     [&](int block, int row, int pairs) { finish_pairs<Phase>(a, block, row, pairs); });
 }
 
 /// One step from x and h: a block's input part stays in registers. Sums run in the same order as in project and
 /// run_step. For rows and sizes that need one k range only.
-template <class T>
+template <class Storage, class T>
 void run_step_with_input(const StepArgs<T>& a) {
   constexpr int lanes = kLanes<T>;
   const auto* weights = static_cast<const T*>(a.weights);
   const auto* input_weights = static_cast<const T*>(a.input_weights);
-  const std::ptrdiff_t weights_block = static_cast<std::ptrdiff_t>(a.hidden) * 3 * lanes;
-  const std::ptrdiff_t input_block = static_cast<std::ptrdiff_t>(a.features) * 3 * lanes;
+  const std::ptrdiff_t weights_block = static_cast<std::ptrdiff_t>(elements_of<Storage>(a.hidden)) * 3 * lanes;
+  const std::ptrdiff_t input_block = static_cast<std::ptrdiff_t>(elements_of<Storage>(a.features)) * 3 * lanes;
   const auto tile_at = [&]<int Rows, int Blocks>(int block, int row, int, int) {
     fetch_output<Rows, Blocks>(a, block, row);
     const T* x[Rows];
@@ -338,7 +341,7 @@ void run_step_with_input(const StepArgs<T>& a) {
         for (int m = 0; m < Rows; ++m) tile.sum[b][g][m] = bias;
       }
     }
-    multiply(tile, input_weights + block * input_block, input_block, 0, x, a.x.feature_stride, 0, a.features);
+    multiply<Storage>(tile, input_weights + block * input_block, input_block, 0, x, a.x.feature_stride, 0, a.features);
     T* const own = a.gates + block * a.gates_block + static_cast<std::ptrdiff_t>(row) * kGateSlots * lanes;
     const auto slot = [&](int b, int index, int m) {
       return own + b * a.gates_block + (m * kGateSlots + index) * lanes;
@@ -352,7 +355,7 @@ void run_step_with_input(const StepArgs<T>& a) {
         tile.sum[b][2][m] = bias;
       }
     }
-    multiply(tile, weights + block * weights_block, weights_block, 0, state, 1, 0, a.hidden);
+    multiply<Storage>(tile, weights + block * weights_block, weights_block, 0, state, 1, 0, a.hidden);
 #pragma GCC unroll 4
     for (int b = 0; b < Blocks; ++b) {
 #pragma GCC unroll 3
@@ -362,8 +365,8 @@ void run_step_with_input(const StepArgs<T>& a) {
       }
     }
   };
-  for_tiles(a.block_begin, a.block_end, a.rows, 0, a.descending, tile_at,
-            [&](int block, int row, int pairs) { finish_pairs<ResetAfter>(a, block, row, pairs); });
+  for_tiles<Storage>(a.block_begin, a.block_end, a.rows, 0, a.descending, tile_at,
+                     [&](int block, int row, int pairs) { finish_pairs<ResetAfter>(a, block, row, pairs); });
 }
 
 /// Any number of elements through a function on packs.

@@ -12,10 +12,11 @@ namespace gru::simd {
 namespace {
 
 template <class T>
-const Kernels<T>* pick(const Kernels<float>& f, const Kernels<double>& d) {
+const Kernels<T>* pick(Storage storage, const Kernels<float>& f, const Kernels<float>& b, const Kernels<double>& d) {
   if constexpr (std::is_same_v<T, float>) {
-    return &f;
+    return storage == Storage::bfloat ? &b : &f;
   } else {
+    if (storage == Storage::bfloat) throw Error("gru::simd: kernels for bfloat16 weights compute in float32 only");
     return &d;
   }
 }
@@ -23,23 +24,23 @@ const Kernels<T>* pick(const Kernels<float>& f, const Kernels<double>& d) {
 }  // namespace
 
 template <class T>
-std::vector<const Kernels<T>*> available_kernels() {
+std::vector<const Kernels<T>*> available_kernels(Storage storage) {
   std::vector<const Kernels<T>*> found;
 #if defined(__x86_64__)
   // The features that gru_add_simd_source compiles for; the compiler's run-time check includes the operating system's.
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
-  if (avx512) found.push_back(pick<T>(avx512::kFloat32, avx512::kFloat64));
-  if (avx2) found.push_back(pick<T>(avx2::kFloat32, avx2::kFloat64));
+  if (avx512) found.push_back(pick<T>(storage, avx512::kFloat32, avx512::kFloat32Bfloat, avx512::kFloat64));
+  if (avx2) found.push_back(pick<T>(storage, avx2::kFloat32, avx2::kFloat32Bfloat, avx2::kFloat64));
 #endif
-  found.push_back(pick<T>(generic::kFloat32, generic::kFloat64));
+  found.push_back(pick<T>(storage, generic::kFloat32, generic::kFloat32Bfloat, generic::kFloat64));
   return found;
 }
 
 template <class T>
-const Kernels<T>& select_kernels() {
-  const auto found = available_kernels<T>();
+const Kernels<T>& select_kernels(Storage storage) {
+  const auto found = available_kernels<T>(storage);
   const char* wanted = std::getenv("GRU_SIMD");
   if (wanted == nullptr || *wanted == '\0') return *found.front();
   std::string names;
@@ -51,9 +52,9 @@ const Kernels<T>& select_kernels() {
       "gru: GRU_SIMD={} names no instruction set that this machine runs; unset it or choose one of {}", wanted, names));
 }
 
-template std::vector<const Kernels<float>*> available_kernels<float>();
-template std::vector<const Kernels<double>*> available_kernels<double>();
-template const Kernels<float>& select_kernels<float>();
-template const Kernels<double>& select_kernels<double>();
+template std::vector<const Kernels<float>*> available_kernels<float>(Storage);
+template std::vector<const Kernels<double>*> available_kernels<double>(Storage);
+template const Kernels<float>& select_kernels<float>(Storage);
+template const Kernels<double>& select_kernels<double>(Storage);
 
 }  // namespace gru::simd

@@ -33,46 +33,79 @@ struct Tile {
   Vec<T> sum[Blocks][Gates][Rows];
 };
 
-/// sum[b][g][m] += weights[b][k][first_gate + g] * row[m][k] for k in [k_begin, k_end), ascending.
-/// weights: (Blocks, block_stride) packed; row[m]: (features) with feature_stride.
+/// How packed weights are stored: an element of T holds kPerElement k's of a (gate, lane).
+struct WholeWeights {
+  static constexpr int kPerElement = 1;
+};
+/// Two bfloat16 in the bits of a float32, the lower k in the lower half.
+struct BfloatPairs {
+  static constexpr int kPerElement = 2;
+};
+/// Elements of a (gate, lane)'s `depth` k's.
+template <class Storage>
+constexpr int elements_of(int depth) {
+  return (depth + Storage::kPerElement - 1) / Storage::kPerElement;
+}
+
+/// sum[b][g][m] += v[b][g] * row[m][at]
 template <class T, int Rows, int Blocks, int Gates>
+GRU_SIMD_INLINE void add_products(Tile<T, Rows, Blocks, Gates>& sums, const Vec<T> (&v)[Blocks][Gates],
+                                  const T* const (&row)[Rows], std::ptrdiff_t at) {
+#pragma GCC unroll 8
+  for (int m = 0; m < Rows; ++m) {
+    const Vec<T> h(row[m][at]);
+#pragma GCC unroll 4
+    for (int b = 0; b < Blocks; ++b) {
+#pragma GCC unroll 3
+      for (int g = 0; g < Gates; ++g) sums.sum[b][g][m] = fma(v[b][g], h, sums.sum[b][g][m]);
+    }
+  }
+}
+
+/// What `half` makes of each register.
+template <class T, int Blocks, int Gates, class Half>
+GRU_SIMD_INLINE void halves(const Vec<T> (&pairs)[Blocks][Gates], Vec<T> (&v)[Blocks][Gates], const Half& half) {
+#pragma GCC unroll 4
+  for (int b = 0; b < Blocks; ++b) {
+#pragma GCC unroll 3
+    for (int g = 0; g < Gates; ++g) v[b][g] = half(pairs[b][g]);
+  }
+}
+
+/// sum[b][g][m] += weights[b][k][first_gate + g] * row[m][k] for k in [k_begin, k_end), ascending; k_begin is a multiple
+/// of Storage::kPerElement.
+/// weights: (Blocks, block_stride) packed; row[m]: (features) with feature_stride.
+template <class Storage, class T, int Rows, int Blocks, int Gates>
 GRU_SIMD_INLINE void multiply(Tile<T, Rows, Blocks, Gates>& tile, const T* weights, std::ptrdiff_t block_stride,
                               int first_gate, const T* const (&row)[Rows], std::ptrdiff_t feature_stride, int k_begin,
                               int k_end) {
   constexpr int lanes = kLanes<T>;
-  const T* w = weights + (static_cast<std::ptrdiff_t>(k_begin) * 3 + first_gate) * lanes;
+  constexpr int step = Storage::kPerElement;
+  const T* w = weights + (static_cast<std::ptrdiff_t>(k_begin / step) * 3 + first_gate) * lanes;
   std::ptrdiff_t at = k_begin * feature_stride;
   auto sums = tile;  // a local whose address is never taken lives in registers
-  for (int k = k_begin; k < k_end; ++k) {
-    // The weights are held and the states come one by one, or the other way round: whichever takes fewer registers.
-    if constexpr (Rows > 1) {
-      Vec<T> v[Blocks][Gates];
+  for (int k = k_begin; k < k_end; k += step) {
+    Vec<T> v[Blocks][Gates];
 #pragma GCC unroll 4
-      for (int b = 0; b < Blocks; ++b) {
+    for (int b = 0; b < Blocks; ++b) {
 #pragma GCC unroll 3
-        for (int g = 0; g < Gates; ++g) v[b][g] = Vec<T>::load(w + b * block_stride + g * lanes);
-      }
-#pragma GCC unroll 8
-      for (int m = 0; m < Rows; ++m) {
-        const Vec<T> h(row[m][at]);
-#pragma GCC unroll 4
-        for (int b = 0; b < Blocks; ++b) {
-#pragma GCC unroll 3
-          for (int g = 0; g < Gates; ++g) sums.sum[b][g][m] = fma(v[b][g], h, sums.sum[b][g][m]);
-        }
-      }
+      for (int g = 0; g < Gates; ++g) v[b][g] = Vec<T>::load(w + b * block_stride + g * lanes);
+    }
+    if constexpr (step == 1) {
+      add_products(sums, v, row, at);
     } else {
-      const Vec<T> h(row[0][at]);
-#pragma GCC unroll 4
-      for (int b = 0; b < Blocks; ++b) {
-#pragma GCC unroll 3
-        for (int g = 0; g < Gates; ++g) {
-          sums.sum[b][g][0] = fma(Vec<T>::load(w + b * block_stride + g * lanes), h, sums.sum[b][g][0]);
-        }
+      Vec<T> one[Blocks][Gates];
+      halves(
+          v, one, [](Vec<T> pair) __attribute__((always_inline)) { return lower_half(pair); });
+      add_products(sums, one, row, at);
+      if (k + 1 < k_end) {
+        halves(
+            v, one, [](Vec<T> pair) __attribute__((always_inline)) { return upper_half(pair); });
+        add_products(sums, one, row, at + feature_stride);
       }
     }
     w += 3 * lanes;
-    at += feature_stride;
+    at += step * feature_stride;
   }
   tile = sums;
 }

@@ -142,6 +142,16 @@ GRU_SIMD_INLINE Vec<T> power_of_two(Vec<T> shifted) {
   return Vec<T>((typename Vec<T>::Raw)((bits << RawTypes<T>::kMantissaBits) + RawTypes<T>::kOneBits));
 }
 
+/// The two bfloat16 of each lane as float32: of the lower and of the upper half of its bits.
+GRU_SIMD_INLINE Vec<float> lower_half(Vec<float> pairs) {
+  const auto bits = (Vec<float>::RawInt)(pairs.raw);
+  return Vec<float>((Vec<float>::Raw)(bits << 16));
+}
+GRU_SIMD_INLINE Vec<float> upper_half(Vec<float> pairs) {
+  const auto bits = (Vec<float>::RawInt)(pairs.raw);
+  return Vec<float>((Vec<float>::Raw)(bits & static_cast<std::int32_t>(0xffff0000)));
+}
+
 /// a * 2^n, n an integer as it is and `shifted` by the rounding constant. kScalesToEnds: right for every n, also where
 /// the result leaves the range of T; else 2^n must be a normal number.
 #if defined(__AVX512F__)
