@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
+#include "backends/cuda/dense_product.hpp"
 #include "backends/cuda/persistent_args.hpp"
 #include "backends/cuda/persistent_schedule.hpp"
 #include "backends/cuda/persistent_weights.hpp"
@@ -29,8 +31,8 @@ std::shared_ptr<std::uint32_t> make_abort_word(StreamRef stream) {
 
 /// Attributes of a cooperative launch, in clusters where the kernel wants them: all blocks are resident or none starts.
 struct Launch {
-  Launch(const PersistentSchedule& s, StreamRef stream) {
-    config.gridDim = dim3(static_cast<unsigned>(s.blocks));
+  Launch(const PersistentSchedule& s, int blocks, StreamRef stream) {
+    config.gridDim = dim3(static_cast<unsigned>(blocks));
     config.blockDim = dim3(static_cast<unsigned>(s.threads));
     config.dynamicSmemBytes = static_cast<std::size_t>(s.shared_bytes);
     config.stream = stream.stream;
@@ -60,7 +62,7 @@ bool fits_device(const PersistentSchedule& s, const Problem& problem, StreamRef 
   int resident = 0;
   if (s.kernel->cluster) {
     check(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cudaFuncSetAttribute");
-    Launch launch(s, stream);
+    Launch launch(s, s.blocks, stream);
     launch.config.numAttrs = 1;
     check(cudaOccupancyMaxActiveClusters(&resident, function, &launch.config), "cudaOccupancyMaxActiveClusters");
     resident *= s.group_blocks;
@@ -95,7 +97,9 @@ struct Persistent::Impl {
   Impl(StreamRef on, const Problem& for_problem, const PersistentSchedule& by,
        std::shared_ptr<const PersistentWeights> packed);
 
-  void project(std::int64_t layer, const ConstTensorView& x) const;
+  void warm_up();
+  void project(std::int64_t layer, const ConstTensorView& x);
+  void project_by_tiles(std::int64_t layer, const ConstTensorView& x) const;
   void launch(PersistentArgs args) const;
   PersistentArgs common_args(const Call& call) const;
 
@@ -106,11 +110,12 @@ struct Persistent::Impl {
   std::size_t workspace_bytes = 0;
   std::shared_ptr<std::byte> memory;
   std::shared_ptr<std::uint32_t> aborted;
-  GateInput* first_input = nullptr;    // [D][T][B][Hp]
-  GateInput* gate_input = nullptr;     // wavefront: [L-1][T][B][Hp]
-  EpochValue* layer_output = nullptr;  // wavefront: [L-1][T][B][Hp]
+  std::optional<DenseProduct> product;
+  float* first_input = nullptr;        // [D][T][B][3][Hp]
+  GateInput* gate_input = nullptr;     // wavefront: [layers a launch - 1][T][B][Hp]
+  EpochValue* layer_output = nullptr;  // likewise
   EpochValue* exchange = nullptr;
-  float* between = nullptr;        // a launch a layer: [T][B][D*H], the output of the layer below
+  float* between = nullptr;        // several launches: [T][B][D*H], the output of the layers below
   std::uint32_t* words = nullptr;  // epoch base, blocks done
 };
 
@@ -121,33 +126,71 @@ Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const Persisten
   const auto rows = static_cast<std::size_t>(problem.options.seq_len * problem.options.batch_size);
   const auto units = static_cast<std::size_t>(schedule.hidden_padded);
   const auto directions = static_cast<std::size_t>(c.num_directions());
-  const auto later = static_cast<std::size_t>(c.num_layers - 1);
+  const auto later = static_cast<std::size_t>(schedule.layers - 1);
   const PersistentKernel& k = *schedule.kernel;
-  const auto exchanged = static_cast<std::size_t>(schedule.recurrent_groups(c.num_layers, c.num_directions())) * 2 *
+  const auto exchanged = static_cast<std::size_t>(schedule.recurrent_groups(c.num_directions())) * 2 *
                          static_cast<std::size_t>(schedule.streams * k.pack * k.k);
+  const bool several_launches = schedule.layers < c.num_layers;
   const std::size_t sizes[] = {
-      directions * rows * units * sizeof(GateInput),
-      schedule.wavefront() ? later * rows * units * sizeof(GateInput) : 0,
-      schedule.wavefront() ? later * rows * units * sizeof(EpochValue) : 0,
+      directions * rows * 3 * units * sizeof(float),
+      later * rows * units * sizeof(GateInput),
+      later * rows * units * sizeof(EpochValue),
       exchanged * sizeof(EpochValue),
-      !schedule.wavefront() && later > 0 ? rows * directions * static_cast<std::size_t>(c.hidden_size) * sizeof(float)
-                                         : 0,
+      several_launches ? rows * directions * static_cast<std::size_t>(c.hidden_size) * sizeof(float) : 0,
       2 * sizeof(std::uint32_t),
   };
   std::size_t offsets[std::size(sizes) + 1] = {};
   for (std::size_t i = 0; i < std::size(sizes); ++i) offsets[i + 1] = offsets[i] + (sizes[i] + 255) / 256 * 256;
   workspace_bytes = offsets[std::size(sizes)];
   memory = allocate(stream, "the workspace", workspace_bytes);
-  first_input = reinterpret_cast<GateInput*>(memory.get());
+  first_input = reinterpret_cast<float*>(memory.get());
   gate_input = reinterpret_cast<GateInput*>(memory.get() + offsets[1]);
   layer_output = reinterpret_cast<EpochValue*>(memory.get() + offsets[2]);
   exchange = reinterpret_cast<EpochValue*>(memory.get() + offsets[3]);
   between = reinterpret_cast<float*>(memory.get() + offsets[4]);
   words = reinterpret_cast<std::uint32_t*>(memory.get() + offsets[5]);
   aborted = make_abort_word(stream);
+  if (kHasDenseProduct) {
+    product.emplace(stream, problem.options.math);
+    warm_up();
+  }
 }
 
-void Persistent::Impl::project(std::int64_t layer, const ConstTensorView& x) const {
+/// Runs each layer's product once: the library picks its kernels and loads them, which execute must not wait for.
+void Persistent::Impl::warm_up() {
+  const Config& c = problem.config;
+  for (std::int64_t layer = 0; layer < c.num_layers; layer += schedule.layers) {
+    const std::int64_t inputs = c.layer_input_size(layer), steps = problem.options.seq_len,
+                       batch = problem.options.batch_size;
+    if (layer > schedule.layers) break;  // of the same shape as the one before
+    const std::shared_ptr<std::byte> x = allocate(stream, "the projection's first run",
+                                                  static_cast<std::size_t>(steps * batch * inputs) * sizeof(float));
+    project(layer, tensor_view(reinterpret_cast<const float*>(x.get()), {steps, batch, inputs}));
+  }
+}
+
+/// shares = x W_ih^T + bias of all steps: by the library where the rows of x lie at one distance.
+void Persistent::Impl::project(std::int64_t layer, const ConstTensorView& x) {
+  const std::int64_t steps = x.extents[0], batch = x.extents[1], inputs = x.extents[2];
+  const bool one_distance = steps == 1 || batch == 1 || x.strides[0] == batch * x.strides[1];
+  const std::int64_t distance = batch == 1 ? x.strides[0] : x.strides[1];
+  if (!product || !one_distance || (inputs > 1 && x.strides[2] != 1) || distance < inputs) {
+    project_by_tiles(layer, x);
+    return;
+  }
+  const std::int64_t directions = problem.config.num_directions(), units = schedule.hidden_padded;
+  product->run(stream,
+               {.rows = steps * batch,
+                .columns = 3 * units,
+                .depth = inputs,
+                .batches = directions,
+                .x_stride = distance,
+                .w_stride = padded_inputs(inputs)},
+               x.as<float>(), weights->rows[static_cast<std::size_t>(layer)],
+               weights->bias_x + layer * directions * 3 * units, first_input);
+}
+
+void Persistent::Impl::project_by_tiles(std::int64_t layer, const ConstTensorView& x) const {
   ProjectionArgs args;
   args.steps = static_cast<int>(x.extents[0]);
   args.batch = static_cast<int>(x.extents[1]);
@@ -158,8 +201,8 @@ void Persistent::Impl::project(std::int64_t layer, const ConstTensorView& x) con
   std::copy(x.strides.begin(), x.strides.end(), args.x_stride);
   args.weights = weights->dense[static_cast<std::size_t>(layer)];
   const std::int64_t directions = problem.config.num_directions();
-  args.bias = reinterpret_cast<const float4*>(weights->bias_x) + layer * directions * schedule.hidden_padded;
-  args.gate_input = first_input;
+  args.bias = weights->bias_x + layer * directions * 3 * schedule.hidden_padded;
+  args.shares = first_input;
   const std::int64_t rows = x.extents[0] * x.extents[1];
   const dim3 grid(static_cast<unsigned>((rows + kProjectRows - 1) / kProjectRows),
                   static_cast<unsigned>((schedule.hidden_padded + kProjectUnits - 1) / kProjectUnits),
@@ -173,7 +216,7 @@ void Persistent::Impl::project(std::int64_t layer, const ConstTensorView& x) con
 }
 
 void Persistent::Impl::launch(PersistentArgs args) const {
-  const Launch launch(schedule, stream);
+  const Launch launch(schedule, schedule.blocks_of(args.layers, args.directions), stream);
   void* arguments[] = {&args};
   check(cudaLaunchKernelExC(&launch.config, schedule.kernel->function, arguments), "cudaLaunchKernelExC");
 }
@@ -193,8 +236,8 @@ PersistentArgs Persistent::Impl::common_args(const Call& call) const {
   a.recurrent_weights = reinterpret_cast<const float4*>(weights->recurrent);
   a.input_weights = reinterpret_cast<const float4*>(weights->input);
   a.bias_hn = weights->bias_hn;
-  a.bias_x = reinterpret_cast<const float4*>(weights->bias_x);
-  a.first_input = first_input;
+  a.bias_x = weights->bias_x;
+  a.first_input = reinterpret_cast<const float4*>(first_input);
   a.gate_input = gate_input;
   a.layer_output = layer_output;
   a.exchange = exchange;
@@ -231,8 +274,10 @@ Support Persistent::supports(const Problem& p) {
   if (p.options.dtype != DType::float32) {
     return Support::no(fmt::format("keeps float32 weights on chip, the plan is {}", name_of(p.options.dtype)));
   }
-  if (p.options.math != Math::strict) {
-    return Support::no(fmt::format("computes in strict float32, the plan asks for {}", name_of(p.options.math)));
+  const bool tf32 = p.options.math == Math::tf32;
+  if (p.options.math != Math::strict && !(tf32 && kHasDenseProduct)) {
+    return Support::no(fmt::format("computes in strict float32{}, the plan asks for {}",
+                                   kHasDenseProduct ? " or tf32" : "", name_of(p.options.math)));
   }
   if (!p.config.reset_after) return Support::no("reset-before needs two exchanges a step, it makes one");
   if (p.device.compute_capability < 80) {
@@ -245,7 +290,8 @@ Support Persistent::supports(const Problem& p) {
     return Support::no(fmt::format("worth its start from T={} on, the plan has T={}", kMinSteps, p.options.seq_len));
   }
   const PersistentSchedule schedule = make_persistent_schedule(p);
-  return schedule.kernel != nullptr ? Support::yes(schedule.reason) : Support::no(schedule.reason);
+  if (schedule.kernel == nullptr) return Support::no(schedule.reason);
+  return Support::yes(schedule.reason + (tf32 ? ", input projections in tf32, the recurrence in float32" : ""));
 }
 
 Persistent::Persistent(StreamRef stream, const Problem& problem, const Weights& weights) {
@@ -264,7 +310,7 @@ Persistent Persistent::fork(StreamRef stream) const {
 }
 
 void Persistent::execute(const Call& call) {
-  const Impl& my = *impl_;
+  Impl& my = *impl_;
   const DeviceGuard guard(my.stream.device);
   require_device_memory(call, my.stream);
   if (const Status before = status(); !before.ok) {
@@ -272,30 +318,28 @@ void Persistent::execute(const Call& call) {
     throw Error("gru::Plan::execute: an earlier execution failed: " + before.message);
   }
   const Config& c = my.problem.config;
-  PersistentArgs args = my.common_args(call);
-  if (my.schedule.wavefront()) {
-    args.layers = static_cast<int>(c.num_layers);
-    my.project(0, call.x);
-    my.launch(args);
-    return;
-  }
-  const std::int64_t directions = c.num_directions();
+  const PersistentArgs args = my.common_args(call);
+  const std::int64_t directions = c.num_directions(), units = my.schedule.hidden_padded;
   const std::int64_t width = directions * c.hidden_size;
   const TensorView between = tensor_view(my.between, {call.x.extents[0], call.x.extents[1], width});
-  for (std::int64_t layer = 0; layer < c.num_layers; ++layer) {
+  for (std::int64_t layer = 0; layer < c.num_layers; layer += my.schedule.layers) {
     my.project(layer, layer == 0 ? call.x : ConstTensorView(between));
-    PersistentArgs of_layer = args;
+    PersistentArgs of_launch = args;
+    of_launch.layers = static_cast<int>(std::min<std::int64_t>(my.schedule.layers, c.num_layers - layer));
     const std::int64_t cell = layer * directions;
-    of_layer.recurrent_weights = reinterpret_cast<const float4*>(
+    of_launch.recurrent_weights = reinterpret_cast<const float4*>(
         my.weights->recurrent + static_cast<std::size_t>(cell) * my.weights->matrix_bytes);
-    of_layer.bias_hn += cell * my.schedule.hidden_padded;
-    if (args.h0 != nullptr) of_layer.h0 += cell * args.h0_stride[0];
-    if (args.h_n != nullptr) of_layer.h_n += cell * args.h_n_stride[0];
-    if (layer + 1 < c.num_layers) {
-      of_layer.output = my.between;
-      std::copy(between.strides.begin(), between.strides.end(), of_layer.output_stride);
+    of_launch.input_weights =
+        reinterpret_cast<const float4*>(my.weights->input + static_cast<std::size_t>(layer) * my.weights->matrix_bytes);
+    of_launch.bias_hn += cell * units;
+    of_launch.bias_x += cell * 3 * units;
+    if (args.h0 != nullptr) of_launch.h0 += cell * args.h0_stride[0];
+    if (args.h_n != nullptr) of_launch.h_n += cell * args.h_n_stride[0];
+    if (layer + of_launch.layers < c.num_layers) {
+      of_launch.output = my.between;
+      std::copy(between.strides.begin(), between.strides.end(), of_launch.output_stride);
     }
-    my.launch(of_layer);
+    my.launch(of_launch);
   }
 }
 

@@ -37,12 +37,12 @@ struct PersistentArgs {
   const float4* recurrent_weights = nullptr;  ///< [L*D][group_blocks][vectors][product threads], packed
   const float4* input_weights = nullptr;      ///< [L-1][group_blocks][vectors][product threads], packed, layers >= 1
   const float* bias_hn = nullptr;             ///< [L*D][Hp]
-  const float4* bias_x = nullptr;             ///< [L*D][Hp] (r, z, n, 0)
+  const float* bias_x = nullptr;              ///< [L*D][3 gates][Hp]
 
-  const GateInput* first_input = nullptr;  ///< [D][T][B][Hp] of the first layer, complete before the launch
-  GateInput* gate_input = nullptr;         ///< [L-1][T][B][Hp] of the layers above, epoch-checked
-  EpochValue* layer_output = nullptr;      ///< [L-1][T][B][Hp] of the layers below the last, epoch-checked
-  EpochValue* exchange = nullptr;          ///< [recurrent groups][2][S][pack][Kp] exchange of the state through L2
+  const float4* first_input = nullptr;  ///< [D][T][B][3 gates][Hp / 4] of the first layer, complete before the launch
+  GateInput* gate_input = nullptr;      ///< [L-1][T][B][Hp] of the layers above, epoch-checked
+  EpochValue* layer_output = nullptr;   ///< [L-1][T][B][Hp] of the layers below the last, epoch-checked
+  EpochValue* exchange = nullptr;       ///< [recurrent groups][2][S][pack][Kp] exchange of the state through L2
 
   const float* h0 = nullptr;  ///< [L*D][B][H] by strides; null: zeros
   float* h_n = nullptr;       ///< likewise; null: not wanted
@@ -61,15 +61,15 @@ struct PersistentArgs {
   long long spin_limit = 0;              ///< polls
 };
 
-/// The dense input projection of a layer: gate_input = x W_ih^T + bias for all steps at once.
+/// The dense input projection of a layer: shares = x W_ih^T + bias for all steps at once.
 struct ProjectionArgs {
   int steps = 0, batch = 0, inputs = 0, hidden_padded = 0;  ///< T, B, I, Hp
   int inputs_padded = 0;                                    ///< I rounded up to kProjectDepth
   const float* x = nullptr;                                 ///< [T][B][I] by strides
   std::int64_t x_stride[3] = {};
-  const float* weights = nullptr;   ///< [D][inputs_padded][Hp][3], zero-padded
-  const float4* bias = nullptr;     ///< [D][Hp] (r, z, n, 0)
-  GateInput* gate_input = nullptr;  ///< [D][T][B][Hp]
+  const float* weights = nullptr;  ///< [D][inputs_padded][Hp][3], zero-padded
+  const float* bias = nullptr;     ///< [D][3][Hp]
+  float* shares = nullptr;         ///< [D][T][B][3][Hp]
 };
 
 }  // namespace gru::cuda

@@ -25,6 +25,10 @@ __device__ __forceinline__ void store_value(EpochValue* p, float value, unsigned
   const unsigned long long word = (static_cast<unsigned long long>(epoch) << 32) | __float_as_uint(value);
   asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(p), "l"(word) : "memory");
 }
+/// For an address that has been through an integer, where the compiler would store to memory of an unknown kind.
+__device__ __forceinline__ void store_global(std::uint64_t address, float value) {
+  asm volatile("st.global.f32 [%0], %1;" ::"l"(address), "f"(value) : "memory");
+}
 __device__ __forceinline__ float4 load_gate_input(const GateInput* p) {
   unsigned long long lo, hi;
   asm volatile("{.reg .b128 v; ld.relaxed.gpu.global.b128 v, [%2]; mov.b128 {%0, %1}, v;}"
@@ -76,6 +80,10 @@ __device__ __forceinline__ void copy_async_wait() {
 __device__ __forceinline__ unsigned shared_address(const void* p) {
   return static_cast<unsigned>(__cvta_generic_to_shared(p));
 }
+/// Has `v` computed here: the compiler would do it where it is used, behind the wait that it should hide under.
+__device__ __forceinline__ void compute_now(int& v) { asm volatile("" : "+r"(v)); }
+__device__ __forceinline__ void compute_now(unsigned& v) { asm volatile("" : "+r"(v)); }
+__device__ __forceinline__ void compute_now(long long& v) { asm volatile("" : "+l"(v)); }
 __device__ __forceinline__ void barrier_sync(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
@@ -102,13 +110,14 @@ __device__ __forceinline__ bool mbarrier_test(unsigned bar, unsigned phase) {
 __device__ __forceinline__ void mbarrier_expect(unsigned bar, unsigned bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
 }
-__device__ __forceinline__ bool mbarrier_try_cluster(unsigned bar, unsigned phase) {
+/// Waits a while. What peers sent lies in this block's own shared memory, which no cache shadows, so acquiring at the
+/// block's scope is enough; at the cluster's scope it would empty the L1 cache each time.
+__device__ __forceinline__ bool mbarrier_try(unsigned bar, unsigned phase) {
   unsigned ok;
-  asm volatile(
-      "{.reg .pred p; mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
-      : "=r"(ok)
-      : "r"(bar), "r"(phase)
-      : "memory");
+  asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
+               : "=r"(ok)
+               : "r"(bar), "r"(phase)
+               : "memory");
   return ok != 0;
 }
 __device__ __forceinline__ unsigned map_rank(unsigned address, int rank) {

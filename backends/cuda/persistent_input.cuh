@@ -4,7 +4,7 @@
 
 namespace gru::cuda {
 
-/// gate_input[d][row][unit] = x[row] . W[d][r, z, n of the unit] + bias: 128 rows x 32 units a block, 8 x 4 units a thread.
+/// shares[d][row][gate][unit] = x[row] . W[d][gate of the unit] + bias: 128 rows x 32 units a block, 8 x 4 a thread.
 /// Vectors: the rows of x lie at multiples of 16 bytes, are contiguous and a multiple of 4 long; else element by element.
 template <bool Vectors>
 __global__ void __launch_bounds__(kProjectThreads, 3) project_kernel(const __grid_constant__ ProjectionArgs a) {
@@ -106,16 +106,17 @@ __global__ void __launch_bounds__(kProjectThreads, 3) project_kernel(const __gri
     }
     __syncthreads();
   }
+  if (tn * 4 >= valid_units) return;  // both are multiples of 4
 #pragma unroll
-  for (int u = 0; u < 4; ++u) {
-    if (tn * 4 + u >= valid_units) continue;
-    const float4 bias = a.bias[static_cast<long long>(d) * a.hidden_padded + unit0 + tn * 4 + u];
+  for (int g = 0; g < 3; ++g) {
+    const int column = g * a.hidden_padded + unit0 + tn * 4;
+    const float4 bias = *reinterpret_cast<const float4*>(a.bias + d * pitch + column);
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const long long r = row0 + (i < 4 ? tm * 4 + i : 64 + tm * 4 + i - 4);
       if (r < rows)
-        reinterpret_cast<float4*>(a.gate_input)[(d * rows + r) * a.hidden_padded + unit0 + tn * 4 + u] =
-            make_float4(acc[i][3 * u] + bias.x, acc[i][3 * u + 1] + bias.y, acc[i][3 * u + 2] + bias.z, 0.f);
+        *reinterpret_cast<float4*>(a.shares + (d * rows + r) * pitch + column) =
+            make_float4(acc[i][g] + bias.x, acc[i][3 + g] + bias.y, acc[i][6 + g] + bias.z, acc[i][9 + g] + bias.w);
     }
   }
 }

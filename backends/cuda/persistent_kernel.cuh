@@ -31,12 +31,11 @@ namespace gru::cuda {
 template <class Tile>
 __global__ void __launch_bounds__(Tile::max_threads, 1) persistent_kernel(const __grid_constant__ PersistentArgs a) {
   extern __shared__ __align__(16) float memory[];
-  __shared__ int stopped;
-  PersistentShared<Tile> shared(memory, &stopped, a.streams);
+  PersistentShared<Tile> shared(memory, a.streams);
   const unsigned base = load_relaxed(a.epoch_base) + 1;
   for (int i = threadIdx.x; i < Tile::stage_floats(a.streams); i += blockDim.x) shared.stage[i] = 0.f;
   if (threadIdx.x == 0) {
-    stopped = 0;
+    *shared.stopped = 0;
     for (int i = 0; i < Tile::project_buffers; ++i) {
       mbarrier_init(shared.full + 8 * i, Tile::product_warps);
       mbarrier_init(shared.empty + 8 * i, Tile::project_gate_warps);

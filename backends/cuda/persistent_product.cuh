@@ -8,23 +8,22 @@ namespace gru::cuda {
 struct GateState {
   float h, bias_hn;
   int length;  // steps before the sequence's end; < 0: no unit of the model or no sequence of the batch, h is 0
-  int input;   // offset of the next step's input share
+  int input;   // offset of what the lane copies of the next step's input shares
   std::uint64_t result;  // address of the next step's result; 0: not wanted
 };
 
 /// The shared memory of a block, carved once.
 template <class Tile>
 struct PersistentShared {
-  float* partial;         // [buffers][product warp][pack or project_pack][gate][units]
+  float* partial;         // [buffers][product warp][pack or project_pack][units][r, z], [units] n
   float* stage;           // L2: [product warp][pack][columns], private to the warp; cluster: [parity][stream][pack][k]
-  float4* inputs;         // [per_set][gate thread]
+  float4* inputs;         // [per_set][gate thread] prefetched input shares
   GateState* states;      // [gate thread], only without dedicated gate warps
-  volatile int* stopped;  // a warp of this block has given up waiting
+  volatile int* stopped;  // a warp of this block has given up waiting (here, as a static one's address is slow to find)
   unsigned full, empty;   // mbarriers [project_buffers] of the projection
   unsigned arrived;       // cluster: mbarriers [parity][stream][product warp]
 
-  __device__ __forceinline__ PersistentShared(float* base, int* stop, int streams) {
-    stopped = stop;
+  __device__ __forceinline__ PersistentShared(float* base, int streams) {
     partial = base;
     stage = base + Tile::all_partial_floats(streams);
     inputs = reinterpret_cast<float4*>(stage + Tile::stage_floats(streams));
@@ -32,6 +31,7 @@ struct PersistentShared {
     full = shared_address(states + Tile::gate_states);
     empty = full + 8 * Tile::project_buffers;
     arrived = empty + 8 * Tile::project_buffers;
+    stopped = reinterpret_cast<int*>(states + Tile::gate_states) + 2 * Tile::barrier_words(streams);
   }
 };
 
@@ -83,13 +83,17 @@ struct ProductWeights {
 template <class Tile, int Pack>
 __device__ __forceinline__ void store_partial(float* partial, int warp, int lane, float (&acc)[Pack][3]) {
 #pragma unroll
-  for (int j = 0; j < Pack; ++j)
+  for (int j = 0; j < Pack; ++j) {
 #pragma unroll
     for (int g = 0; g < 3; ++g) {
 #pragma unroll
       for (int d = Tile::units; d < 32; d *= 2) acc[j][g] += __shfl_xor_sync(~0u, acc[j][g], d);
-      if (lane < Tile::units) partial[((warp * Pack + j) * 3 + g) * Tile::units + lane] = acc[j][g];
     }
+    if (lane >= Tile::units) continue;
+    float* to = partial + (warp * Pack + j) * 3 * Tile::units;
+    reinterpret_cast<float2*>(to)[lane] = make_float2(acc[j][0], acc[j][1]);
+    to[2 * Tile::units + lane] = acc[j][2];
+  }
 }
 
 /// Where a gate (or projection) lane finds its item: unit of the block, sequence of the stream, share of the sum.
@@ -103,22 +107,25 @@ struct GateItem {
         j(thread % items / Tile::units),
         part(splits == 1 ? 0 : (thread & 31) / items) {}
 
-  /// Sums the product warps' shares of this item in a fixed order.
-  __device__ __forceinline__ void sum(const float* partial, float (&sum)[3]) const {
+  /// Offset of the item's first share.
+  __device__ __forceinline__ int first_share() const {
+    return (part * (Tile::product_warps / splits) * Pack + j) * 3 * Tile::units;
+  }
+  /// Sums the product warps' shares of this item, from first_share() on, in a fixed order.
+  __device__ __forceinline__ void sum(const float* share, float (&sum)[3]) const {
     constexpr int per_lane = Tile::product_warps / splits;
-    float odd[3] = {0.f, 0.f, 0.f};
+    static_assert(per_lane >= 2, "even and odd shares are added apart");
+    float odd[3];
 #pragma unroll
-    for (int g = 0; g < 3; ++g) sum[g] = 0.f;
-#pragma unroll
-    for (int q = 0; q < per_lane; ++q)
-#pragma unroll
-      for (int g = 0; g < 3; ++g) {
-        const float v = partial[(((part * per_lane + q) * Pack + j) * 3 + g) * Tile::units + unit];
-        if (q % 2)
-          odd[g] += v;
-        else
-          sum[g] += v;
-      }
+    for (int q = 0; q < per_lane; ++q) {
+      const float* of_warp = share + q * Pack * 3 * Tile::units;
+      const float2 rz = reinterpret_cast<const float2*>(of_warp)[unit];
+      const float n = of_warp[2 * Tile::units + unit];
+      float(&to)[3] = q % 2 ? odd : sum;
+      to[0] = q < 2 ? rz.x : to[0] + rz.x;
+      to[1] = q < 2 ? rz.y : to[1] + rz.y;
+      to[2] = q < 2 ? n : to[2] + n;
+    }
 #pragma unroll
     for (int g = 0; g < 3; ++g) {
       sum[g] += odd[g];

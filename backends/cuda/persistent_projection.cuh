@@ -100,7 +100,8 @@ __device__ __forceinline__ void run_projection(const PersistentArgs& a, Persiste
   }
   const GateItem<Tile, Tile::project_pack> item(max(gate_warp, 0) * 32 + lane);
   const int unit = role.rank * Tile::units + item.unit;
-  const float4 bias = a.bias_x[role.layer * a.hidden_padded + unit];
+  const float* bias_x = a.bias_x + role.layer * 3 * a.hidden_padded + unit;
+  const float3 bias = make_float3(bias_x[0], bias_x[a.hidden_padded], bias_x[2 * a.hidden_padded]);
   GateInput* results = a.gate_input + static_cast<long long>(plane) * items * a.hidden_padded + unit;
 
   int slot = 0;
@@ -127,7 +128,7 @@ __device__ __forceinline__ void run_projection(const PersistentArgs& a, Persiste
       while (!mbarrier_test(shared.full + 8 * buffer, use & 1u)) {
       }
       float sum[3];
-      item.sum(partial, sum);
+      item.sum(partial + item.first_share(), sum);
       __syncwarp();
       if (lane == 0) mbarrier_arrive(shared.empty + 8 * buffer);
       const int row = pass * Tile::project_pack + item.j;

@@ -12,6 +12,12 @@ namespace {
 /// Input shares of a launch, of 16 bytes: kernels index them with 32 bits.
 constexpr std::int64_t kMaxShares = std::numeric_limits<std::int32_t>::max() / 4;
 
+/// Layers of a wavefront: more would not fit any device.
+constexpr int kMaxLayers = 64;
+
+/// Groups that project one layer's inputs in turn.
+constexpr int kMaxProjectGroups = 4;
+
 /// At most what the kernels declare as static shared memory, bytes.
 constexpr int kStaticShared = 64;
 
@@ -24,19 +30,20 @@ std::int64_t resident_blocks(const Problem& p, const PersistentKernel& kernel) {
   return kernel.cluster ? free * 91 / 100 / kernel.cluster_blocks * kernel.cluster_blocks : free;
 }
 
-/// How `kernel` would run the problem; the result's kernel is null if it can't.
-PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, bool wavefront) {
+/// How `kernel` would run the problem, `layers` in a launch; the result's kernel is null if it can't.
+PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, int layers, int project_groups) {
   const Config& c = p.config;
   const std::int64_t directions = c.num_directions();
   PersistentSchedule s;
   if (c.hidden_size > kernel.k) return s;
+  s.layers = layers;
+  s.project_groups = project_groups;
   if (kernel.cluster && p.device.max_cluster_size < kernel.cluster_blocks) return s;
   s.group_blocks = kernel.cluster ? kernel.cluster_blocks : static_cast<int>(ceil_div(c.hidden_size, kernel.units));
   s.hidden_padded = s.group_blocks * kernel.units;
   const std::int64_t groups = resident_blocks(p, kernel) / s.group_blocks;
-  const std::int64_t lanes = wavefront ? c.num_layers : directions;  // recurrences at once
-  s.project_groups = wavefront ? 1 : 0;
-  const std::int64_t projections = wavefront ? c.num_layers - 1 : 0;
+  const std::int64_t lanes = layers * directions;  // recurrences at once
+  const std::int64_t projections = std::int64_t{layers - 1} * project_groups;
   if (groups < lanes + projections) return s;
   const std::int64_t sequences =
       ceil_div(std::max<std::int64_t>(p.options.batch_size, 1), (groups - projections) / lanes);
@@ -46,14 +53,14 @@ PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, bool wa
   s.batch_groups = static_cast<int>(
       ceil_div(std::max<std::int64_t>(p.options.batch_size, 1), std::int64_t{s.streams} * kernel.pack));
   s.gate_sets = std::min(s.streams, kernel.max_sets);
-  s.blocks = static_cast<int>((lanes * s.batch_groups + projections) * s.group_blocks);
+  s.blocks = s.blocks_of(layers, directions);
   s.threads = !kernel.dedicated ? kernel.product_threads
-              : wavefront       ? kernel.max_threads
+              : s.wavefront()   ? kernel.max_threads
                                 : kernel.product_threads + 32 * s.gate_sets * kernel.gate_warps;
   s.shared_bytes = kernel.shared_bytes(s.streams);
   if (static_cast<std::size_t>(s.shared_bytes + kStaticShared) > p.device.shared_memory_per_block) return s;
-  const std::int64_t shares = p.options.seq_len * p.options.batch_size * s.hidden_padded *
-                              std::max<std::int64_t>(wavefront ? c.num_layers - 1 : 0, directions);
+  const std::int64_t shares =
+      p.options.seq_len * p.options.batch_size * s.hidden_padded * std::max<std::int64_t>(layers - 1, directions);
   if (p.options.seq_len > kMaxShares || p.options.batch_size > kMaxShares || shares > kMaxShares) return s;
   s.kernel = &kernel;
   return s;
@@ -71,27 +78,49 @@ double step_clocks(const PersistentSchedule& s) {
   return std::max(busy, product + exchange + gates);
 }
 
+/// Clocks of all launches: their start, the dense projection before each, and the dependent stages.
+double clocks_of(const PersistentSchedule& s, const Problem& p) {
+  constexpr double kLaunch = 15000, kFlopsAClock = 25000;
+  const Config& c = p.config;
+  const double steps = static_cast<double>(p.options.seq_len);
+  const double rows = steps * static_cast<double>(p.options.batch_size);
+  double clocks = 0;
+  for (std::int64_t first = 0; first < c.num_layers; first += s.layers) {
+    const auto layers = static_cast<double>(std::min<std::int64_t>(s.layers, c.num_layers - first));
+    const double flops = 2 * rows * static_cast<double>(c.layer_input_size(first)) * 3.0 * s.hidden_padded *
+                         static_cast<double>(c.num_directions());
+    clocks += kLaunch + flops / kFlopsAClock + (steps + layers - 1) * step_clocks(s);
+  }
+  return clocks;
+}
+
 }  // namespace
+
+std::vector<PersistentCandidate> persistent_candidates(const Problem& p, bool allow_clusters) {
+  std::vector<PersistentCandidate> candidates;
+  const int most =
+      p.config.bidirectional ? 1 : static_cast<int>(std::min<std::int64_t>(p.config.num_layers, kMaxLayers));
+  for (int layers = 1; layers <= most; ++layers) {
+    for (const PersistentKernel& kernel : persistent_kernels()) {
+      if ((kernel.cluster && !allow_clusters) || (layers > 1 && !kernel.can_project)) continue;
+      for (int project_groups = layers > 1 ? 1 : 0; project_groups <= (layers > 1 ? kMaxProjectGroups : 0);
+           ++project_groups) {
+        const PersistentSchedule s = fit(p, kernel, layers, project_groups);
+        if (s.kernel != nullptr) candidates.push_back({s, clocks_of(s, p)});
+      }
+    }
+  }
+  return candidates;
+}
 
 PersistentSchedule make_persistent_schedule(const Problem& p, bool allow_clusters) {
   const Config& c = p.config;
   PersistentSchedule best;
   double best_clocks = std::numeric_limits<double>::infinity();
-  for (const bool wavefront : {false, true}) {
-    if (wavefront && (c.num_layers == 1 || c.bidirectional)) continue;
-    for (const PersistentKernel& kernel : persistent_kernels()) {
-      if ((kernel.cluster && !allow_clusters) || (wavefront && !kernel.can_project)) continue;
-      const PersistentSchedule s = fit(p, kernel, wavefront);
-      if (s.kernel == nullptr) continue;
-      // In a wavefront the projections of a batch slice take as long as its products, and all layers run at once.
-      const double stages = wavefront ? static_cast<double>(p.options.seq_len + c.num_layers - 1)
-                                      : static_cast<double>(p.options.seq_len * c.num_layers);
-      const double clocks = stages * step_clocks(s);
-      if (clocks < best_clocks) {
-        best_clocks = clocks;
-        best = s;
-      }
-    }
+  for (const PersistentCandidate& candidate : persistent_candidates(p, allow_clusters)) {
+    if (candidate.clocks >= best_clocks) continue;
+    best_clocks = candidate.clocks;
+    best = candidate.schedule;
   }
   if (best.kernel == nullptr) {
     int largest = 0;
@@ -106,10 +135,10 @@ PersistentSchedule make_persistent_schedule(const Problem& p, bool allow_cluster
                   p.options.reserve_sms, p.device.shared_memory_per_block / 1024);
     return best;
   }
-  best.reason =
-      fmt::format("{} blocks of {} threads hold the weights, {} a group of {} sequences, exchange through {}{}",
-                  best.blocks, best.threads, best.group_blocks, best.streams * best.kernel->pack,
-                  best.kernel->cluster ? "clusters" : "L2", best.wavefront() ? ", all layers at once" : "");
+  best.reason = fmt::format(
+      "{} blocks of {} threads hold the weights, {} a group of {} sequences, exchange through {}{}", best.blocks,
+      best.threads, best.group_blocks, best.streams * best.kernel->pack, best.kernel->cluster ? "clusters" : "L2",
+      best.wavefront() ? fmt::format(", {} layers at once", best.layers) : "");
   return best;
 }
 

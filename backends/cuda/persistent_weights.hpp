@@ -15,11 +15,13 @@ namespace gru::cuda {
 struct PersistentWeights {
   std::shared_ptr<std::byte> memory;
   const std::byte* recurrent = nullptr;  ///< W_hh of every layer and direction, in the lanes' order
-  const std::byte* input = nullptr;      ///< wavefront: W_ih of the layers above the first, likewise
+  const std::byte* input = nullptr;      ///< wavefront: W_ih of the layers above the stack's first, likewise
   const float* bias_hn = nullptr;
-  const std::byte* bias_x = nullptr;
-  std::vector<const float*> dense;  ///< W_ih for the projection kernel, by layer; wavefront: the first only
-  std::size_t matrix_bytes = 0;     ///< of one packed matrix
+  const float* bias_x = nullptr;
+  /// W_ih by layer, null where no product of ours needs it: for the projection kernel, and [D][3][Hp][I padded] for the
+  /// library's product.
+  std::vector<const float*> dense, rows;
+  std::size_t matrix_bytes = 0;  ///< of one packed matrix
 };
 
 /// `n` rounded up to the projection kernel's depth.

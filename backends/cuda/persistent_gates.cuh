@@ -1,0 +1,286 @@
+#pragma once
+#include "backends/cuda/persistent_product.cuh"
+#include "gru/cell.hpp"
+
+namespace gru::cuda {
+
+/// Steps between calling an input share into L2 and copying it: device memory's latency is one to two steps.
+inline constexpr int kStepsAhead = 8;
+
+/// What a block is within the launch.
+struct RecurrentRole {
+  int group;  // index of the group among the recurrent ones
+  int rank;   // block within the group
+  int layer;
+  int direction;
+  int first_sequence;
+};
+
+struct Strides {
+  int input;
+  long long result;
+};
+
+/// Device intrinsics: exp2 and the reciprocal of the special-function unit, 2 ulp each.
+struct FastMath {
+  static __device__ __forceinline__ float exp2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+  }
+  static __device__ __forceinline__ float reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+  }
+  static __device__ __forceinline__ float sigmoid(float x) { return reciprocal(1.f + exp2(-1.4426950408889634f * x)); }
+  static __device__ __forceinline__ float tanh(float x) {
+    return fmaf(-2.f, reciprocal(1.f + exp2(2.8853900817779268f * x)), 1.f);
+  }
+};
+
+/// Finishes steps: a set of warps turns the sums of its streams into new states. A lane owns one (unit, sequence) of each
+/// of the set's streams.
+template <class Tile>
+struct GateWarp {
+  using Item = GateItem<Tile, Tile::pack>;
+  const PersistentArgs& a;
+  PersistentShared<Tile>& shared;
+  const RecurrentRole& role;
+  SpinGuard& guard;
+  const unsigned base;
+  const int meeting;  // threads that meet at a stream's barrier
+  GateState own[Tile::dedicated ? Tile::per_set : 1];
+  Strides held;  // only with dedicated gate warps
+
+  /// A lane's identity. Without dedicated gate warps it is computed anew at each use (the volatile read keeps the compiler
+  /// from holding it): the registers belong to the weights.
+  struct Lane {
+    int thread, set, unit;
+    Item item;
+    __device__ __forceinline__ Lane(int t, int rank) : thread(t), set(t / (32 * Tile::gate_warps)), unit(0), item(t) {
+      unit = rank * Tile::units + item.unit;
+    }
+  };
+  __device__ __forceinline__ static int thread() {
+    if constexpr (Tile::dedicated) return static_cast<int>(threadIdx.x) - Tile::product_threads;
+    int t;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(t));
+    return t;
+  }
+  __device__ __forceinline__ Lane lane() const { return Lane(thread(), role.rank); }
+  __device__ __forceinline__ GateState& state(const Lane& me, int q) {
+    if constexpr (Tile::dedicated) return own[q];
+    return shared.states[me.thread];
+  }
+  __device__ __forceinline__ int stream_of(const Lane& me, int q) const { return me.set + q * a.gate_sets; }
+  __device__ __forceinline__ int sequence_of(const Lane& me, int q) const {
+    return role.first_sequence + stream_of(me, q) * Tile::pack + me.item.j;
+  }
+  __device__ __forceinline__ bool present(const Lane& me, int q) const {
+    return stream_of(me, q) < a.streams && sequence_of(me, q) < a.batch;
+  }
+  __device__ __forceinline__ int time_of(int i) const { return backwards() ? a.steps - 1 - i : i; }
+  __device__ __forceinline__ bool backwards() const { return role.direction == 1; }
+  __device__ __forceinline__ int step_shares() const { return a.batch * a.hidden_padded; }
+  __device__ __forceinline__ bool active(const Lane& me, int q) const { return present(me, q) && me.unit < a.hidden; }
+
+  /// Where the lane's next input share is: the launch's first layer has dense rows of three values a unit, which the lanes
+  /// of a warp copy together, 16 bytes each (the offset counts those); the layers above have a word of 16 bytes a unit.
+  static constexpr int unit_pieces = Tile::units / 4;  // of a sequence's gate
+  static constexpr int sequence_pieces = 3 * unit_pieces;
+  static constexpr int pieces = 32 / Tile::gate_splits / Tile::units * sequence_pieces;  // of a warp
+  static_assert(pieces <= 32, "one piece a lane");
+  __device__ __forceinline__ int first_input(const Lane& me, int q) const {
+    const int row = (role.layer == 0 ? role.direction : role.layer - 1) * a.steps + time_of(0);
+    if (role.layer > 0) return (row * a.batch + sequence_of(me, q)) * a.hidden_padded + me.unit;
+    const int piece = me.thread % 32, gate = piece % sequence_pieces / unit_pieces;
+    const int j = Item(me.thread / 32 * 32).j + piece / sequence_pieces;
+    // A lane without a sequence copies another's: it belongs to nobody, and the memory is there.
+    const int sequence = min(role.first_sequence + stream_of(me, q) * Tile::pack + j, a.batch - 1);
+    return ((row * a.batch + sequence) * 3 + gate) * (a.hidden_padded / 4) + role.rank * unit_pieces +
+           piece % unit_pieces;
+  }
+  /// From one step to the next: of the input's offset, and bytes of the result's address.
+  __device__ __forceinline__ Strides compute_strides() const {
+    Strides s{role.layer == 0 ? a.batch * 3 * (a.hidden_padded / 4) : step_shares(),
+              makes_words() ? 8ll * step_shares() : 4ll * a.output_stride[0]};
+    if (backwards()) s = {-s.input, -s.result};
+    return s;
+  }
+  __device__ __forceinline__ Strides strides() const {
+    if constexpr (Tile::dedicated) return held;
+    return compute_strides();
+  }
+  /// Results are words for the projection above, else elements of the output.
+  __device__ __forceinline__ bool makes_words() const { return role.layer + 1 < a.layers; }
+  /// The slots of the lane's warp for prefetched shares.
+  __device__ __forceinline__ float4* input_slots(const Lane& me, int q) const {
+    return shared.inputs + q * Tile::gate_threads + me.thread / 32 * 32;
+  }
+  /// Asynchronous, one copy group a call: a load into registers would be waited for at the loop's next branch. What lies
+  /// in device memory takes longer than a step to come, so the shares of a later step are called into L2 meanwhile.
+  __device__ __forceinline__ void prefetch(const Lane& me, int q, const GateState& g, int steps_left) {
+    const int lane = me.thread % 32;
+    if (role.layer == 0) {
+      if (steps_left > 0 && lane < pieces) {
+        copy_async16(input_slots(me, q) + lane, a.first_input + g.input);
+        if (steps_left > kStepsAhead) prefetch_to_l2(a.first_input + g.input + kStepsAhead * strides().input);
+      }
+    } else if (steps_left > 0 && g.length >= 0) {
+      copy_async16(input_slots(me, q) + lane, a.gate_input + g.input);
+    }
+    copy_async_commit();
+  }
+  /// The prefetched share. This launch writes those of the layers above its first: polled for if it was not there yet.
+  __device__ __forceinline__ float3 take_input(const Lane& me, int q, const GateState& g) {
+    copy_async_wait<Tile::per_set - 1>();
+    const int lane = me.thread % 32;
+    if (role.layer == 0) {
+      __syncwarp();  // other lanes copied
+      const float* v = reinterpret_cast<const float*>(input_slots(me, q)) +
+                       lane % (32 / Tile::gate_splits) / Tile::units * (3 * Tile::units) + lane % Tile::units;
+      return make_float3(v[0], v[Tile::units], v[2 * Tile::units]);
+    }
+    float4 v = input_slots(me, q)[lane];
+    const unsigned epoch = base + role.layer;
+    bool there = g.length < 0 || __float_as_uint(v.w) == epoch;
+    guard.wait([&] {
+      if (there) return true;
+      v = load_gate_input(a.gate_input + g.input);
+      there = __float_as_uint(v.w) == epoch;
+      return there;
+    });
+    return make_float3(v.x, v.y, v.z);
+  }
+
+  /// Where the lane's part of the state that step `count` consumes goes: shared addresses of the data and its mbarrier in
+  /// this block, which are the same in every peer, or a word in L2.
+  struct Target {
+    unsigned data, bar;
+    EpochValue* word;
+  };
+  __device__ __forceinline__ Target target(const Lane& me, int q, unsigned count) const {
+    const unsigned slot = (count & 1u) * a.streams + stream_of(me, q);
+    if constexpr (Tile::cluster && kHasClusters) {
+      // A warp holds 32 consecutive values; lane i sends the 16 bytes i % 8 to peers i / 8, i / 8 + 4, ...
+      const int first = role.rank * Tile::units + 4 * (me.thread % 8);
+      return {shared_address(shared.stage + (slot * Tile::pack + me.item.j) * Tile::k + first),
+              shared.arrived + 8 * (slot * Tile::product_warps + first / Tile::columns), nullptr};
+    } else {
+      return {0, 0, a.exchange + ((2ll * role.group * a.streams + slot) * Tile::pack + me.item.j) * Tile::k + me.unit};
+    }
+  }
+  /// Publishes the state that step `count` of the launch consumes to every block of the group.
+  __device__ __forceinline__ void publish(const Lane& me, const Target& to, float h, unsigned count) {
+    if constexpr (Tile::cluster && kHasClusters) {
+      const int l = me.thread % 32, first = 4 * (l % 8);
+      float4 v;
+      v.x = __shfl_sync(~0u, h, first);
+      v.y = __shfl_sync(~0u, h, first + 1);
+      v.z = __shfl_sync(~0u, h, first + 2);
+      v.w = __shfl_sync(~0u, h, first + 3);
+#pragma unroll
+      for (int p = 0; p < Tile::cluster_blocks / 4; ++p)
+        store_async4(map_rank(to.data, l / 8 + 4 * p), v, map_rank(to.bar, l / 8 + 4 * p));
+    } else {
+      if (me.item.part == 0) store_value(to.word, h, base + count);
+    }
+  }
+
+  /// Address of the lane's first result: a word for the projection above, where there is one (padded units too, as that
+  /// waits for whole rows), else an element of the output.
+  __device__ __forceinline__ std::uint64_t first_result(const Lane& me, int q) const {
+    if (!present(me, q) || me.item.part != 0) return 0;
+    if (makes_words())
+      return reinterpret_cast<std::uint64_t>(
+          a.layer_output + (role.layer * a.steps * a.batch + sequence_of(me, q)) * a.hidden_padded + me.unit);
+    if (a.output == nullptr || me.unit >= a.hidden) return 0;
+    return reinterpret_cast<std::uint64_t>(a.output + time_of(0) * a.output_stride[0] +
+                                           sequence_of(me, q) * a.output_stride[1] +
+                                           (role.direction * a.hidden + me.unit) * a.output_stride[2]);
+  }
+
+  __device__ __forceinline__ void begin() {
+    if constexpr (Tile::dedicated) {
+      held = compute_strides();
+      compute_now(held.input);
+      compute_now(held.result);
+    }
+    const Lane me = lane();
+    const int matrix = role.layer * a.directions + role.direction;
+#pragma unroll
+    for (int q = 0; q < Tile::per_set; ++q) {
+      if (stream_of(me, q) >= a.streams) {
+        copy_async_commit();
+        continue;
+      }
+      const int sequence = sequence_of(me, q);
+      GateState g{0.f, a.bias_hn[matrix * a.hidden_padded + me.unit], -1, first_input(me, q), 0};
+      if (active(me, q)) {
+        g.length = a.steps;
+        if (a.h0) g.h = a.h0[matrix * a.h0_stride[0] + sequence * a.h0_stride[1] + me.unit * a.h0_stride[2]];
+        if (a.lengths) {
+          const long long n = a.lengths_are_64bit
+                                  ? static_cast<const long long*>(a.lengths)[sequence * a.lengths_stride]
+                                  : static_cast<const int*>(a.lengths)[sequence * a.lengths_stride];
+          g.length = static_cast<int>(min(max(n, 0ll), static_cast<long long>(a.steps)));
+        }
+      }
+      g.result = first_result(me, q);
+      state(me, q) = g;
+      publish(me, target(me, q, 0), g.h, 0);
+      prefetch(me, q, g, a.steps);
+    }
+  }
+
+  /// Finishes step i of the set's stream q: sums, gates, state out.
+  __device__ __forceinline__ void step(int q, int i) {
+    const Lane me = lane();
+    const int stream = stream_of(me, q), parity = i & 1;
+    const bool more = i + 1 < a.steps;
+    GateState g = state(me, q);
+    const float3 x = take_input(me, q, g);
+    Target to = target(me, q, i + 1);
+    int share = (2 * stream + parity) * Tile::partial_floats + me.item.first_share();
+    compute_now(to.data);
+    compute_now(to.bar);
+    compute_now(share);
+    barrier_sync(1 + 2 * stream + parity, meeting);
+    const bool stopped = *shared.stopped != 0;
+    float sum[3];
+    me.item.sum(shared.partial + share, sum);
+    const float next = cell<FastMath>(x.x, x.y, x.z, sum[0], sum[1], sum[2] + g.bias_hn, g.h);
+    const bool valid = time_of(i) < g.length;
+    g.h = valid ? next : g.h;
+    // A block that gave up keeps its state to itself: nobody then gets ahead of what it has really received, and the
+    // counts at the barriers stay right until all have given up.
+    if (more && !stopped && !guard.gave_up) publish(me, to, g.h, i + 1);
+    g.input += strides().input;
+    prefetch(me, q, g, a.steps - 1 - i);
+    if (g.result != 0) {
+      const float y = valid ? g.h : 0.f;
+      if (makes_words())
+        store_value(reinterpret_cast<EpochValue*>(g.result), y, base + role.layer + 1);
+      else
+        store_global(g.result, y);
+      g.result += strides().result;
+    }
+    state(me, q) = g;
+  }
+
+  /// Stores the state after the last step.
+  __device__ __forceinline__ void finish() {
+    if (a.h_n == nullptr) return;
+    const Lane me = lane();
+    const int matrix = role.layer * a.directions + role.direction;
+#pragma unroll
+    for (int q = 0; q < Tile::per_set; ++q) {
+      if (active(me, q) && me.item.part == 0)
+        a.h_n[matrix * a.h_n_stride[0] + sequence_of(me, q) * a.h_n_stride[1] + me.unit * a.h_n_stride[2]] =
+            state(me, q).h;
+    }
+  }
+};
+
+}  // namespace gru::cuda

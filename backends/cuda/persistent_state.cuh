@@ -1,0 +1,101 @@
+#pragma once
+#include "backends/cuda/persistent_product.cuh"
+
+namespace gru::cuda {
+
+/// From so many streams on, the words of the next one are copied ahead.
+inline constexpr int kStreamsToCopyAhead = 3;
+
+/// Consumer side of the state: waits until this warp's columns of a stream's state are there and says where they are.
+template <class Tile>
+struct StateReader {
+  const PersistentArgs& a;
+  PersistentShared<Tile>& shared;
+  SpinGuard& guard;
+  const int warp, lane;
+  const unsigned base;
+  const EpochValue* from = nullptr;  // this lane's first word of parity 0, stream 0
+
+  __device__ __forceinline__ static int item_of(int word) { return word / (Tile::columns / 2); }
+  __device__ __forceinline__ static int column_of(int word) { return 2 * (word % (Tile::columns / 2)); }
+  /// A warp or lane whose columns nobody owns waits for column 0 all the same: it must not run ahead of the others.
+  __device__ __forceinline__ bool owned(int word) const {
+    return warp * Tile::columns + column_of(word) < a.hidden_padded;
+  }
+
+  __device__ __forceinline__ void begin(int group) {
+    from = a.exchange + static_cast<long long>(group) * 2 * a.streams * Tile::pack * Tile::k;
+  }
+  __device__ __forceinline__ unsigned barrier_of(int stream, unsigned count) const {
+    return shared.arrived + 8 * (((count & 1u) * a.streams + stream) * Tile::product_warps + warp);
+  }
+  __device__ __forceinline__ const float* wait(int stream, unsigned count) {
+    if constexpr (Tile::cluster && kHasClusters) {
+      const unsigned bar = barrier_of(stream, count);
+      int column = ((count & 1u) * a.streams + stream) * Tile::pack * Tile::k + warp * Tile::columns;
+      compute_now(column);
+      guard.wait([&] { return mbarrier_try(bar, (count >> 1) & 1u); });
+      return shared.stage + column;
+    }
+    float* stage = shared.stage + warp * Tile::pack * Tile::columns;
+    uint4 v[Tile::words_per_lane];
+    bool there = copies_ahead();
+    if (there) {
+      copy_async_wait<0>();
+#pragma unroll
+      for (int q = 0; q < Tile::words_per_lane; ++q) {
+        v[q] = *copy_of(q);
+        there = there && v[q].y == base + count && v[q].w == base + count;
+      }
+    }
+    guard.wait([&] {
+      if (there) return true;
+      there = true;
+#pragma unroll
+      for (int q = 0; q < Tile::words_per_lane; ++q) {
+        v[q] = load_pair(address(q, stream, count));
+        there = there && v[q].y == base + count && v[q].w == base + count;
+      }
+      return there;
+    });
+#pragma unroll
+    for (int q = 0; q < Tile::words_per_lane; ++q) {
+      const int word = (lane + 32 * q) % Tile::words;
+      *reinterpret_cast<float2*>(stage + item_of(word) * Tile::columns + column_of(word)) =
+          owned(word) ? make_float2(__uint_as_float(v[q].x), __uint_as_float(v[q].z)) : make_float2(0.f, 0.f);
+    }
+    __syncwarp();
+    return stage;
+  }
+  /// Whether the next stream's words travel while a stream's products are made: with many streams they are there by then.
+  __device__ __forceinline__ bool copies_ahead() const {
+    return Tile::dedicated && !(Tile::cluster && kHasClusters) && a.streams >= kStreamsToCopyAhead;
+  }
+  __device__ __forceinline__ const EpochValue* address(int q, int stream, unsigned count) const {
+    const int word = (lane + 32 * q) % Tile::words;
+    return from + ((count & 1u) * a.streams + stream) * (Tile::pack * Tile::k) + item_of(word) * Tile::k +
+           (owned(word) ? warp * Tile::columns + column_of(word) : 0);
+  }
+  /// A place of the lane's own for a word that travels.
+  __device__ __forceinline__ uint4* copy_of(int q) const {
+    return reinterpret_cast<uint4*>(shared.stage + Tile::pack * Tile::k) + (warp * Tile::words_per_lane + q) * 32 +
+           lane;
+  }
+  __device__ __forceinline__ void copy_next(int stream, unsigned count) const {
+    if (!copies_ahead()) return;
+    const bool last = stream + 1 == a.streams;
+#pragma unroll
+    for (int q = 0; q < Tile::words_per_lane; ++q)
+      copy_async16(copy_of(q), address(q, last ? 0 : stream + 1, last ? count + 1 : count));
+    copy_async_commit();
+  }
+  /// After the products: the mbarrier of this step's slot may count the next state that comes there. Bytes that are there
+  /// already are no harm, as its phase can't end before.
+  __device__ __forceinline__ void rearm(int stream, unsigned count) {
+    if constexpr (Tile::cluster && kHasClusters) {
+      if (lane == 0 && !guard.gave_up) mbarrier_expect(barrier_of(stream, count), Tile::pack * Tile::columns * 4);
+    }
+  }
+};
+
+}  // namespace gru::cuda
