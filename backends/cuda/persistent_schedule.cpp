@@ -66,30 +66,42 @@ PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, int lay
   return s;
 }
 
-/// Clocks of a step on one block, roughly: what the products of all streams take, or one stream's chain of exchange,
-/// product, sums and gates, whichever is longer.
+/// Clocks of a step of a recurrent group, fitted to what an H100 took: one stream's chain of exchange, products, sums and
+/// gates, what each further stream adds to it, and what keeps the warps of either kind busy.
 double step_clocks(const PersistentSchedule& s) {
   const PersistentKernel& k = *s.kernel;
-  const double product = 3.0 * k.units * k.k / 128 * k.pack;
-  const double exchange = k.cluster ? 500 : s.group_blocks > 32 ? 1100 : 850;
-  const double gates = k.dedicated ? 500 : 600;
-  // Without warps of their own the gates of a stream hold up the next one's products.
-  const double busy = s.streams * (k.dedicated ? product * 1.25 + 100 : product * 1.25 + gates);
-  return std::max(busy, product + exchange + gates);
+  const double product = 6.0 * k.depth * k.pack;  // two warps a scheduler
+  const double exchange = k.cluster ? 0 : s.group_blocks > 32 ? 700 : 500;
+  const double chain = (k.dedicated ? 850 : 1250) + exchange + 1.3 * product;
+  if (!k.dedicated) return std::max(chain, s.streams * (1.25 * product + 1500));
+  const double words = k.cluster ? 0 : std::max(1.0, k.pack * k.k / 512.0);  // of 16 bytes that a lane polls
+  const int turns = (s.streams + s.gate_sets - 1) / s.gate_sets;
+  return std::max(
+      {chain + (s.streams - 1) * 1.45 * product, s.streams * (1.25 * product + 150 + 250 * words), turns * 1500.0});
+}
+
+/// Clocks in which a wavefront's projections of one layer and step are made.
+double project_clocks(const PersistentSchedule& s, std::int64_t batch) {
+  const PersistentKernel& k = *s.kernel;
+  const int rows = k.dedicated ? 4 : 1;  // of a pass
+  const double pass = k.dedicated ? 2265 : 6.0 * k.depth + 500;
+  return static_cast<double>(batch) / rows / s.project_groups * pass;
 }
 
 /// Clocks of all launches: their start, the dense projection before each, and the dependent stages.
 double clocks_of(const PersistentSchedule& s, const Problem& p) {
-  constexpr double kLaunch = 15000, kFlopsAClock = 25000;
+  constexpr double kLaunch = 15000, kFlopsAClock = 16000;
   const Config& c = p.config;
   const double steps = static_cast<double>(p.options.seq_len);
   const double rows = steps * static_cast<double>(p.options.batch_size);
+  double stage = step_clocks(s);
+  if (s.wavefront()) stage = std::max(stage, project_clocks(s, p.options.batch_size));
   double clocks = 0;
   for (std::int64_t first = 0; first < c.num_layers; first += s.layers) {
     const auto layers = static_cast<double>(std::min<std::int64_t>(s.layers, c.num_layers - first));
     const double flops = 2 * rows * static_cast<double>(c.layer_input_size(first)) * 3.0 * s.hidden_padded *
                          static_cast<double>(c.num_directions());
-    clocks += kLaunch + flops / kFlopsAClock + (steps + layers - 1) * step_clocks(s);
+    clocks += kLaunch + flops / kFlopsAClock + (steps + layers - 1) * stage;
   }
   return clocks;
 }
