@@ -1,4 +1,7 @@
 #include <algorithm>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
 #include <fstream>
 #include <string>
 #include <thread>
@@ -11,12 +14,26 @@
 
 namespace gru {
 
-int host_processors() {
+void ProcessorSet::add_mine() {
+  const auto add = [this](std::size_t i) {
+    bits_[i / 64 % bits_.size()].fetch_or(std::uint64_t{1} << i % 64, std::memory_order_relaxed);
+  };
 #if defined(__linux__)
   cpu_set_t mine;
-  if (sched_getaffinity(0, sizeof(mine), &mine) == 0) return std::max(1, CPU_COUNT(&mine));
+  if (sched_getaffinity(0, sizeof(mine), &mine) == 0) {
+    for (std::size_t i = 0; i < CPU_SETSIZE; ++i) {
+      if (CPU_ISSET(i, &mine)) add(i);
+    }
+    return;
+  }
 #endif
-  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  for (std::size_t i = 0; i < std::max(1U, std::thread::hardware_concurrency()); ++i) add(i);
+}
+
+int ProcessorSet::count() const {
+  int found = 0;
+  for (const auto& word : bits_) found += std::popcount(word.load(std::memory_order_relaxed));
+  return std::max(1, found);
 }
 
 std::string host_processor_name() {

@@ -105,7 +105,7 @@ class TypedEngine final : public Engine<Space> {
  private:
   static Multiply make_multiply(Math math) {
     if constexpr (kSimd) {
-      return {&simd::select_kernels<T>(math == Math::bf16 ? simd::Storage::bfloat : simd::Storage::whole)};
+      return {&simd::select_kernels<T>(math == Math::bf16 ? simd::Storage::bfloat : simd::Storage::whole), &meet};
     } else {
       return {kPortableLanes};
     }
@@ -154,6 +154,11 @@ class TypedEngine final : public Engine<Space> {
     workspace_ = Values(uninitialised("gru::kokkos::workspace"),
                         static_cast<std::size_t>(schedule_.teams) * static_cast<std::size_t>(place_.end));
     lengths_ = Integers(uninitialised("gru::kokkos::lengths"), static_cast<std::size_t>(problem_.options.batch_size));
+    if constexpr (kSimd) {
+      flags_ = Kokkos::View<std::uint32_t*, Memory>(Kokkos::view_alloc(space_, "gru::kokkos::flags"),
+                                                    schedule_.teams * schedule_.team_size * kFlagStride);
+      multiply_.flags = flags_.data();
+    }
     launch("gru::kokkos::clear_workspace", ClearWorkspace<T>{workspace_.data(), place_.end});
     space_.fence("gru::kokkos::clear_workspace");
   }
@@ -185,9 +190,10 @@ class TypedEngine final : public Engine<Space> {
   Shape shape_;
   Schedule schedule_;
   Workspace place_;
-  Values weights_;    // packed, shared by forks
-  Values workspace_;  // (teams, place_.end)
-  Integers lengths_;  // (batch_size)
+  Values weights_;                              // packed, shared by forks
+  Values workspace_;                            // (teams, place_.end)
+  Integers lengths_;                            // (batch_size)
+  Kokkos::View<std::uint32_t*, Memory> flags_;  // (teams, team_size, kFlagStride), where SIMD threads meet
   int parity_ = 0;
   const std::string label_ = "gru::kokkos::recurrence";
   const std::string unlabelled_;

@@ -3,6 +3,7 @@
 #include <Kokkos_Core.hpp>
 
 #include "backends/kokkos/layout.hpp"
+#include "backends/kokkos/meeting.hpp"
 #include "gru/cell.hpp"
 
 namespace gru::kokkos {
@@ -18,6 +19,14 @@ struct BlockRange {
 template <class T>
 struct HostMultiply {
   const simd::Kernels<T>* kernels = nullptr;
+  void (*meet_others)(std::uint32_t* flags, int rank, int size) = nullptr;  ///< meeting.hpp
+  std::uint32_t* flags = nullptr;                                           ///< (teams, team_size, kFlagStride)
+
+  template <class Member>
+  KOKKOS_FUNCTION void meet(const Member& member) const {
+    const int size = member.team_size();
+    if (size > 1) meet_others(flags + member.league_rank() * size * kFlagStride, member.team_rank(), size);
+  }
 
   template <class Member>
   KOKKOS_FUNCTION BlockRange range(const Member& member, int blocks) const {
@@ -68,6 +77,11 @@ struct HostMultiply {
 template <class T>
 struct PortableMultiply {
   int lanes = 1;
+
+  template <class Member>
+  KOKKOS_FUNCTION void meet(const Member& member) const {
+    member.team_barrier();
+  }
 
   template <class Member>
   KOKKOS_FUNCTION BlockRange range(const Member&, int blocks) const {

@@ -23,6 +23,7 @@ namespace gru::kokkos {
 ///     alone(member, shape)         true if no other thread works on any direction that this one works on
 ///     for_each(member, n, f)       f(i) for the i < n of the member's own range
 ///     for_team(member, n, f)       f(i) for i < n, shared out among the team
+///     meet(member)                 the team's barrier
 ///     fuses(rows, features, hidden) true if step_with_input takes the sizes
 ///     project / step / step_with_input / reset_step / update_step(member, args)
 template <class T, class Multiply>
@@ -87,10 +88,10 @@ struct Recurrence {
       for (int l = layer; l < layer + schedule.layers_in_flight; ++l) {
         for (int d = 0; d < shape.directions; ++d) load_state(member, part, l, d);
       }
-      member.team_barrier();
+      multiply.meet(member);
       if (alone) {
         for (int d = 0; d < shape.directions; ++d) run_layers(member, part, layer, d, d + 1, false);
-        member.team_barrier();
+        multiply.meet(member);
       } else {
         run_layers(member, part, layer, 0, shape.directions, true);
       }
@@ -125,14 +126,14 @@ struct Recurrence {
           }
         }
       }
-      if (meet) member.team_barrier();
+      if (meet) multiply.meet(member);
       if (shape.reset_after) continue;
       for (int i = 0; i < schedule.layers_in_flight; ++i) {
         const int t = stage - i * delay;
         if (t < 0 || t >= steps) continue;
         for (int d = d_begin; d < d_end; ++d) multiply.update_step(member, step_args(part, layer + i, d, t));
       }
-      if (meet) member.team_barrier();
+      if (meet) multiply.meet(member);
     }
   }
 

@@ -2,7 +2,10 @@
 
 #include <Kokkos_Core.hpp>
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cctype>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -26,8 +29,16 @@ concept HostSpace = KokkosSpace<S> &&
 
 /// The processor's name for reports; empty if the system does not tell.
 std::string host_processor_name();
-/// Processors that this process may run on; at least 1.
-int host_processors();
+
+/// The processors that some threads may run on. Each thread is asked for itself: OpenMP may have bound it, and the main
+/// thread of a bound pool may use one processor only.
+class ProcessorSet {
+ public:
+  void add_mine();    ///< those of the calling thread; several threads may call at once
+  int count() const;  ///< at least 1
+ private:
+  std::array<std::atomic<std::uint64_t>, 16> bits_{};
+};
 
 /// "OpenMP" -> "openmp".
 inline std::string lower_case(std::string text) {
@@ -62,7 +73,13 @@ struct SpaceTraits<S> {
     info.concurrency = space.concurrency();
     if constexpr (is_host) {
       // Threads that wait for each other gain nothing from sharing a processor.
-      info.concurrency = std::min(info.concurrency, host_processors());
+      ProcessorSet processors;
+      Kokkos::parallel_for(
+          "gru::host::processors",
+          Kokkos::RangePolicy<S, Kokkos::Schedule<Kokkos::Static>>(space, 0, info.concurrency, Kokkos::ChunkSize{1}),
+          [&](int) { processors.add_mine(); });
+      space.fence("gru::host::processors");
+      info.concurrency = std::min(info.concurrency, processors.count());
       info.name = host_processor_name();
     } else {
       info.name = S::name();

@@ -19,9 +19,8 @@ struct ExpConstants<float> {
   // |error of e^r - 1| <= 2.3e-8 |r|
   static constexpr float kQ[] = {0.5f, 0.16666576989698775f, 0.041666554617204574f, 0.008363179052722578f,
                                  0.0013926183587713494f};
-  // e^-87.3 is the smallest sigmoid told from 0, e^87.3 still finite; where scale() reaches the ends, e^104 is infinite.
-  static constexpr float kSigmoidEnd = kScalesToEnds ? 104.0f : 87.3f;
-  static constexpr float kTanhEnd = 9.5f;  // from 9.02 on tanh rounds to 1
+  static constexpr float kSigmoidEnd = 87.3f;  // e^-87.3 is the smallest sigmoid told from 0; e^87.3 < 2^126
+  static constexpr float kTanhEnd = 9.5f;      // from 9.02 on tanh rounds to 1
 };
 
 template <>
@@ -42,7 +41,7 @@ struct ExpConstants<double> {
                                   2.75572736431103e-07,
                                   2.5105217004720745e-08,
                                   2.0914686968086876e-09};
-  static constexpr double kSigmoidEnd = kScalesToEnds ? 746.0 : 708.0;
+  static constexpr double kSigmoidEnd = 708.0;
   static constexpr double kTanhEnd = 20.0;
 };
 
@@ -96,16 +95,14 @@ GRU_SIMD_INLINE Pack<T, N> clamp(const Pack<T, N>& x, T end) {
 
 /// The math policy of gru/cell.hpp for Pack<T, N>.
 struct SimdMath {
-  /// 1 / (1 + e^-x); 0 from somewhere below the smallest normal number on.
+  /// 1 / (1 + e^-x); below -kSigmoidEnd 0, where the exact value is below the smallest normal number.
   template <class T, int N>
   GRU_SIMD_INLINE static Pack<T, N> sigmoid(const Pack<T, N>& x) {
     using V = Pack<T, N>;
     constexpr T end = ExpConstants<T>::kSigmoidEnd;
-    V y = V(T(1)) / (V(T(1)) + exp_negated(clamp(x, end)));
-    if constexpr (!kScalesToEnds) {
+    V y = reciprocal(V(T(1)) + exp_negated(clamp(x, end)));
 #pragma GCC unroll 8
-      for (int i = 0; i < N; ++i) y.v[i] = zero_if_less(x.v[i], Vec<T>(-end), y.v[i]);
-    }
+    for (int i = 0; i < N; ++i) y.v[i] = zero_if_less(x.v[i], Vec<T>(-end), y.v[i]);
     return y;
   }
 
@@ -116,7 +113,7 @@ struct SimdMath {
     const V clamped = clamp(x, ExpConstants<T>::kTanhEnd);
     const ExpParts<T, N> e = exp_parts(clamped + clamped);
     const V minus_one = fma(e.scale, e.p, e.scale - V(T(1)));
-    return minus_one / (minus_one + V(T(2)));
+    return minus_one * reciprocal(minus_one + V(T(2)));
   }
 };
 

@@ -152,23 +152,29 @@ GRU_SIMD_INLINE Vec<float> upper_half(Vec<float> pairs) {
   return Vec<float>((Vec<float>::Raw)(bits & static_cast<std::int32_t>(0xffff0000)));
 }
 
-/// a * 2^n, n an integer as it is and `shifted` by the rounding constant. kScalesToEnds: right for every n, also where
-/// the result leaves the range of T; else 2^n must be a normal number.
+// scale: a * 2^n, n an integer as it is and `shifted` by the rounding constant; 2^n is a normal number.
+// reciprocal: 1 / a within an ulp for a in [1, 2^126]. Some cores divide a register of AVX-512 in 16 cycles, but estimate
+// a reciprocal and improve it in 4.
 #if defined(__AVX512F__)
-inline constexpr bool kScalesToEnds = true;
 GRU_SIMD_INLINE Vec<float> scale(Vec<float> a, Vec<float> n, Vec<float>) {
   return Vec<float>(Vec<float>::Raw(_mm512_maskz_scalef_ps(0xffff, a.raw, n.raw)));
 }
 GRU_SIMD_INLINE Vec<double> scale(Vec<double> a, Vec<double> n, Vec<double>) {
   return Vec<double>(Vec<double>::Raw(_mm512_maskz_scalef_pd(0xff, a.raw, n.raw)));
 }
+GRU_SIMD_INLINE Vec<float> reciprocal(Vec<float> a) {
+  const Vec<float> y(Vec<float>::Raw(_mm512_maskz_rcp14_ps(0xffff, a.raw)));
+  const Vec<float> error(Vec<float>::Raw(_mm512_fnmadd_ps(a.raw, y.raw, Vec<float>(1.0F).raw)));
+  return fma(y, error, y);
+}
 #else
-inline constexpr bool kScalesToEnds = false;
 template <class T>
 GRU_SIMD_INLINE Vec<T> scale(Vec<T> a, Vec<T>, Vec<T> shifted) {
   return a * power_of_two(shifted);
 }
+GRU_SIMD_INLINE Vec<float> reciprocal(Vec<float> a) { return Vec<float>(1.0F) / a; }
 #endif
+GRU_SIMD_INLINE Vec<double> reciprocal(Vec<double> a) { return Vec<double>(1.0) / a; }
 
 /// N registers that go through the same operations side by side. The gates are long chains of dependent operations;
 /// with several chains interleaved in the instruction stream the core's scheduler is full of work that can start.
@@ -197,6 +203,12 @@ struct Pack {
   GRU_SIMD_INLINE friend Pack operator/(const Pack& a, const Pack& b) {
     return combine(
         a, b, [](Vec<T> x, Vec<T> y) __attribute__((always_inline)) { return x / y; });
+  }
+  GRU_SIMD_INLINE friend Pack reciprocal(const Pack& a) {
+    Pack r;
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) r.v[i] = reciprocal(a.v[i]);
+    return r;
   }
   GRU_SIMD_INLINE friend Pack min(const Pack& a, const Pack& b) {
     return combine(

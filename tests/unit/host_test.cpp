@@ -1,0 +1,77 @@
+#include <doctest/doctest.h>
+
+#include <Kokkos_Core.hpp>
+#include <thread>
+
+#include "backends/kokkos/meeting.hpp"
+#include "gru/kokkos_space.hpp"
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+#include <cstddef>
+#include <vector>
+
+// What the host's threads are and how they meet.
+namespace {
+
+using Host = Kokkos::DefaultHostExecutionSpace;
+
+#if defined(__linux__)
+TEST_CASE("host: a thread bound to one processor does not hide the others' processors") {
+  cpu_set_t all;
+  REQUIRE(sched_getaffinity(0, sizeof(all), &all) == 0);
+  const int before = gru::SpaceTraits<Host>::device_info(Host{}).concurrency;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  int first = 0;
+  while (!CPU_ISSET(first, &all)) ++first;
+  CPU_SET(first, &one);
+  REQUIRE(sched_setaffinity(0, sizeof(one), &one) == 0);  // as OpenMP binds the main thread of a bound pool
+  gru::ProcessorSet processors;
+  processors.add_mine();
+  const int mine = processors.count();
+  const int bound = gru::SpaceTraits<Host>::device_info(Host{}).concurrency;
+  REQUIRE(sched_setaffinity(0, sizeof(all), &all) == 0);
+  CHECK(mine == 1);
+  CHECK(bound == before);
+  std::thread([&] { processors.add_mine(); }).join();  // another thread adds to the same set
+  CHECK(processors.count() == CPU_COUNT(&all));
+}
+#endif
+
+TEST_CASE("host: nobody leaves a meeting before everybody has come, and all see what all wrote") {
+  constexpr int kThreads = 5;
+  constexpr int kMeetings = 200;
+  std::vector<std::uint32_t> flags(static_cast<std::size_t>(kThreads) * gru::kokkos::kFlagStride);
+  std::vector<int> written(static_cast<std::size_t>(kThreads) * 2, -1);
+  std::vector<int> wrong(kThreads, 0);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < kThreads; ++rank) {
+    threads.emplace_back([&, rank] {
+      for (int m = 0; m < kMeetings; ++m) {
+        // Two buffers in turn, as the states: who is a meeting ahead writes the other one.
+        int* const buffer = written.data() + static_cast<std::ptrdiff_t>(m % 2) * kThreads;
+        buffer[rank] = m;
+        gru::kokkos::meet(flags.data(), rank, kThreads);
+        for (int i = 0; i < kThreads; ++i) wrong[static_cast<std::size_t>(rank)] += buffer[i] != m;
+      }
+    });
+  }
+  for (std::thread& t : threads) t.join();
+  for (const int n : wrong) CHECK(n == 0);
+}
+
+TEST_CASE("host: meetings go on where the flags' counts wrap around") {
+  std::vector<std::uint32_t> flags(2 * gru::kokkos::kFlagStride, 0xfffffffeU);
+  std::thread other([&] {
+    for (int i = 0; i < 5; ++i) gru::kokkos::meet(flags.data(), 1, 2);
+  });
+  for (int i = 0; i < 5; ++i) gru::kokkos::meet(flags.data(), 0, 2);
+  other.join();
+  CHECK(flags[0] == 3);
+  CHECK(flags[gru::kokkos::kFlagStride] == 3);
+}
+
+}  // namespace
