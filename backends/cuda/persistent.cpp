@@ -102,6 +102,7 @@ struct Persistent::Impl {
   void project_by_tiles(std::int64_t layer, const ConstTensorView& x) const;
   void launch(PersistentArgs args) const;
   PersistentArgs common_args(const Call& call) const;
+  Status abort_status() const;
 
   StreamRef stream;
   Problem problem;
@@ -313,7 +314,8 @@ void Persistent::execute(const Call& call) {
   Impl& my = *impl_;
   const DeviceGuard guard(my.stream.device);
   require_device_memory(call, my.stream);
-  if (const Status before = status(); !before.ok) {
+  // Not status(), which asks the stream: that is not allowed while another stream is being captured.
+  if (const Status before = my.abort_status(); !before.ok) {
     *my.aborted = 0;
     throw Error("gru::Plan::execute: an earlier execution failed: " + before.message);
   }
@@ -345,14 +347,17 @@ void Persistent::execute(const Call& call) {
 
 std::size_t Persistent::workspace_bytes() const { return impl_->workspace_bytes; }
 
+Status Persistent::Impl::abort_status() const {
+  if (*static_cast<const volatile std::uint32_t*>(aborted.get()) == 0) return {};
+  return {false,
+          fmt::format("cuda-persistent: a block waited for more than {} polls and gave up, the results are not "
+                      "valid; raise spin_limit if the device was merely slow, or plan with backend cuda-per-step",
+                      problem.options.spin_limit > 0 ? problem.options.spin_limit : kSpinLimit)};
+}
+
 Status Persistent::status() const {
   const Impl& my = *impl_;
-  if (*static_cast<const volatile std::uint32_t*>(my.aborted.get()) != 0) {
-    return {false,
-            fmt::format("cuda-persistent: a block waited for more than {} polls and gave up, the results are not "
-                        "valid; raise spin_limit if the device was merely slow, or plan with backend cuda-per-step",
-                        my.problem.options.spin_limit > 0 ? my.problem.options.spin_limit : kSpinLimit)};
-  }
+  if (Status aborted = my.abort_status(); !aborted.ok) return aborted;
   const DeviceGuard guard(my.stream.device);
   if (is_capturing(my.stream)) return {};
   const cudaError_t code = cudaStreamQuery(my.stream.stream);

@@ -256,6 +256,7 @@ struct GateWarp {
     // A block that gave up keeps its state to itself: nobody then gets ahead of what it has really received, and the
     // counts at the barriers stay right until all have given up.
     if (more && !stopped && !guard.gave_up) publish(me, to, g.h, i + 1);
+    if (me.thread % 32 == 0) shared.summed[stream] = i + 1;
     g.input += strides().input;
     prefetch(me, q, g, a.steps - 1 - i);
     if (g.result != 0) {

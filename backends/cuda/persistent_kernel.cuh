@@ -36,6 +36,7 @@ __global__ void __launch_bounds__(Tile::max_threads, 1) persistent_kernel(const 
   for (int i = threadIdx.x; i < Tile::stage_floats(a.streams); i += blockDim.x) shared.stage[i] = 0.f;
   if (threadIdx.x == 0) {
     *shared.stopped = 0;
+    for (int i = 0; i < a.streams; ++i) shared.summed[i] = 0;
     for (int i = 0; i < Tile::project_buffers; ++i) {
       mbarrier_init(shared.full + 8 * i, Tile::product_warps);
       mbarrier_init(shared.empty + 8 * i, Tile::project_gate_warps);

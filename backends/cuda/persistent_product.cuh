@@ -20,6 +20,7 @@ struct PersistentShared {
   float4* inputs;         // [per_set][gate thread] prefetched input shares
   GateState* states;      // [gate thread], only without dedicated gate warps
   volatile int* stopped;  // a warp of this block has given up waiting (here, as a static one's address is slow to find)
+  volatile int* summed;   // [stream] steps whose sums the gates have taken
   unsigned full, empty;   // mbarriers [project_buffers] of the projection
   unsigned arrived;       // cluster: mbarriers [parity][stream][product warp]
 
@@ -32,6 +33,7 @@ struct PersistentShared {
     empty = full + 8 * Tile::project_buffers;
     arrived = empty + 8 * Tile::project_buffers;
     stopped = reinterpret_cast<int*>(states + Tile::gate_states) + 2 * Tile::barrier_words(streams);
+    summed = stopped + 1;
   }
 };
 

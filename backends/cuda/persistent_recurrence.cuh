@@ -16,13 +16,17 @@ __device__ __forceinline__ void multiply_step(StateReader<Tile>& reader, const P
                       reader.lane, acc);
 }
 
-/// Tells a stream's gate warps that this warp's sums are there. A warp that no longer waits for data must wait here, or it
-/// would lap the gates.
-__device__ __forceinline__ void leave_sums(const SpinGuard& guard, volatile int* stopped, int stream, unsigned count,
-                                           int threads) {
-  const int id = 1 + 2 * stream + static_cast<int>(count & 1u);
+/// Tells a stream's gate warps that this warp's sums are there. Two barriers alternate: whoever has received the state of a
+/// step knows that the sums of two steps ago were taken. A warp that no longer waits for data does not, so it looks, and
+/// then waits at the barrier: else it could come to one twice before another warp has come once.
+template <class Tile>
+__device__ __forceinline__ void leave_sums(const SpinGuard& guard, const PersistentShared<Tile>& shared, int stream,
+                                           int count, int threads) {
+  const int id = 1 + 2 * stream + (count & 1);
   if (guard.gave_up) {
-    *stopped = 1;
+    *shared.stopped = 1;
+    while (shared.summed[stream] + 1 < count) {
+    }
     barrier_sync(id, threads);
   } else {
     barrier_arrive(id, threads);
@@ -72,7 +76,7 @@ __device__ __forceinline__ void run_recurrence(const PersistentArgs& a, Persiste
       if (!Tile::dedicated && stream == own_stream)
         gates.step(0, i);
       else
-        leave_sums(guard, shared.stopped, stream, i, meeting);
+        leave_sums(guard, shared, stream, i, meeting);
       reader.rearm(stream, i);
     }
   if (own_stream < a.streams) gates.finish();

@@ -60,7 +60,7 @@ struct PersistentTile {
   }
   GRU_FUNCTION static constexpr int smem_bytes(int streams) {
     return 4 * (all_partial_floats(streams) + stage_floats(streams) + 6 * gate_states) + 16 * input_vectors +
-           8 * barrier_words(streams) + 16;
+           8 * barrier_words(streams) + 4 * (1 + max_streams);
   }
 };
 

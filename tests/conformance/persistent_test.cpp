@@ -81,14 +81,16 @@ TEST_CASE("persistent: a wait that outlasts its limit is reported, not hung") {
         const auto session = target.plan(data.weights, options);
         HostCall call = make_call(s, data, target.dtype);
         session->load(call);
-        session->execute();
-        session->fetch(call);
-        const Status status = session->status();
-        if (*profile == '\0' && status.ok) continue;
-        REQUIRE_FALSE(status.ok);
-        CHECK(status.message.find("gave up") != std::string::npos);
-        CHECK_THROWS_WITH_AS(session->execute(), doctest::Contains("gave up"), Error);
-        CHECK(session->status().ok);
+        for (int attempt = 0; attempt < 20; ++attempt) {  // who gives up first differs from run to run
+          session->execute();
+          session->fetch(call);
+          const Status status = session->status();
+          if (*profile == '\0' && status.ok) continue;
+          REQUIRE_FALSE(status.ok);
+          CHECK(status.message.find("gave up") != std::string::npos);
+          CHECK_THROWS_WITH_AS(session->execute(), doctest::Contains("gave up"), Error);
+          CHECK(session->status().ok);
+        }
       }
     }
   }
