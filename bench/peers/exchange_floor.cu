@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kThreads) exchange_in_cluster(int values, int 
         v.x += 1.f;
         store_async4(map_rank(shared_address(&state[now][at]), peer), v, map_rank(bar, peer));
       }
-      while (!mbarrier_try_cluster(bar, static_cast<unsigned>(step / 2) & 1U)) {
+      while (!mbarrier_try(bar, static_cast<unsigned>(step / 2) & 1U)) {
       }
       __syncthreads();  // nobody overwrites the older state while others still send from it
     }
