@@ -112,7 +112,7 @@ struct Persistent::Impl {
   std::shared_ptr<std::byte> memory;
   std::shared_ptr<std::uint32_t> aborted;
   std::optional<DenseProduct> product;
-  float* first_input = nullptr;        // [D][T][B][3][Hp]
+  float* first_input = nullptr;        // [T][B][D][3][Hp]
   GateInput* gate_input = nullptr;     // wavefront: [layers a launch - 1][T][B][Hp]
   EpochValue* layer_output = nullptr;  // likewise
   EpochValue* exchange = nullptr;
@@ -182,9 +182,8 @@ void Persistent::Impl::project(std::int64_t layer, const ConstTensorView& x) {
   const std::int64_t directions = problem.config.num_directions(), units = schedule.hidden_padded;
   product->run(stream,
                {.rows = steps * batch,
-                .columns = 3 * units,
+                .columns = directions * 3 * units,
                 .depth = inputs,
-                .batches = directions,
                 .x_stride = distance,
                 .w_stride = padded_inputs(inputs)},
                x.as<float>(), weights->rows[static_cast<std::size_t>(layer)],
@@ -198,6 +197,7 @@ void Persistent::Impl::project_by_tiles(std::int64_t layer, const ConstTensorVie
   args.inputs = static_cast<int>(x.extents[2]);
   args.inputs_padded = static_cast<int>(padded_inputs(x.extents[2]));
   args.hidden_padded = schedule.hidden_padded;
+  args.directions = static_cast<int>(problem.config.num_directions());
   args.x = x.as<float>();
   std::copy(x.strides.begin(), x.strides.end(), args.x_stride);
   args.weights = weights->dense[static_cast<std::size_t>(layer)];

@@ -39,7 +39,7 @@ struct PersistentArgs {
   const float* bias_hn = nullptr;             ///< [L*D][Hp]
   const float* bias_x = nullptr;              ///< [L*D][3 gates][Hp]
 
-  const float4* first_input = nullptr;  ///< [D][T][B][3 gates][Hp / 4] of the first layer, complete before the launch
+  const float4* first_input = nullptr;  ///< [T][B][D][3 gates][Hp / 4] of the first layer, complete before the launch
   GateInput* gate_input = nullptr;      ///< [L-1][T][B][Hp] of the layers above, epoch-checked
   EpochValue* layer_output = nullptr;   ///< [L-1][T][B][Hp] of the layers below the last, epoch-checked
   EpochValue* exchange = nullptr;       ///< [recurrent groups][2][S][pack][Kp] exchange of the state through L2
@@ -63,13 +63,13 @@ struct PersistentArgs {
 
 /// The dense input projection of a layer: shares = x W_ih^T + bias for all steps at once.
 struct ProjectionArgs {
-  int steps = 0, batch = 0, inputs = 0, hidden_padded = 0;  ///< T, B, I, Hp
-  int inputs_padded = 0;                                    ///< I rounded up to kProjectDepth
-  const float* x = nullptr;                                 ///< [T][B][I] by strides
+  int steps = 0, batch = 0, inputs = 0, hidden_padded = 0, directions = 1;  ///< T, B, I, Hp, D
+  int inputs_padded = 0;                                                    ///< I rounded up to kProjectDepth
+  const float* x = nullptr;                                                 ///< [T][B][I] by strides
   std::int64_t x_stride[3] = {};
   const float* weights = nullptr;  ///< [D][inputs_padded][Hp][3], zero-padded
   const float* bias = nullptr;     ///< [D][3][Hp]
-  float* shares = nullptr;         ///< [D][T][B][3][Hp]
+  float* shares = nullptr;         ///< [T][B][D][3][Hp]
 };
 
 }  // namespace gru::cuda

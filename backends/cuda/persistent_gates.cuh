@@ -92,18 +92,18 @@ struct GateWarp {
   static constexpr int pieces = 32 / Tile::gate_splits / Tile::units * sequence_pieces;  // of a warp
   static_assert(pieces <= 32, "one piece a lane");
   __device__ __forceinline__ int first_input(const Lane& me, int q) const {
-    const int row = (role.layer == 0 ? role.direction : role.layer - 1) * a.steps + time_of(0);
-    if (role.layer > 0) return (row * a.batch + sequence_of(me, q)) * a.hidden_padded + me.unit;
+    if (role.layer > 0)
+      return (((role.layer - 1) * a.steps + time_of(0)) * a.batch + sequence_of(me, q)) * a.hidden_padded + me.unit;
     const int piece = me.thread % 32, gate = piece % sequence_pieces / unit_pieces;
     const int j = Item(me.thread / 32 * 32).j + piece / sequence_pieces;
     // A lane without a sequence copies another's: it belongs to nobody, and the memory is there.
     const int sequence = min(role.first_sequence + stream_of(me, q) * Tile::pack + j, a.batch - 1);
-    return ((row * a.batch + sequence) * 3 + gate) * (a.hidden_padded / 4) + role.rank * unit_pieces +
-           piece % unit_pieces;
+    return (((time_of(0) * a.batch + sequence) * a.directions + role.direction) * 3 + gate) * (a.hidden_padded / 4) +
+           role.rank * unit_pieces + piece % unit_pieces;
   }
   /// From one step to the next: of the input's offset, and bytes of the result's address.
   __device__ __forceinline__ Strides compute_strides() const {
-    Strides s{role.layer == 0 ? a.batch * 3 * (a.hidden_padded / 4) : step_shares(),
+    Strides s{role.layer == 0 ? a.batch * a.directions * 3 * (a.hidden_padded / 4) : step_shares(),
               makes_words() ? 8ll * step_shares() : 4ll * a.output_stride[0]};
     if (backwards()) s = {-s.input, -s.result};
     return s;

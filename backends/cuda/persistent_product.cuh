@@ -85,13 +85,14 @@ struct ProductWeights {
 template <class Tile, int Pack>
 __device__ __forceinline__ void store_partial(float* partial, int warp, int lane, float (&acc)[Pack][3]) {
 #pragma unroll
-  for (int j = 0; j < Pack; ++j) {
+  for (int j = 0; j < Pack; ++j)
 #pragma unroll
-    for (int g = 0; g < 3; ++g) {
+    for (int g = 0; g < 3; ++g)
 #pragma unroll
       for (int d = Tile::units; d < 32; d *= 2) acc[j][g] += __shfl_xor_sync(~0u, acc[j][g], d);
-    }
-    if (lane >= Tile::units) continue;
+  if (lane >= Tile::units) return;
+#pragma unroll
+  for (int j = 0; j < Pack; ++j) {
     float* to = partial + (warp * Pack + j) * 3 * Tile::units;
     reinterpret_cast<float2*>(to)[lane] = make_float2(acc[j][0], acc[j][1]);
     to[2 * Tile::units + lane] = acc[j][2];

@@ -76,15 +76,15 @@ double step_clocks(const PersistentSchedule& s) {
   if (!k.dedicated) return std::max(chain, s.streams * (1.25 * product + 1500));
   const double words = k.cluster ? 0 : std::max(1.0, k.pack * k.k / 512.0);  // of 16 bytes that a lane polls
   const int turns = (s.streams + s.gate_sets - 1) / s.gate_sets;
-  return std::max(
-      {chain + (s.streams - 1) * 1.45 * product, s.streams * (1.25 * product + 150 + 250 * words), turns * 1500.0});
+  return std::max({chain + (s.streams - 1) * 1.45 * product, s.streams * (1.25 * product + 150 + 250 * words),
+                   turns > 1 ? turns * 1850.0 : 0.0});
 }
 
 /// Clocks in which a wavefront's projections of one layer and step are made.
 double project_clocks(const PersistentSchedule& s, std::int64_t batch) {
   const PersistentKernel& k = *s.kernel;
   const int rows = k.dedicated ? 4 : 1;  // of a pass
-  const double pass = k.dedicated ? 2265 : 6.0 * k.depth + 500;
+  const double pass = k.dedicated ? 2090 : 6.0 * k.depth + 500;
   return static_cast<double>(batch) / rows / s.project_groups * pass;
 }
 

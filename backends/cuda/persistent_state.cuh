@@ -3,8 +3,8 @@
 
 namespace gru::cuda {
 
-/// From so many streams on, the words of the next one are copied ahead.
-inline constexpr int kStreamsToCopyAhead = 3;
+/// From so many streams on, the next one's words are copied ahead.
+inline constexpr int kStreamsToCopyAhead = 2;
 
 /// Consumer side of the state: waits until this warp's columns of a stream's state are there and says where they are.
 template <class Tile>
@@ -38,26 +38,28 @@ struct StateReader {
       return shared.stage + column;
     }
     float* stage = shared.stage + warp * Tile::pack * Tile::columns;
+    const EpochValue* words = from + ((count & 1u) * a.streams + stream) * (Tile::pack * Tile::k);
     uint4 v[Tile::words_per_lane];
-    bool there = copies_ahead();
-    if (there) {
+    const auto are_there = [&] {
+      bool there = true;
+#pragma unroll
+      for (int q = 0; q < Tile::words_per_lane; ++q) there = there && v[q].y == base + count && v[q].w == base + count;
+      return there;
+    };
+    bool copied = false;
+    if (copies_ahead()) {
       copy_async_wait<0>();
 #pragma unroll
-      for (int q = 0; q < Tile::words_per_lane; ++q) {
-        v[q] = *copy_of(q);
-        there = there && v[q].y == base + count && v[q].w == base + count;
-      }
+      for (int q = 0; q < Tile::words_per_lane; ++q) v[q] = *copy_of(q);
+      copied = __all_sync(~0U, are_there());
     }
-    guard.wait([&] {
-      if (there) return true;
-      there = true;
+    if (!copied) {
+      guard.wait([&] {
 #pragma unroll
-      for (int q = 0; q < Tile::words_per_lane; ++q) {
-        v[q] = load_pair(address(q, stream, count));
-        there = there && v[q].y == base + count && v[q].w == base + count;
-      }
-      return there;
-    });
+        for (int q = 0; q < Tile::words_per_lane; ++q) v[q] = load_pair(words + offset(q));
+        return are_there();
+      });
+    }
 #pragma unroll
     for (int q = 0; q < Tile::words_per_lane; ++q) {
       const int word = (lane + 32 * q) % Tile::words;
@@ -71,10 +73,10 @@ struct StateReader {
   __device__ __forceinline__ bool copies_ahead() const {
     return Tile::dedicated && !(Tile::cluster && kHasClusters) && a.streams >= kStreamsToCopyAhead;
   }
-  __device__ __forceinline__ const EpochValue* address(int q, int stream, unsigned count) const {
+  /// Of the lane's word q from its stream's first.
+  __device__ __forceinline__ int offset(int q) const {
     const int word = (lane + 32 * q) % Tile::words;
-    return from + ((count & 1u) * a.streams + stream) * (Tile::pack * Tile::k) + item_of(word) * Tile::k +
-           (owned(word) ? warp * Tile::columns + column_of(word) : 0);
+    return item_of(word) * Tile::k + (owned(word) ? warp * Tile::columns + column_of(word) : 0);
   }
   /// A place of the lane's own for a word that travels.
   __device__ __forceinline__ uint4* copy_of(int q) const {
@@ -84,9 +86,10 @@ struct StateReader {
   __device__ __forceinline__ void copy_next(int stream, unsigned count) const {
     if (!copies_ahead()) return;
     const bool last = stream + 1 == a.streams;
+    const unsigned slot = ((last ? count + 1 : count) & 1u) * a.streams + (last ? 0 : stream + 1);
 #pragma unroll
     for (int q = 0; q < Tile::words_per_lane; ++q)
-      copy_async16(copy_of(q), address(q, last ? 0 : stream + 1, last ? count + 1 : count));
+      copy_async16(copy_of(q), from + slot * (Tile::pack * Tile::k) + offset(q));
     copy_async_commit();
   }
   /// After the products: the mbarrier of this step's slot may count the next state that comes there. Bytes that are there
