@@ -3,10 +3,8 @@
 #include <cstddef>
 #include <memory>
 #include <string_view>
-#include <utility>
 
-#include "backends/cuda/stream_ref.hpp"
-#include "gru/backend.hpp"
+#include "backends/cuda/on_stream.hpp"
 
 namespace gru {
 namespace cuda {
@@ -14,6 +12,8 @@ namespace cuda {
 /// The space-independent part of CudaPerStep.
 class PerStep {
  public:
+  static constexpr std::string_view name = "cuda-per-step";
+
   static Support supports(const Problem& problem);
   PerStep(StreamRef stream, const Problem& problem, const Weights& weights);
   PerStep(PerStep&&) noexcept;
@@ -37,26 +37,6 @@ class PerStep {
 /// one CUDA graph, captured when the plan is made; single steps, shorter sequences and smaller batches than planned for,
 /// and executions inside the caller's own stream capture are launched one by one. backends/cuda/per_step.md has the numbers.
 template <class S>
-class CudaPerStep {
- public:
-  using Space = S;
-  static constexpr std::string_view name = "cuda-per-step";
-
-  static Support supports(const Problem& problem) { return cuda::PerStep::supports(problem); }
-
-  CudaPerStep(const S& space, const Problem& problem, const Weights& weights)
-      : space_(space), engine_(cuda::stream_of(space), problem, weights) {}
-
-  void execute(const Call& call) { engine_.execute(call); }
-  CudaPerStep fork(const S& space) const { return CudaPerStep(space, engine_.fork(cuda::stream_of(space))); }
-  std::size_t workspace_bytes() const { return engine_.workspace_bytes(); }
-  Status status() const { return engine_.status(); }
-
- private:
-  CudaPerStep(const S& space, cuda::PerStep engine) : space_(space), engine_(std::move(engine)) {}
-
-  S space_;  // keeps the stream alive
-  cuda::PerStep engine_;
-};
+using CudaPerStep = cuda::OnStream<S, cuda::PerStep>;
 
 }  // namespace gru
