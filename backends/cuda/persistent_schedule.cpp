@@ -133,6 +133,7 @@ PersistentSchedule make_persistent_schedule(const Problem& p, bool allow_cluster
     if (candidate.clocks >= best_clocks) continue;
     best_clocks = candidate.clocks;
     best = candidate.schedule;
+    best.clocks = candidate.clocks;
   }
   if (best.kernel == nullptr) {
     int largest = 0;

@@ -23,6 +23,7 @@ struct PersistentSchedule {
   int blocks = 0;
   int threads = 0;
   int shared_bytes = 0;
+  double clocks = 0;  ///< of the whole execution, roughly
 
   bool wavefront() const { return layers > 1; }
   int recurrent_groups(std::int64_t directions) const { return static_cast<int>(layers * directions) * batch_groups; }

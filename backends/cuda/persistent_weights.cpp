@@ -32,7 +32,8 @@ void pack_lanes(const std::vector<float>& rows, std::int64_t pitch, std::int64_t
   }
 }
 
-/// W_ih (3H, I) as [I padded][Hp][3].
+}  // namespace
+
 void pack_dense(const std::vector<float>& rows, std::int64_t inputs, std::int64_t hidden, std::int64_t hidden_padded,
                 float* to) {
   for (std::int64_t i = 0; i < inputs; ++i) {
@@ -42,6 +43,21 @@ void pack_dense(const std::vector<float>& rows, std::int64_t inputs, std::int64_
     }
   }
 }
+
+void pack_bias(const CellWeights& cell, const Config& config, std::int64_t units, float* bias_hn, float* bias_x) {
+  if (!config.bias) return;
+  const std::vector<double> input = to_vector<double>(cell.bias_ih);
+  const std::vector<double> state = to_vector<double>(cell.bias_hh);
+  const std::int64_t hidden = config.hidden_size;
+  for (std::int64_t u = 0; u < hidden; ++u) {
+    bias_hn[u] = static_cast<float>(state[at(2 * hidden + u)]);
+    bias_x[u] = static_cast<float>(input[at(u)] + state[at(u)]);
+    bias_x[units + u] = static_cast<float>(input[at(hidden + u)] + state[at(hidden + u)]);
+    bias_x[2 * units + u] = static_cast<float>(input[at(2 * hidden + u)]);
+  }
+}
+
+namespace {
 
 /// W_ih (3H, I) as [3][Hp][I padded].
 void pack_rows(const std::vector<float>& rows, std::int64_t inputs, std::int64_t hidden, std::int64_t hidden_padded,
@@ -83,20 +99,6 @@ struct Extents {
   const PersistentSchedule& schedule;
   std::int64_t matrix, matrices, input_matrices, units;
 };
-
-/// b_hn, and b_ir + b_hr, b_iz + b_hz and b_in, [3][units], added in double so that folding costs one rounding.
-void pack_bias(const CellWeights& cell, const Config& config, std::int64_t units, float* bias_hn, float* bias_x) {
-  if (!config.bias) return;
-  const std::vector<double> input = to_vector<double>(cell.bias_ih);
-  const std::vector<double> state = to_vector<double>(cell.bias_hh);
-  const std::int64_t hidden = config.hidden_size;
-  for (std::int64_t u = 0; u < hidden; ++u) {
-    bias_hn[u] = static_cast<float>(state[at(2 * hidden + u)]);
-    bias_x[u] = static_cast<float>(input[at(u)] + state[at(u)]);
-    bias_x[units + u] = static_cast<float>(input[at(hidden + u)] + state[at(hidden + u)]);
-    bias_x[2 * units + u] = static_cast<float>(input[at(2 * hidden + u)]);
-  }
-}
 
 }  // namespace
 

@@ -261,13 +261,18 @@ void check_results(const Scenario& s, const Target& target, const Data& data, co
   check_untouched_inputs(before, after);
 }
 
-void run_everywhere(const Scenario& s, Tally& tally) {
+namespace {
+
+using Wanted = bool (*)(const Target&);
+
+void run_on(Wanted wanted, const Scenario& s, Tally& tally) {
   CAPTURE(describe(s));
   for (const DType dtype : {DType::float32, DType::float64}) {
+    if (std::ranges::none_of(targets(), [&](const Target& t) { return t.dtype == dtype && wanted(t); })) continue;
     const Data data = make_data(s, dtype);
     const Expected expected = expect(s, data);
     for (const Target& target : targets()) {
-      if (target.dtype != dtype) continue;
+      if (target.dtype != dtype || !wanted(target)) continue;
       CAPTURE(target.name());
       if (const Support support = target.supports(s.config, plan_options(s)); !support) {
         CHECK_MESSAGE(support.reason.size() > 15, "a refusal gives its reason in words or numbers");
@@ -288,9 +293,23 @@ void run_everywhere(const Scenario& s, Tally& tally) {
   }
 }
 
+}  // namespace
+
+void run_everywhere(const Scenario& scenario, Tally& tally) {
+  run_on([](const Target&) { return true; }, scenario, tally);
+}
+
 void run_everywhere(const Scenario& scenario) {
   Tally tally;
   run_everywhere(scenario, tally);
+  CHECK(tally.ran > 0);
+}
+
+void run_on_devices(const Scenario& scenario) {
+  const Wanted device = [](const Target& t) { return !t.is_host; };
+  if (std::ranges::none_of(targets(), device)) return;  // targets() has said so
+  Tally tally;
+  run_on(device, scenario, tally);
   CHECK(tally.ran > 0);
 }
 

@@ -72,5 +72,7 @@ struct Tally {
 void run_everywhere(const Scenario& scenario, Tally& tally);
 /// The same, where somebody has to accept.
 void run_everywhere(const Scenario& scenario);
+/// The same on targets that are devices; prints `skipped: no CUDA device` where there is none.
+void run_on_devices(const Scenario& scenario);
 
 }  // namespace gru::test

@@ -1,0 +1,90 @@
+#include "backends/cuda/persistent_schedule.hpp"
+
+#include <doctest/doctest.h>
+
+#include "backends/cuda/cuda_persistent.hpp"
+#include "backends/cuda/persistent_small_schedule.hpp"
+
+// Which persistent kernels are chosen, and what is refused, from numbers alone: no device needed.
+
+namespace gru::cuda {
+namespace {
+
+Problem problem(std::int64_t hidden, std::int64_t batch, std::int64_t inputs = 16) {
+  Problem p;
+  p.config = {.input_size = inputs, .hidden_size = hidden};
+  p.options.batch_size = batch;
+  p.options.seq_len = 100;
+  p.device.compute_capability = 90;
+  p.device.sm_count = 132;
+  p.device.shared_memory_per_block = std::size_t{227} << 10U;
+  p.device.max_cluster_size = 8;
+  return p;
+}
+
+TEST_CASE("persistent schedule: a team holds the smallest size that the units fit in") {
+  const struct {
+    std::int64_t hidden;
+    int k, warps;
+  } cases[] = {{1, 32, 1}, {32, 32, 1}, {33, 64, 4}, {64, 64, 4}, {65, 128, 8}, {128, 128, 8}};
+  for (const auto& c : cases) {
+    CAPTURE(c.hidden);
+    const SmallSchedule s = make_small_schedule(problem(c.hidden, 3));
+    REQUIRE(s.possible());
+    CHECK(s.layers.front()->k == c.k);
+    CHECK(s.layers.front()->warps == c.warps);
+  }
+  const SmallSchedule none = make_small_schedule(problem(129, 3));
+  CHECK_FALSE(none.possible());
+  CHECK(none.reason.find("H <= 128") != std::string::npos);
+}
+
+TEST_CASE("persistent schedule: few sequences take a team each, many share teams that all run at once") {
+  CHECK(make_small_schedule(problem(32, 10)).layers.front()->sequences == 1);
+  CHECK(make_small_schedule(problem(32, 1000)).layers.front()->sequences == 1);
+  CHECK(make_small_schedule(problem(32, 4096)).layers.front()->sequences == 4);
+  const SmallKernel& kernel = *make_small_schedule(problem(32, 4096)).layers.front();
+  CHECK(teams_of_block(kernel, 4096, 1, 132) == 4);
+  CHECK(teams_of_block(kernel, 4, 1, 132) == 1);
+  CHECK(teams_of_block(kernel, 4 * 133, 2, 132) == 3);
+}
+
+TEST_CASE("persistent schedule: inputs that a lane can hold are multiplied in the same launch") {
+  CHECK(make_small_schedule(problem(32, 4096, 16)).layers.front()->input_k == 16);
+  CHECK(make_small_schedule(problem(32, 4096, 17)).layers.front()->input_k == 32);
+  CHECK(make_small_schedule(problem(32, 4096, 33)).layers.front()->input_depth == 0);
+  Problem stack = problem(32, 4096, 16);
+  stack.config.num_layers = 2;
+  stack.config.bidirectional = true;  // the second layer has 64 inputs
+  const SmallSchedule s = make_small_schedule(stack);
+  REQUIRE(s.layers.size() == 2);
+  CHECK(s.layers[0]->input_k == 16);
+  CHECK(s.layers[1]->input_depth == 0);
+}
+
+TEST_CASE("persistent schedule: single blocks take any T and, up to 64 units, TF32's place") {
+  Problem p = problem(64, 3);
+  p.options.math = Math::tf32;
+  CHECK(SmallPersistent::supports(p));
+  CHECK(PersistentEngine::supports(p).reason.find("strict float32") != std::string::npos);
+  p.config.hidden_size = 65;
+  CHECK_FALSE(SmallPersistent::supports(p));
+  p = problem(64, 3);
+  p.options.seq_len = 1;
+  CHECK(PersistentEngine::supports(p));
+  p.config.hidden_size = 256;
+  const Support short_one = PersistentEngine::supports(p);
+  CHECK_FALSE(short_one);
+  CHECK(short_one.reason.find("T=4") != std::string::npos);
+}
+
+TEST_CASE("persistent schedule: a deep stack of single sequences runs all its layers at once instead") {
+  Problem p = problem(128, 1, 128);
+  p.config.num_layers = 6;
+  p.options.seq_len = 1000;
+  CHECK(make_small_schedule(p).possible());
+  CHECK(PersistentEngine::supports(p).reason.find("exchange through") != std::string::npos);
+}
+
+}  // namespace
+}  // namespace gru::cuda
