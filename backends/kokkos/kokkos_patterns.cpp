@@ -6,11 +6,16 @@
 #include <type_traits>
 #include <utility>
 
+#include "backends/kokkos/meeting.hpp"
 #include "backends/kokkos/multiply.hpp"
 #include "backends/kokkos/pack.hpp"
 #include "backends/kokkos/recurrence.hpp"
 #include "backends/kokkos/schedule.hpp"
 #include "backends/kokkos/simd/select.hpp"
+
+#if defined(KOKKOS_ENABLE_OPENMP)
+#include <omp.h>
+#endif
 
 namespace gru {
 namespace kokkos {
@@ -32,6 +37,18 @@ namespace {
 constexpr std::int64_t kLargestSize = std::int64_t{1} << 27;  // so that sums of a few sizes stay within 31 bits
 constexpr int kPortableLanes = 32;                            // threads of a warp: neighbours load neighbouring weights
 
+/// Whether a static range of no more indices than threads runs with a thread for each index, all at the same time, so
+/// that they may wait for each other. Waking threads for a range takes half the time of waking them for teams. Kokkos
+/// promises that of teams only, but its OpenMP space runs a range as OpenMP's own loop; inside of a parallel region, or
+/// where OpenMP may give fewer threads, it does not.
+template <class Space>
+bool ranges_run_at_once() {
+#if defined(KOKKOS_ENABLE_OPENMP)
+  if constexpr (std::is_same_v<Space, Kokkos::OpenMP>) return omp_get_level() == 0 && omp_get_dynamic() == 0;
+#endif
+  return false;
+}
+
 template <class Space, Multiplier M, class T>
 class TypedEngine final : public Engine<Space> {
   static constexpr bool kSimd = M == Multiplier::host_simd;
@@ -40,6 +57,7 @@ class TypedEngine final : public Engine<Space> {
   using Values = Kokkos::View<T*, Memory>;
   using Integers = Kokkos::View<std::int32_t*, Memory>;
   using Policy = Kokkos::TeamPolicy<Space>;
+  using OneEach = Kokkos::RangePolicy<Space, Kokkos::Schedule<Kokkos::Static>>;
 
  public:
   TypedEngine(const Space& space, const Problem& problem, const Weights& weights)
@@ -155,9 +173,11 @@ class TypedEngine final : public Engine<Space> {
                         static_cast<std::size_t>(schedule_.teams) * static_cast<std::size_t>(place_.end));
     lengths_ = Integers(uninitialised("gru::kokkos::lengths"), static_cast<std::size_t>(problem_.options.batch_size));
     if constexpr (kSimd) {
-      flags_ = Kokkos::View<std::uint32_t*, Memory>(Kokkos::view_alloc(space_, "gru::kokkos::flags"),
-                                                    schedule_.teams * schedule_.team_size * kFlagStride);
-      multiply_.flags = flags_.data();
+      multiply_.meeting_words = meeting_words(schedule_.team_size);
+      meeting_ =
+          Kokkos::View<std::uint32_t*, Memory>(Kokkos::view_alloc(space_, "gru::kokkos::meeting"),
+                                               static_cast<std::size_t>(schedule_.teams) * multiply_.meeting_words);
+      multiply_.meeting = meeting_.data();
     }
     launch("gru::kokkos::clear_workspace", ClearWorkspace<T>{workspace_.data(), place_.end});
     space_.fence("gru::kokkos::clear_workspace");
@@ -174,13 +194,23 @@ class TypedEngine final : public Engine<Space> {
         if (told) {
           Kokkos::Tools::beginParallelFor(label, Kokkos::Tools::Experimental::device_id(space_), &kernel);
         }
-        functor(SoloMember{});
+        functor(HostMember{});
         if (told) Kokkos::Tools::endParallelFor(kernel);
         return;
       }
     }
     // Kokkos copies the label, on the heap from 16 letters on, though only tools read it.
     const std::string& shown = Kokkos::Tools::profileLibraryLoaded() ? label : unlabelled_;
+    if constexpr (kSimd) {
+      if (ranges_run_at_once<Space>()) {
+        const int teams = schedule_.teams;
+        const int size = schedule_.team_size;
+        Kokkos::parallel_for(shown, OneEach(space_, 0, teams * size), [=](int i) {
+          functor(HostMember{i / size, teams, i % size, size});
+        });
+        return;
+      }
+    }
     Kokkos::parallel_for(shown, Policy(space_, schedule_.teams, schedule_.team_size), functor);
   }
 
@@ -190,10 +220,10 @@ class TypedEngine final : public Engine<Space> {
   Shape shape_;
   Schedule schedule_;
   Workspace place_;
-  Values weights_;                              // packed, shared by forks
-  Values workspace_;                            // (teams, place_.end)
-  Integers lengths_;                            // (batch_size)
-  Kokkos::View<std::uint32_t*, Memory> flags_;  // (teams, team_size, kFlagStride), where SIMD threads meet
+  Values weights_;                                // packed, shared by forks
+  Values workspace_;                              // (teams, place_.end)
+  Integers lengths_;                              // (batch_size)
+  Kokkos::View<std::uint32_t*, Memory> meeting_;  // (teams, meeting_words), where SIMD threads meet
   int parity_ = 0;
   const std::string label_ = "gru::kokkos::recurrence";
   const std::string unlabelled_;

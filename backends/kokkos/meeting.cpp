@@ -1,12 +1,17 @@
 #include "backends/kokkos/meeting.hpp"
 
 #include <atomic>
+#include <bit>
 #include <thread>
 
 namespace gru::kokkos {
 namespace {
 
+constexpr int kLine = 32;        // words of two cache lines, as processors fetch them in pairs
 constexpr int kPatience = 4000;  // polls, some tens of microseconds: longer waits mean that threads share a processor
+
+/// Rounds after which word of everybody has reached everybody, doubling in each.
+int rounds_of(int size) { return static_cast<int>(std::bit_width(static_cast<unsigned>(size - 1))); }
 
 void pause() {
 #if defined(__x86_64__)
@@ -18,16 +23,26 @@ void pause() {
 
 }  // namespace
 
-// Everybody raises a flag of its own and reads all others: one passage of cache lines between cores, where a counter that
-// all write takes as many as there are threads, one after the other.
-void meet(std::uint32_t* flags, int rank, int size) {
-  const auto flag = [flags](int i) { return std::atomic_ref<std::uint32_t>(flags[i * kFlagStride]); };
-  const std::uint32_t epoch = flag(rank).load(std::memory_order_relaxed) + 1;
-  flag(rank).store(epoch, std::memory_order_release);
+std::size_t meeting_words(int size) {
+  return static_cast<std::size_t>(size) * static_cast<std::size_t>(rounds_of(size) + 1) * kLine;
+}
+
+// In round i everybody tells the thread 2^i further on that it has come, and with it all of whom it has heard. Each word
+// has one writer and one reader: no line goes from hand to hand, as that of a counter does.
+void meet(std::uint32_t* words, int rank, int size) {
+  const int rounds = rounds_of(size);
+  const auto word = [=](int thread, int i) {
+    return std::atomic_ref<std::uint32_t>(words[(static_cast<std::ptrdiff_t>(thread) * (rounds + 1) + i) * kLine]);
+  };
+  const auto own = word(rank, rounds);  // counts this thread's meetings
+  const std::uint32_t meeting = own.load(std::memory_order_relaxed) + 1;
+  own.store(meeting, std::memory_order_relaxed);
   int polls = 0;
-  for (int i = 1; i < size; ++i) {
-    const auto other = flag(rank + i < size ? rank + i : rank + i - size);
-    while (static_cast<std::int32_t>(other.load(std::memory_order_acquire) - epoch) < 0) {
+  for (int i = 0; i < rounds; ++i) {
+    word((rank + (1 << i)) % size, i).store(meeting, std::memory_order_release);
+    const auto heard = word(rank, i);
+    // A partner that is faster may already be at the next meeting.
+    while (static_cast<std::int32_t>(heard.load(std::memory_order_acquire) - meeting) < 0) {
       if (++polls < kPatience) {
         pause();
       } else {

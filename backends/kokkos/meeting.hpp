@@ -1,14 +1,15 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace gru::kokkos {
 
-/// Words between two threads' flags: two cache lines, as processors fetch them in pairs.
-inline constexpr int kFlagStride = 32;
+/// Words that `size` threads need to meet.
+std::size_t meeting_words(int size);
 
-/// Returns when `size` threads have called it equally often; what they wrote before is then seen by all. flags: one
-/// word each kFlagStride words, all equal at first; the caller is number `rank`.
-void meet(std::uint32_t* flags, int rank, int size);
+/// Returns when `size` threads have called it equally often; what they wrote before is then seen by all. words: as many
+/// as meeting_words(size) says, all 0 at first; the caller is number `rank`.
+void meet(std::uint32_t* words, int rank, int size);
 
 }  // namespace gru::kokkos

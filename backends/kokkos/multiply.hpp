@@ -3,7 +3,6 @@
 #include <Kokkos_Core.hpp>
 
 #include "backends/kokkos/layout.hpp"
-#include "backends/kokkos/meeting.hpp"
 #include "gru/cell.hpp"
 
 namespace gru::kokkos {
@@ -19,13 +18,15 @@ struct BlockRange {
 template <class T>
 struct HostMultiply {
   const simd::Kernels<T>* kernels = nullptr;
-  void (*meet_others)(std::uint32_t* flags, int rank, int size) = nullptr;  ///< meeting.hpp
-  std::uint32_t* flags = nullptr;                                           ///< (teams, team_size, kFlagStride)
+  void (*meet_others)(std::uint32_t* words, int rank, int size) = nullptr;  ///< meeting.hpp
+  std::uint32_t* meeting = nullptr;                                         ///< (teams, meeting_words)
+  std::size_t meeting_words = 0;                                            ///< of a team
 
   template <class Member>
   KOKKOS_FUNCTION void meet(const Member& member) const {
     const int size = member.team_size();
-    if (size > 1) meet_others(flags + member.league_rank() * size * kFlagStride, member.team_rank(), size);
+    if (size > 1)
+      meet_others(meeting + static_cast<std::size_t>(member.league_rank()) * meeting_words, member.team_rank(), size);
   }
 
   template <class Member>
@@ -191,14 +192,18 @@ struct PortableMultiply {
   }
 };
 
-/// The only member of the only team: what a Kokkos team member is to the recurrence, for work that one thread does best
-/// and that a dispatch to the pool would only delay.
-struct SoloMember {
-  KOKKOS_FUNCTION int league_rank() const { return 0; }
-  KOKKOS_FUNCTION int league_size() const { return 1; }
-  KOKKOS_FUNCTION int team_rank() const { return 0; }
-  KOKKOS_FUNCTION int team_size() const { return 1; }
-  KOKKOS_FUNCTION void team_barrier() const {}
+/// What a Kokkos team member is to the recurrence, for threads that were woken as a plain range, or for one that none had
+/// to wake.
+struct HostMember {
+  int team = 0;
+  int teams = 1;
+  int rank = 0;
+  int size = 1;
+
+  KOKKOS_FUNCTION int league_rank() const { return team; }
+  KOKKOS_FUNCTION int league_size() const { return teams; }
+  KOKKOS_FUNCTION int team_rank() const { return rank; }
+  KOKKOS_FUNCTION int team_size() const { return size; }
 };
 
 }  // namespace gru::kokkos

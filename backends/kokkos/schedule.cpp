@@ -1,6 +1,7 @@
 #include "backends/kokkos/schedule.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 
 namespace gru::kokkos {
@@ -14,9 +15,8 @@ struct Costs {
   static constexpr double kL3Bytes = 14;          // ... from L3, all cores at once
   static constexpr double kL1Size = 32 * 1024;    // the smallest L1 in use
   static constexpr double kL2Size = 1024 * 1024;  // L2 of server cores that have AVX-512
-  static constexpr double kGateCycles = 40;       // one register of new states: two sigmoids, one tanh
-  static constexpr double kBarrier = 900;         // two threads meet; a third of a microsecond
-  static constexpr double kBarrierThread = 100;   // each further thread
+  static constexpr double kGateCycles = 30;       // one register of new states: two sigmoids, one tanh
+  static constexpr double kRound = 500;           // of a meeting, which takes log2 of the threads' number: 0.2 us
   static constexpr double kDispatch = 8000;       // waking the pool and sending it back to sleep
   static constexpr double kTimeSlice = 50000;     // each thread of the pool that has to wait for a processor
 };
@@ -54,8 +54,8 @@ double step_cycles(const Sizes& s, double own, double rows, double features, dou
   return std::max(multiply, load) + std::max(input_multiply, input_load) + own * rows * Costs::kGateCycles;
 }
 
-double barrier_cycles(int team_size) {
-  return team_size == 1 ? 0 : Costs::kBarrier + Costs::kBarrierThread * (team_size - 2);
+double meeting_cycles(int team_size) {
+  return Costs::kRound * static_cast<double>(std::bit_width(static_cast<unsigned>(team_size - 1)));
 }
 
 /// Rows that one team takes at a time when `rows` are its share.
@@ -107,7 +107,7 @@ Estimate estimate(const Sizes& s, const HostTraits& host, int teams, int team_si
   const double rows = c.tile_rows;
   double step =
       step_cycles(s, own, rows, s.input, resident, c) + (s.layers - 1) * step_cycles(s, own, rows, upper, resident, c);
-  const double barrier = alone ? 0 : barrier_cycles(team_size);
+  const double barrier = alone ? 0 : meeting_cycles(team_size);
   // The work is the same either way: a wavefront's first and last stages have fewer layers in flight. It saves meetings.
   const double meetings = wavefront ? s.steps + (s.layers - 1) * c.chunk_steps : s.steps * s.layers;
   const double tiles = (share + c.tile_rows - 1) / c.tile_rows;

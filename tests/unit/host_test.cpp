@@ -10,7 +10,9 @@
 #include <sched.h>
 #endif
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 // What the host's threads are and how they meet.
@@ -44,7 +46,7 @@ TEST_CASE("host: a thread bound to one processor does not hide the others' proce
 TEST_CASE("host: nobody leaves a meeting before everybody has come, and all see what all wrote") {
   constexpr int kThreads = 5;
   constexpr int kMeetings = 200;
-  std::vector<std::uint32_t> flags(static_cast<std::size_t>(kThreads) * gru::kokkos::kFlagStride);
+  std::vector<std::uint32_t> words(gru::kokkos::meeting_words(kThreads));
   std::vector<int> written(static_cast<std::size_t>(kThreads) * 2, -1);
   std::vector<int> wrong(kThreads, 0);
   std::vector<std::thread> threads;
@@ -54,7 +56,7 @@ TEST_CASE("host: nobody leaves a meeting before everybody has come, and all see 
         // Two buffers in turn, as the states: who is a meeting ahead writes the other one.
         int* const buffer = written.data() + static_cast<std::ptrdiff_t>(m % 2) * kThreads;
         buffer[rank] = m;
-        gru::kokkos::meet(flags.data(), rank, kThreads);
+        gru::kokkos::meet(words.data(), rank, kThreads);
         for (int i = 0; i < kThreads; ++i) wrong[static_cast<std::size_t>(rank)] += buffer[i] != m;
       }
     });
@@ -63,15 +65,17 @@ TEST_CASE("host: nobody leaves a meeting before everybody has come, and all see 
   for (const int n : wrong) CHECK(n == 0);
 }
 
-TEST_CASE("host: meetings go on where the flags' counts wrap around") {
-  std::vector<std::uint32_t> flags(2 * gru::kokkos::kFlagStride, 0xfffffffeU);
-  std::thread other([&] {
-    for (int i = 0; i < 5; ++i) gru::kokkos::meet(flags.data(), 1, 2);
-  });
-  for (int i = 0; i < 5; ++i) gru::kokkos::meet(flags.data(), 0, 2);
-  other.join();
-  CHECK(flags[0] == 3);
-  CHECK(flags[gru::kokkos::kFlagStride] == 3);
+TEST_CASE("host: meetings go on where their counts wrap around") {
+  std::vector<std::uint32_t> words(gru::kokkos::meeting_words(3), 0xfffffffeU);
+  const auto meet_often = [&](int rank) {
+    for (int i = 0; i < 5; ++i) gru::kokkos::meet(words.data(), rank, 3);
+  };
+  std::thread second([&] { meet_often(1); });
+  std::thread third([&] { meet_often(2); });
+  meet_often(0);
+  second.join();
+  third.join();
+  CHECK(std::ranges::count(words, 3U) == 9);  // each thread's own count and its two rounds'
 }
 
 }  // namespace
