@@ -197,13 +197,14 @@ void Persistent::Impl::project_by_tiles(std::int64_t layer, const ConstTensorVie
   args.inputs = static_cast<int>(x.extents[2]);
   args.inputs_padded = static_cast<int>(padded_inputs(x.extents[2]));
   args.hidden_padded = schedule.hidden_padded;
-  args.directions = static_cast<int>(problem.config.num_directions());
   args.x = x.as<float>();
   std::copy(x.strides.begin(), x.strides.end(), args.x_stride);
   args.weights = weights->dense[static_cast<std::size_t>(layer)];
   const std::int64_t directions = problem.config.num_directions();
   args.bias = weights->bias_x + layer * directions * 3 * schedule.hidden_padded;
   args.shares = first_input;
+  args.direction_stride = std::int64_t{3} * schedule.hidden_padded;
+  args.row_stride = directions * args.direction_stride;
   const std::int64_t rows = x.extents[0] * x.extents[1];
   const dim3 grid(static_cast<unsigned>((rows + kProjectRows - 1) / kProjectRows),
                   static_cast<unsigned>((schedule.hidden_padded + kProjectUnits - 1) / kProjectUnits),

@@ -63,13 +63,15 @@ struct PersistentArgs {
 
 /// The dense input projection of a layer: shares = x W_ih^T + bias for all steps at once.
 struct ProjectionArgs {
-  int steps = 0, batch = 0, inputs = 0, hidden_padded = 0, directions = 1;  ///< T, B, I, Hp, D
-  int inputs_padded = 0;                                                    ///< I rounded up to kProjectDepth
-  const float* x = nullptr;                                                 ///< [T][B][I] by strides
+  int steps = 0, batch = 0, inputs = 0, hidden_padded = 0;  ///< T, B, I, Hp
+  int inputs_padded = 0;                                    ///< I rounded up to kProjectDepth
+  const float* x = nullptr;                                 ///< [T][B][I] by strides
   std::int64_t x_stride[3] = {};
   const float* weights = nullptr;  ///< [D][inputs_padded][Hp][3], zero-padded
   const float* bias = nullptr;     ///< [D][3][Hp]
-  float* shares = nullptr;         ///< [T][B][D][3][Hp]
+  float* shares = nullptr;         ///< [T*B][D] by strides, [3][Hp]
+  std::int64_t row_stride = 0;
+  std::int64_t direction_stride = 0;
 };
 
 }  // namespace gru::cuda

@@ -4,7 +4,7 @@
 
 namespace gru::cuda {
 
-/// shares[row][d][gate][unit] = x[row] . W[d][gate of the unit] + bias: 128 rows x 32 units a block, 8 x 4 a thread.
+/// shares[row, d][gate][unit] = x[row] . W[d][gate of the unit] + bias: 128 rows x 32 units a block, 8 x 4 a thread.
 /// Vectors: the rows of x lie at multiples of 16 bytes, are contiguous and a multiple of 4 long; else element by element.
 template <bool Vectors>
 __global__ void __launch_bounds__(kProjectThreads, 3) project_kernel(const __grid_constant__ ProjectionArgs a) {
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(kProjectThreads, 3) project_kernel(const __gri
     for (int i = 0; i < 8; ++i) {
       const long long r = row0 + (i < 4 ? tm * 4 + i : 64 + tm * 4 + i - 4);
       if (r < rows)
-        *reinterpret_cast<float4*>(a.shares + (r * a.directions + d) * pitch + column) =
+        *reinterpret_cast<float4*>(a.shares + r * a.row_stride + d * a.direction_stride + column) =
             make_float4(acc[i][g] + bias.x, acc[i][3 + g] + bias.y, acc[i][6 + g] + bias.z, acc[i][9 + g] + bias.w);
     }
   }

@@ -82,6 +82,8 @@ void SmallPersistent::Impl::project(std::int64_t layer, const ConstTensorView& x
   args.bias = packed.bias_x;
   args.shares = shares;
   const std::int64_t rows = x.extents[0] * x.extents[1];
+  args.row_stride = std::int64_t{3} * kernel.k;
+  args.direction_stride = rows * args.row_stride;
   const dim3 grid(static_cast<unsigned>((rows + kProjectRows - 1) / kProjectRows),
                   static_cast<unsigned>((kernel.k + kProjectUnits - 1) / kProjectUnits),
                   static_cast<unsigned>(problem.config.num_directions()));
