@@ -71,12 +71,12 @@ PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, int lay
 double step_clocks(const PersistentSchedule& s) {
   const PersistentKernel& k = *s.kernel;
   const double product = 6.0 * k.depth * k.pack;  // two warps a scheduler
-  const double exchange = k.cluster ? 0 : s.group_blocks > 32 ? 700 : 500;
-  const double chain = (k.dedicated ? 850 : 1250) + exchange + 1.3 * product;
+  const double exchange = k.cluster ? 0 : s.group_blocks > 32 ? 700 : 520;
+  const double chain = (k.dedicated ? 700 + 1.53 * product : 1250 + 1.3 * product) + exchange;
   if (!k.dedicated) return std::max(chain, s.streams * (1.25 * product + 1500));
   const double words = k.cluster ? 0 : std::max(1.0, k.pack * k.k / 512.0);  // of 16 bytes that a lane polls
   const int turns = (s.streams + s.gate_sets - 1) / s.gate_sets;
-  return std::max({chain + (s.streams - 1) * 1.45 * product, s.streams * (1.25 * product + 150 + 250 * words),
+  return std::max({chain + (s.streams - 1) * 1.45 * product, s.streams * (1.25 * product + 280 + 250 * words),
                    turns > 1 ? turns * 1850.0 : 0.0});
 }
 
