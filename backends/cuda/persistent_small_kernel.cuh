@@ -9,7 +9,7 @@
 /// one direction, and holds W_hh, and W_ih where it is small, in registers for all T steps. A lane multiplies for one unit
 /// and reads states and inputs from shared memory by broadcast: one read of 16 bytes feeds 12 FFMA. It then finishes the
 /// unit for its share of the team's sequences: gates, new state to shared memory (two buffers: one meeting of the team a
-/// step), output straight to memory. Inputs come through cp.async, eight steps ahead. Teams know nothing of each other.
+/// step), output straight to memory. Inputs come through cp.async, seven steps ahead. Teams know nothing of each other.
 ///
 /// The FMA pipes bound large batches: 3*H*(H+I) FMA a sequence and step, plus about a third for the gates and reads; small
 /// ones are bound by the chain reads -> products -> gates -> state.
@@ -288,7 +288,7 @@ __global__ void __launch_bounds__(Tile::max_threads, Tile::blocks_per_sm)
   if (role.first >= a.batch) return;  // the whole team
   float* states = memory + threadIdx.x / Tile::team_threads * (Tile::team_bytes / 4);
   SmallInputs<Tile> inputs(a, role, states + Tile::state_floats);
-  for (int i = 0; i < Tile::stages; ++i) inputs.fetch(i);
+  for (int i = 0; i < Tile::stages - 1; ++i) inputs.fetch(i);
 
   SmallWeights<Tile> weights;
   weights.load(a, role);
@@ -316,7 +316,7 @@ __global__ void __launch_bounds__(Tile::max_threads, Tile::blocks_per_sm)
   };
 
   publish(0);
-  copy_async_wait<Tile::stages - 2>();  // steps 0 and 1
+  copy_async_wait<Tile::stages - 3>();  // steps 0 and 1
   meet_team<Tile>();
   float x[Tile::sequences][3];
   multiply_input(0, x);
@@ -341,9 +341,10 @@ __global__ void __launch_bounds__(Tile::max_threads, Tile::blocks_per_sm)
     }
     publish(i + 1);
     state.finish_step(a, role);
-    inputs.fetch(i + Tile::stages);  // into the slot of step i, which everybody has multiplied
+    // Into the place of step i - 1, which everybody had multiplied when the team last met.
+    inputs.fetch(i + Tile::stages - 1);
     if (i + 1 < a.steps) multiply_input(i + 1, x);
-    copy_async_wait<Tile::stages - 2>();  // step i + 2
+    copy_async_wait<Tile::stages - 3>();  // step i + 2
     meet_team<Tile>();
   }
   state.end(a, role);
