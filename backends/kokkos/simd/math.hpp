@@ -100,7 +100,7 @@ struct SimdMath {
   GRU_SIMD_INLINE static Pack<T, N> sigmoid(const Pack<T, N>& x) {
     using V = Pack<T, N>;
     constexpr T end = ExpConstants<T>::kSigmoidEnd;
-    V y = reciprocal(V(T(1)) + exp_negated(clamp(x, end)));
+    V y = reciprocal(V(T(1)) + exp_negated(min(V(end), x)));  // of no use below -end
 #pragma GCC unroll 8
     for (int i = 0; i < N; ++i) y.v[i] = zero_if_less(x.v[i], Vec<T>(-end), y.v[i]);
     return y;
