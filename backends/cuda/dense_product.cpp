@@ -76,6 +76,7 @@ struct Planned {
 
 struct DenseProduct::Impl {
   Context context;
+  std::shared_ptr<std::byte> workspace;
   cublasComputeType_t compute = CUBLAS_COMPUTE_32F;
   std::vector<Planned> plans;
 
@@ -114,8 +115,8 @@ void DenseProduct::Impl::find_algorithm(Planned& p) const {
     check_blas(cublasLtMatmulPreferenceSetAttribute(made, attribute, &value, sizeof value),
                "cublasLtMatmulPreferenceSetAttribute");
   };
-  // No workspace and no split sums: nothing to allocate, and one order of summation.
-  set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{0});
+  // No split sums: one order of summation.
+  set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{kDenseWorkspace});
   set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, p.alignments[0]);
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, p.alignments[1]);
@@ -136,6 +137,7 @@ DenseProduct::DenseProduct(StreamRef stream, Math math) : impl_(std::make_unique
   cublasLtHandle_t made = nullptr;
   check_blas(cublasLtCreate(&made), "cublasLtCreate");
   impl_->context.reset(made);
+  impl_->workspace = allocate(stream, "cuBLASLt's workspace", kDenseWorkspace);
   if (math == Math::tf32) impl_->compute = CUBLAS_COMPUTE_32F_FAST_TF32;
 }
 
@@ -148,9 +150,10 @@ void DenseProduct::run(StreamRef stream, const DenseShape& shape, const float* x
   check_blas(cublasLtMatmulDescSetAttribute(p.operation.get(), CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias),
              "cublasLtMatmulDescSetAttribute");
   const float one = 1.f, zero = 0.f;
-  check_blas(cublasLtMatmul(impl_->context.get(), p.operation.get(), &one, w, p.w.get(), x, p.x.get(), &zero, y,
-                            p.y.get(), y, p.y.get(), &p.algorithm, nullptr, 0, stream.stream),
-             "cublasLtMatmul");
+  check_blas(
+      cublasLtMatmul(impl_->context.get(), p.operation.get(), &one, w, p.w.get(), x, p.x.get(), &zero, y, p.y.get(), y,
+                     p.y.get(), &p.algorithm, impl_->workspace.get(), kDenseWorkspace, stream.stream),
+      "cublasLtMatmul");
 }
 
 #else

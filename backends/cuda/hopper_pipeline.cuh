@@ -1,7 +1,7 @@
 #pragma once
 
 /// The multiply loop of Hopper's kernels: one thread fills the stages with bulk copies, groups of four warps multiply them
-/// with wgmma; blocks of a cluster copy a part each for all that need it. Layout: hopper_step.cu.
+/// with wgmma. Layout: hopper_step.cu.
 ///
 /// Shared memory, one stage: rows[kTile.rows][32], weights[3 * kTile.units][32], 128 bytes a row, swizzled; then a barrier that
 /// says "full" and one that says "empty" for each stage.
@@ -14,6 +14,17 @@ namespace gru::cuda {
 
 inline constexpr int kSlice = 32;  ///< features: 128 bytes a row, one swizzle period
 
+/// Element (row, k) of a sliced operand of `rows` rows.
+__device__ inline std::int64_t sliced_at(int rows, int row, int k) {
+  const int piece = k % kSlice / 4 ^ row % 8;
+  return (static_cast<std::int64_t>(k / kSlice) * rows + row) * kSlice + piece * 4 + k % 4;
+}
+
+template <class Tile>
+inline constexpr int kGatePitch = Tile::shape.gate_pitch();
+template <class Tile>
+inline constexpr bool kShareRegisters = Tile::shape.share_registers();
+
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 inline constexpr int kRowBytes = kSlice * 4;
@@ -22,10 +33,8 @@ inline constexpr int kRowBytes = kSlice * 4;
 template <class Tile>
 struct HopperProduct {
   static constexpr HopperShape kTile = Tile::shape;
-  static constexpr int kColumns = 3 * kTile.group;  ///< of one product: the gates of `group` units
-  static constexpr int kGroups = kTile.units / kTile.group;
-  static constexpr int kGroupTiles = kTile.group / 8;
-  float sums[kGroups][kColumns / 2];  // the first product sets them
+  static constexpr int kGateTiles = kTile.units / 8;
+  float sums[3 * kTile.units / 2];  // the first product sets them
 
   /// A thread's elements: rows row(0) and row(1) of the tile; units unit(p), unit(p) + 1 for kPairs pairs p.
   static constexpr int kPairs = kTile.units / 8;
@@ -35,21 +44,17 @@ struct HopperProduct {
   }
   static __device__ int unit(int pair) { return pair * 8 + static_cast<int>(threadIdx.x) % 4 * 2; }
   __device__ float2 gate(int g, int half, int pair) const {
-    const int at = (g * kGroupTiles + pair % kGroupTiles) * 4 + half * 2;
-    return make_float2(sums[pair / kGroupTiles][at], sums[pair / kGroupTiles][at + 1]);
+    const int at = (g * kGateTiles + pair) * 4 + half * 2;
+    return make_float2(sums[at], sums[at + 1]);
   }
 };
 
 template <class Tile>
 struct HopperPipeline {
   static constexpr HopperShape kTile = Tile::shape;
-  static constexpr int kRowPart = kTile.rows * kRowBytes / kTile.cluster_x;
-  static constexpr int kWeightPart = 3 * kTile.units * kRowBytes / kTile.cluster_y;
-  static constexpr int kStage = (kTile.rows + 3 * kTile.units) * kRowBytes;
-  static constexpr bool kShareRegisters = kTile.producer_warps() == 4;
-  static constexpr int kPeers = kTile.cluster_x + kTile.cluster_y - 1;  ///< blocks that a block shares something with
-  static_assert(kTile.rows / kTile.cluster_x % 8 == 0 && 3 * kTile.units / kTile.cluster_y % 8 == 0,
-                "a block's part of a slice must be whole groups of eight rows");
+  static constexpr int kRows = kTile.rows * kRowBytes;
+  static constexpr int kWeights = 3 * kTile.units * kRowBytes;
+  static constexpr int kStage = kRows + kWeights;
 
   std::byte* shared;
   std::uint64_t* full;
@@ -60,27 +65,11 @@ struct HopperPipeline {
   int slices;
 
   __device__ std::byte* stage(int slice) const { return shared + slice % kTile.stages * kStage; }
-  static __device__ int x() { return static_cast<int>(hopper::rank_in_cluster()) % kTile.cluster_x; }
-  static __device__ int y() { return static_cast<int>(hopper::rank_in_cluster()) / kTile.cluster_x; }
-
-  __device__ void copy(std::byte* to, const std::byte* from, int bytes, int slice, unsigned mask) const {
-    std::uint64_t* barrier = full + slice % kTile.stages;
-    if constexpr (kPeers == 1) {
-      hopper::copy_bulk(to, from, bytes, barrier);
-    } else {
-      hopper::copy_bulk(to, from, bytes, barrier, mask);
-    }
-  }
   __device__ void copy_rows(int slice) const {
-    const unsigned mask = ((1U << kTile.cluster_x) - 1U) << (y() * kTile.cluster_x);
-    copy(stage(slice) + x() * kRowPart, rows + slice * row_slice + x() * kRowPart, kRowPart, slice, mask);
+    hopper::copy_bulk(stage(slice), rows + slice * row_slice, kRows, full + slice % kTile.stages);
   }
   __device__ void copy_weights(int slice) const {
-    unsigned mask = 0;
-#pragma unroll
-    for (int j = 0; j < kTile.cluster_y; ++j) mask |= 1U << (j * kTile.cluster_x + x());
-    copy(stage(slice) + kTile.rows * kRowBytes + y() * kWeightPart, weights + slice * weight_slice + y() * kWeightPart,
-         kWeightPart, slice, mask);
+    hopper::copy_bulk(stage(slice) + kRows, weights + slice * weight_slice, kWeights, full + slice % kTile.stages);
   }
 
   /// One thread: weights first, rows once `ready` says that they are there.
@@ -101,43 +90,25 @@ struct HopperPipeline {
     }
   }
 
-  /// All warps of the consumer groups.
+  /// All warps of the consumer groups. Each says that it is done with a stage, as its products have read that through the
+  /// asynchronous proxy and are complete.
   __device__ void consume(HopperProduct<Tile>& product) const {
-    using Product = HopperProduct<Tile>;
     const int group = static_cast<int>(threadIdx.x) / 128;
+    const bool speaks = threadIdx.x % 32 == 0;
     for (int s = 0; s < slices; ++s) {
       hopper::wait_barrier(full + s % kTile.stages, s / kTile.stages & 1);
       const std::uint64_t a = hopper::describe(stage(s) + group * 64 * kRowBytes);
-      const std::uint64_t b = hopper::describe(stage(s) + kTile.rows * kRowBytes);
+      const std::uint64_t b = hopper::describe(stage(s) + kRows);
       hopper::begin_products();
 #pragma unroll
       for (int k = 0; k < kSlice / 8; ++k) {
-#pragma unroll
-        for (int i = 0; i < Product::kGroups; ++i) {
-          constexpr int kGroupStep = Product::kColumns * kRowBytes / 16;
-          hopper::multiply_async(product.sums[i], a + 2 * k, b + 2 * k + i * kGroupStep, s > 0 || k > 0);
-        }
+        hopper::multiply_async(product.sums, a + 2 * k, b + 2 * k, s > 0 || k > 0);
       }
       hopper::commit_products();
       hopper::wait_products<1>();
-      if (s > 0) release(s - 1);
+      if (s > 0 && speaks) hopper::arrive(empty + (s - 1) % kTile.stages);
     }
     hopper::wait_products<0>();
-  }
-
-  /// This warp is done with a stage; every block that copies into it must know.
-  __device__ void release(int slice) const {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    if (lane >= kPeers) return;
-    // The blocks of this row of the cluster, then the others of this column.
-    int peer_x = lane;
-    int peer_y = y();
-    if (lane >= kTile.cluster_x) {
-      peer_x = x();
-      peer_y = lane - kTile.cluster_x;
-      if (peer_y >= y()) ++peer_y;
-    }
-    hopper::arrive_at(empty + slice % kTile.stages, static_cast<unsigned>(peer_y * kTile.cluster_x + peer_x));
   }
 };
 

@@ -15,14 +15,18 @@ float rounded_to_tf32(float value) {
   return std::bit_cast<float>((std::bit_cast<std::uint32_t>(value) + 0x1000U) & ~0x1fffU);
 }
 
+using StateForm = PackOptions::StateForm;
+
 /// Where element (gate, unit, k) of a (3, rows, depth) matrix lies.
 struct Form {
   std::int64_t rows;   // H padded
   std::int64_t depth;  // K padded
-  std::int64_t group;  // 0: row-major
+  StateForm form = StateForm::rows;
+  std::int64_t group = 0;
 
   std::int64_t at(std::int64_t gate, std::int64_t unit, std::int64_t k) const {
-    if (group == 0) return (gate * rows + unit) * depth + k;
+    if (form == StateForm::rows) return (gate * rows + unit) * depth + k;
+    if (form == StateForm::tiled) return ((unit / group * depth + k) * 3 + gate) * group + unit % group;
     const std::int64_t row = (unit / group * 3 + gate) * group + unit % group;
     const std::int64_t piece = (k % 32 / 4) ^ (row % 8);
     return (k / 32 * 3 * rows + row) * 32 + piece * 4 + k % 4;
@@ -85,9 +89,8 @@ std::shared_ptr<const PackedWeights> pack(StreamRef stream, const Weights& weigh
     T* bias = w_hh + directions * 3 * rows * rows;
     for (std::int64_t d = 0; d < directions; ++d) {
       const CellWeights& cell = weights.cell(layer, d);
-      pack_matrix(cell.weight_ih, config.hidden_size, {rows, depth, options.group_ih}, options.tf32,
-                  w_ih + d * 3 * rows * depth);
-      pack_matrix(cell.weight_hh, config.hidden_size, {rows, rows, options.group_hh}, options.tf32,
+      pack_matrix(cell.weight_ih, config.hidden_size, {rows, depth}, options.tf32, w_ih + d * 3 * rows * depth);
+      pack_matrix(cell.weight_hh, config.hidden_size, {rows, rows, options.state_form, options.group}, options.tf32,
                   w_hh + d * 3 * rows * rows);
       pack_bias(cell, config, rows, bias + d * 4 * rows);
     }

@@ -23,9 +23,14 @@ struct PackedWeights {
 struct PackOptions {
   DType dtype = DType::float32;  ///< float32 or float64
   bool tf32 = false;             ///< products will be made in TF32, so the weights are rounded now, to nearest
-  /// Units whose gates' rows are adjacent in the sliced form that Hopper's kernels copy (hopper_step.cu); 0: plain rows.
-  int group_ih = 0;
-  int group_hh = 0;
+  /// The form of W_hh. W_ih is always (D, 3, H padded, K_x padded).
+  enum class StateForm {
+    rows,    ///< (3, H padded, H padded)
+    sliced,  ///< hopper_step.cu: slices of features, `group` units' gates adjacent, pieces permuted
+    tiled,   ///< simt_recurrent.cu: (tiles of `group` units, H padded, 3, units)
+  };
+  StateForm state_form = StateForm::rows;
+  int group = 0;
 };
 std::shared_ptr<const PackedWeights> pack_weights(StreamRef stream, const Weights& weights, const PackOptions& options);
 

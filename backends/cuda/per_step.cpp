@@ -3,12 +3,16 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "backends/cuda/call_tensors.hpp"
+#include "backends/cuda/dense_product.hpp"
 #include "backends/cuda/packed_weights.hpp"
 #include "backends/cuda/runtime.hpp"
 #include "backends/cuda/schedule.hpp"
+#include "backends/cuda/step_launch.hpp"
+#include "backends/cuda/step_workspace.hpp"
 #include "gru/error.hpp"
 
 namespace gru::cuda {
@@ -25,12 +29,8 @@ struct GraphDeleter {
 };
 using Graph = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, GraphDeleter>;
 
-unsigned blocks(std::int64_t extent, int tile) { return static_cast<unsigned>((extent + tile - 1) / tile); }
-
-/// Rows up to whole tiles and whole clusters: what a kernel's blocks may read.
-std::int64_t padded_rows(const Kernel& kernel, std::int64_t rows) {
-  return round_up(rows, std::max(1, kernel.tile.rows * kernel.cluster_y));
-}
+/// Polls of one wait: tens of seconds, where a step takes microseconds.
+constexpr std::int64_t kSpinLimit = std::int64_t{1} << 25;
 
 }  // namespace
 
@@ -38,46 +38,43 @@ std::int64_t padded_rows(const Kernel& kernel, std::int64_t rows) {
 struct PerStep::Impl {
   Impl(StreamRef on, const Problem& for_problem, Schedule by, std::shared_ptr<const PackedWeights> packed);
 
-  // The workspace: two states to alternate between, the outputs of two layers, a portion of input projections.
-  void allocate_workspace();
+  void warm_up();
   void capture();
   void launch_all(StreamRef on, std::int64_t steps, std::int64_t batch, const CallTensors* stored,
-                  const CallTensors& inline_call) const;
-  void launch_layer(StreamRef on, StepArgs args, const CallTensors& inline_call) const;
-  void launch(StreamRef on, const Kernel& kernel, dim3 grid, const StepArgs& args, const CallTensors& inline_call,
-              bool early) const;
+                  const CallTensors& inline_call);
+  void launch_layer(StreamRef on, StepArgs args, const CallTensors& inline_call);
+  void launch_resident(StreamRef on, StepArgs args, const CallTensors& inline_call);
+  void form_state(StreamRef on, StepArgs args, const CallTensors& inline_call, bool early) const;
+  void project(StreamRef on, StepArgs args, const CallTensors& inline_call, bool early);
+  void multiply(StreamRef on, const StepArgs& args, int direction, const float* x, std::int64_t x_stride);
+  StepArgs layer_args(std::int64_t layer, std::int64_t batch) const;
+  bool gave_up() const {
+    return space.aborted != nullptr && *static_cast<const volatile unsigned*>(space.aborted.get()) != 0;
+  }
   std::int64_t launches(std::int64_t steps) const;
 
   StreamRef stream;
   Problem problem;
   Schedule schedule;
   std::shared_ptr<const PackedWeights> weights;
+  StepWorkspace space;
   bool overlap = false;
-  std::size_t workspace_bytes = 0;
-  std::shared_ptr<std::byte> memory;
-  std::byte* states[2] = {};
-  std::byte* outputs[2] = {};
-  std::byte* projection = nullptr;
-  std::byte* reset_state = nullptr;
-  std::byte* sliced_states[2] = {};
-  std::byte* sliced_inputs = nullptr;
-  std::int64_t sliced_rows = 0;
-  std::int64_t sliced_input_rows = 0;
-  CallTensors* stored_call = nullptr;
+  std::optional<DenseProduct> dense;
   Graph graph;
 };
 
 PerStep::Impl::Impl(StreamRef on, const Problem& for_problem, Schedule by, std::shared_ptr<const PackedWeights> packed)
-    : stream(on), problem(for_problem), schedule(std::move(by)), weights(std::move(packed)) {
+    : stream(on),
+      problem(for_problem),
+      schedule(std::move(by)),
+      weights(std::move(packed)),
+      space(on, for_problem, schedule) {
   const DeviceGuard guard(stream.device);
   overlap = can_overlap_launches(schedule.step.function, stream.device);
   for (const Kernel* kernel : {&schedule.step, &schedule.reset, &schedule.projection}) {
-    if (kernel->shared_bytes == 0) continue;
-    check(cudaFuncSetAttribute(kernel->function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(kernel->shared_bytes)),
-          "cudaFuncSetAttribute");
+    allow_shared_memory(*kernel);
   }
-  allocate_workspace();
+  if (schedule.dense) warm_up();
   const std::int64_t count = launches(problem.options.seq_len);
   if (problem.options.batch_size > 0 && count >= kGraphFrom && count <= kGraphLimit) capture();
 }
@@ -86,58 +83,17 @@ std::int64_t PerStep::Impl::launches(std::int64_t steps) const {
   const std::int64_t a_step = schedule.reset.function != nullptr ? 2 : 1;
   const std::int64_t portions =
       schedule.projected_steps > 0 ? (steps + schedule.projected_steps - 1) / schedule.projected_steps : 0;
-  return problem.config.num_layers * (steps * a_step + portions * (schedule.slice_inputs.function != nullptr ? 2 : 1));
+  return problem.config.num_layers * ((schedule.step.cooperative ? 0 : steps * a_step) + portions);
 }
 
-void PerStep::Impl::allocate_workspace() {
-  const Config& c = problem.config;
-  const PlanOptions& o = problem.options;
-  const auto element = static_cast<std::int64_t>(size_of(o.dtype));
-  const std::int64_t hidden = round_up(c.hidden_size, kRowPadding);
-  const std::int64_t state = c.num_directions() * o.batch_size * hidden * element;
-  const std::int64_t output = o.seq_len * o.batch_size * round_up(c.num_directions() * c.hidden_size, 4) * element;
-  const std::int64_t projected = schedule.projected_steps * c.num_directions() * o.batch_size * 3 * hidden * element;
-
-  std::int64_t features = 0;  // the widest layer input
-  for (std::int64_t l = 0; l < c.num_layers; ++l)
-    features = std::max(features, round_up(c.layer_input_size(l), kDepthPadding));
-  const bool sliced = schedule.slice_state.function != nullptr;
-  sliced_rows = padded_rows(schedule.step, o.batch_size);
-  sliced_input_rows = padded_rows(schedule.projection, schedule.projected_steps * o.batch_size);
-  const std::int64_t sliced_state = sliced ? c.num_directions() * hidden * sliced_rows * element : 0;
-  const std::int64_t sliced_input = sliced ? c.num_directions() * features * sliced_input_rows * element : 0;
-
-  const std::int64_t sizes[] = {state,
-                                state,
-                                c.num_layers > 1 ? output : 0,
-                                c.num_layers > 2 ? output : 0,
-                                projected,
-                                schedule.reset.function != nullptr ? state : 0,
-                                sliced_state,
-                                sliced_state,
-                                sliced_input,
-                                static_cast<std::int64_t>(sizeof(CallTensors))};
-  std::int64_t total = 0;
-  for (const std::int64_t size : sizes) total += round_up(size, 256);
-  workspace_bytes = static_cast<std::size_t>(total);
-  memory = allocate(stream, "the plan's workspace", workspace_bytes);
-
-  std::byte* next = memory.get();
-  const auto take = [&](std::int64_t size) {
-    std::byte* taken = next;
-    next += round_up(size, 256);
-    return taken;
-  };
-  states[0] = take(sizes[0]);
-  states[1] = take(sizes[1]);
-  outputs[0] = take(sizes[2]);
-  outputs[1] = take(sizes[3]);
-  projection = take(sizes[4]);
-  reset_state = take(sizes[5]);
-  sliced_states[0] = take(sizes[6]);
-  sliced_states[1] = take(sizes[7]);
-  sliced_inputs = take(sizes[8]);
-  stored_call = reinterpret_cast<CallTensors*>(take(sizes[9]));
+/// The first product of a shape may synchronise, so that each planned one runs here, on zeros.
+void PerStep::Impl::warm_up() {
+  dense.emplace(stream, schedule.pack.tf32 ? Math::tf32 : Math::strict);
+  for (std::int64_t layer = 0; layer < std::min<std::int64_t>(problem.config.num_layers, 2); ++layer) {
+    const StepArgs args = layer_args(layer, problem.options.batch_size);
+    if (layer == 0) multiply(stream, args, 0, reinterpret_cast<const float*>(space.copied_input), args.input_padded);
+    if (layer > 0) multiply(stream, args, 0, static_cast<const float*>(args.input.data), args.input.stride_b);
+  }
 }
 
 void PerStep::Impl::capture() {
@@ -146,7 +102,7 @@ void PerStep::Impl::capture() {
   const std::shared_ptr<CUstream_st> recorder_owner(recorder,
                                                     [](cudaStream_t s) { static_cast<void>(cudaStreamDestroy(s)); });
   check(cudaStreamBeginCapture(recorder, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-  launch_all({recorder, stream.device}, problem.options.seq_len, problem.options.batch_size, stored_call, {});
+  launch_all({recorder, stream.device}, problem.options.seq_len, problem.options.batch_size, space.stored_call, {});
   cudaGraph_t recorded = nullptr;
   check(cudaStreamEndCapture(recorder, &recorded), "cudaStreamEndCapture");
   const std::shared_ptr<std::remove_pointer_t<cudaGraph_t>> owner(
@@ -157,103 +113,149 @@ void PerStep::Impl::capture() {
   check(cudaGraphUpload(executable, stream.stream), "cudaGraphUpload");
 }
 
-void PerStep::Impl::launch(StreamRef on, const Kernel& kernel, dim3 grid, const StepArgs& args,
-                           const CallTensors& inline_call, bool early) const {
-  cudaLaunchAttribute attributes[2] = {};
-  unsigned count = 0;
-  if (kernel.cluster_x * kernel.cluster_y > 1) {
-    attributes[count].id = cudaLaunchAttributeClusterDimension;
-    attributes[count].val.clusterDim = {static_cast<unsigned>(kernel.cluster_x),
-                                        static_cast<unsigned>(kernel.cluster_y), 1};
-    ++count;
-  }
-  if (early && overlap) {
-    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[count].val.programmaticStreamSerializationAllowed = 1;
-    ++count;
-  }
-  cudaLaunchConfig_t config{};
-  config.gridDim = grid;
-  config.blockDim = dim3(static_cast<unsigned>(kernel.tile.threads()));
-  config.dynamicSmemBytes = kernel.shared_bytes;
-  config.stream = on.stream;
-  config.attrs = attributes;
-  config.numAttrs = count;
-  void* arguments[] = {const_cast<StepArgs*>(&args), const_cast<CallTensors*>(&inline_call)};  // copied, not written
-  check(cudaLaunchKernelExC(&config, kernel.function, arguments), "cudaLaunchKernelExC");
+/// W_ih x + bias of one direction for a portion of rows, always as many as planned: what lies behind a shorter portion or
+/// a smaller batch is computed too and never read.
+void PerStep::Impl::multiply(StreamRef on, const StepArgs& args, int direction, const float* x, std::int64_t x_stride) {
+  const std::int64_t columns = 3 * std::int64_t{args.hidden_padded};
+  const DenseShape shape{.rows = space.projection_rows,
+                         .columns = columns,
+                         .depth = args.input_padded,
+                         .x_stride = x_stride,
+                         .w_stride = args.input_padded};
+  dense->run(on, shape, x, static_cast<const float*>(args.weights.w_ih) + direction * columns * args.input_padded,
+             static_cast<const float*>(args.weights.bias) + std::int64_t{4} * direction * args.hidden_padded,
+             static_cast<float*>(args.projection) + direction * space.projection_rows * columns);
 }
 
-void PerStep::Impl::launch_layer(StreamRef on, StepArgs args, const CallTensors& inline_call) const {
-  const auto directions = static_cast<unsigned>(args.directions);
-  // Hopper's kernels wait before they read anything but weights, so that only the call's first launch may not start early.
-  const bool sliced = schedule.slice_state.function != nullptr;
-  bool started = args.layer > 0;
-  const auto grid_of = [&](const Kernel& kernel, std::int64_t rows) {
-    return dim3(blocks(round_up(args.hidden, kernel.tile.units * kernel.cluster_x), kernel.tile.units),
-                blocks(padded_rows(kernel, rows), kernel.tile.rows), directions);
-  };
-  const auto slice = [&](const Kernel& kernel, std::byte* to, std::int64_t to_rows, std::int64_t rows, int features) {
-    args.sliced_out = to;
-    args.sliced_out_rows = static_cast<int>(to_rows);
-    launch(on, kernel, dim3(blocks(features, kernel.tile.depth), blocks(rows, kernel.tile.rows), directions), args,
-           inline_call, started);
-    started = true;
-  };
+/// The portion that args describes.
+void PerStep::Impl::project(StreamRef on, StepArgs args, const CallTensors& inline_call, bool early) {
+  const std::int64_t rows = std::int64_t{args.projected_steps} * args.batch;
+  if (!schedule.dense) {
+    const Kernel& own = schedule.projection;
+    launch(
+        on, own,
+        dim3(blocks(args.hidden, own.tile.units), blocks(rows, own.tile.rows), static_cast<unsigned>(args.directions)),
+        args, inline_call, false);
+    return;
+  }
+  const bool whole = args.projected_steps == args.steps;  // both directions read the same rows
+  if (args.layer == 0) {
+    const Kernel copy = copy_input_kernel();
+    launch(on, copy,
+           dim3(blocks(rows, copy.tile.rows), blocks(args.input_padded, copy.tile.depth),
+                whole ? 1U : static_cast<unsigned>(args.directions)),
+           args, inline_call, early && overlap);
+  }
+  for (int d = 0; d < args.directions; ++d) {
+    const std::int64_t time = d == 0 ? args.first_step : args.steps - args.first_step - args.projected_steps;
+    if (args.layer == 0) {
+      const std::int64_t skipped = whole ? 0 : d * space.projection_rows * args.input_padded;
+      multiply(on, args, d, static_cast<const float*>(args.copied_input) + skipped, args.input_padded);
+    } else {
+      multiply(on, args, d, static_cast<const float*>(args.input.data) + time * args.input.stride_t,
+               args.input.stride_b);
+    }
+  }
+}
+
+/// h0 into the form that the steps multiply.
+void PerStep::Impl::form_state(StreamRef on, StepArgs args, const CallTensors& inline_call, bool early) const {
+  args.formed_out = space.formed_states[0];
+  const Kernel& kernel = schedule.form_state;
+  launch(on, kernel,
+         dim3(blocks(args.hidden_padded, kernel.tile.units), blocks(args.batch, kernel.tile.rows),
+              static_cast<unsigned>(args.directions)),
+         args, inline_call, early && overlap);
+}
+
+/// A launch for each portion's steps, whose blocks exchange the state.
+void PerStep::Impl::launch_resident(StreamRef on, StepArgs args, const CallTensors& inline_call) {
+  check(cudaMemsetAsync(space.arrived, 0, space.arrived_bytes, on.stream), "cudaMemsetAsync");
+  form_state(on, args, inline_call, false);
+  args.arrived = space.arrived;
+  args.aborted = space.aborted.get();
+  args.spin_limit = problem.options.spin_limit > 0 ? problem.options.spin_limit : kSpinLimit;
+  for (int step = 0; step < args.steps; step += schedule.projected_steps) {
+    args.step = step;
+    args.first_step = step;
+    args.projected_steps = std::min(schedule.projected_steps, args.steps - step);
+    args.steps_here = args.projected_steps;
+    project(on, args, inline_call, false);
+    const int portion = step / schedule.projected_steps;
+    args.last_step = step + args.steps_here == args.steps;
+    args.h_in = step == 0 ? nullptr : space.states[portion % 2];
+    args.h_out = args.last_step ? nullptr : space.states[(portion + 1) % 2];
+    args.formed_in = space.formed_states[step % 2];
+    args.formed_out = space.formed_states[(step + 1) % 2];
+    launch(on, schedule.step, step_grid(schedule.step, args.hidden, args.batch, args.directions), args, inline_call,
+           false);
+  }
+}
+
+void PerStep::Impl::launch_layer(StreamRef on, StepArgs args, const CallTensors& inline_call) {
+  // Kernels that multiply formed states read nothing but weights before they wait, so that only the call's first launch
+  // may not start early.
+  const bool formed = schedule.form_state.function != nullptr;
+  if (formed) form_state(on, args, inline_call, args.layer > 0);
+  const auto grid = [&](const Kernel& kernel) { return step_grid(kernel, args.hidden, args.batch, args.directions); };
   for (int step = 0; step < args.steps; ++step) {
     args.step = step;
     // The first launch after something that the steps read before they wait must not start early.
-    bool early = step > 0;
-    if (schedule.projection.function != nullptr && step % schedule.projected_steps == 0) {
+    bool early = step > 0 || formed;
+    if (schedule.projected_steps > 0 && step % schedule.projected_steps == 0) {
       args.first_step = step;
       args.projected_steps = std::min(schedule.projected_steps, args.steps - step);
-      const std::int64_t rows = std::int64_t{args.projected_steps} * args.batch;
-      if (sliced) slice(schedule.slice_inputs, sliced_inputs, sliced_input_rows, rows, args.input_padded);
-      args.sliced_in = sliced_inputs;
-      args.sliced_rows = static_cast<int>(sliced_input_rows);
-      launch(on, schedule.projection, grid_of(schedule.projection, rows), args, inline_call, sliced);
-      early = sliced;
+      project(on, args, inline_call, args.layer > 0 || step > 0);
+      early = formed;
     }
-    args.h_in = step == 0 ? nullptr : states[step % 2];
+    args.h_in = step == 0 ? nullptr : space.states[step % 2];
     args.last_step = step + 1 == args.steps;
-    args.h_out = args.last_step ? nullptr : states[(step + 1) % 2];
-    if (sliced) {
-      if (step == 0) slice(schedule.slice_state, sliced_states[0], sliced_rows, args.batch, args.hidden_padded);
-      args.sliced_in = sliced_states[step % 2];
-      args.sliced_out = args.last_step ? nullptr : sliced_states[(step + 1) % 2];
-      args.sliced_rows = static_cast<int>(sliced_rows);
-      args.sliced_out_rows = args.sliced_rows;
-    }
+    args.h_out = args.last_step || !schedule.plain_states ? nullptr : space.states[(step + 1) % 2];
+    args.formed_in = space.formed_states[step % 2];
+    args.formed_out = args.last_step ? nullptr : space.formed_states[(step + 1) % 2];
     if (schedule.reset.function != nullptr) {
-      launch(on, schedule.reset, grid_of(schedule.reset, args.batch), args, inline_call, early);
+      launch(on, schedule.reset, grid(schedule.reset), args, inline_call, early && overlap);
       early = true;
     }
-    launch(on, schedule.step, grid_of(schedule.step, args.batch), args, inline_call, early);
+    launch(on, schedule.step, grid(schedule.step), args, inline_call, early && overlap);
   }
 }
 
-void PerStep::Impl::launch_all(StreamRef on, std::int64_t steps, std::int64_t batch, const CallTensors* stored,
-                               const CallTensors& inline_call) const {
+/// What all launches of a layer share.
+StepArgs PerStep::Impl::layer_args(std::int64_t layer, std::int64_t batch) const {
   const Config& c = problem.config;
-  const std::int64_t width = round_up(c.num_directions() * c.hidden_size, 4);
+  const std::int64_t width = space.output_width;
   StepArgs args;
-  args.call = stored;
-  args.projection = projection;
-  args.reset_state = reset_state;
+  args.layer = static_cast<int>(layer);
+  args.weights = weights->layers[static_cast<std::size_t>(layer)];
+  args.projection = space.projection;
+  args.projection_rows = static_cast<int>(space.projection_rows);
+  args.copied_input = space.copied_input;
+  args.reset_state = space.reset_state;
+  args.formed_rows = static_cast<int>(space.formed_rows);
+  args.round = schedule.pack.tf32;
   args.directions = static_cast<int>(c.num_directions());
   args.batch = static_cast<int>(batch);
-  args.steps = static_cast<int>(steps);
+  args.input_size = static_cast<int>(c.layer_input_size(layer));
+  args.input_padded = static_cast<int>(round_up(args.input_size, kDepthPadding));
   args.hidden = static_cast<int>(c.hidden_size);
   args.hidden_padded = static_cast<int>(round_up(c.hidden_size, kRowPadding));
-  for (std::int64_t layer = 0; layer < c.num_layers; ++layer) {
-    args.layer = static_cast<int>(layer);
-    args.weights = weights->layers[static_cast<std::size_t>(layer)];
-    args.input_size = static_cast<int>(c.layer_input_size(layer));
-    args.input_padded = static_cast<int>(round_up(args.input_size, kDepthPadding));
-    args.input = {};
-    args.output = {};
-    if (layer > 0) args.input = {outputs[(layer - 1) % 2], batch * width, width, 1, true};
-    if (layer + 1 < c.num_layers) args.output = {outputs[layer % 2], batch * width, width, 1};
-    launch_layer(on, args, inline_call);
+  if (layer > 0) args.input = {space.outputs[(layer - 1) % 2], batch * width, width, 1, true};
+  if (layer + 1 < c.num_layers) args.output = {space.outputs[layer % 2], batch * width, width, 1};
+  return args;
+}
+
+void PerStep::Impl::launch_all(StreamRef on, std::int64_t steps, std::int64_t batch, const CallTensors* stored,
+                               const CallTensors& inline_call) {
+  for (std::int64_t layer = 0; layer < problem.config.num_layers; ++layer) {
+    StepArgs args = layer_args(layer, batch);
+    args.call = stored;
+    args.steps = static_cast<int>(steps);
+    if (schedule.step.cooperative) {
+      launch_resident(on, args, inline_call);
+    } else {
+      launch_layer(on, args, inline_call);
+    }
   }
 }
 
@@ -280,6 +282,13 @@ Support PerStep::supports(const Problem& p) {
 
 PerStep::PerStep(StreamRef stream, const Problem& problem, const Weights& weights) {
   Schedule schedule = make_schedule(problem);
+  if (schedule.step.cooperative) {
+    const DeviceGuard guard(stream.device);
+    const Config& c = problem.config;
+    const dim3 grid = step_grid(schedule.step, c.hidden_size, problem.options.batch_size, c.num_directions());
+    const std::int64_t there = resident_blocks(schedule.step) - problem.options.reserve_sms;
+    if (std::int64_t{grid.x} * grid.y * grid.z > there) schedule = make_schedule(problem, false);
+  }
   auto packed = pack_weights(stream, weights, schedule.pack);
   impl_ = std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed));
 }
@@ -295,9 +304,14 @@ PerStep PerStep::fork(StreamRef stream) const {
 }
 
 void PerStep::execute(const Call& call) {
-  const Impl& my = *impl_;
+  Impl& my = *impl_;
   const DeviceGuard guard(my.stream.device);
   require_device_memory(call, my.stream);
+  if (my.gave_up()) {
+    const std::string message = status().message;
+    *my.space.aborted = 0;
+    throw Error("gru::Plan::execute: an earlier execution failed: " + message);
+  }
   const std::int64_t steps = call.x.extents[0];
   const std::int64_t batch = call.x.extents[1];
   const CallTensors tensors = call_tensors(call);
@@ -306,13 +320,21 @@ void PerStep::execute(const Call& call) {
     my.launch_all(my.stream, steps, batch, nullptr, tensors);
     return;
   }
-  store_call(my.stream, my.stored_call, tensors);
+  store_call(my.stream, my.space.stored_call, tensors);
   check(cudaGraphLaunch(my.graph.get(), my.stream.stream), "cudaGraphLaunch");
 }
 
-std::size_t PerStep::workspace_bytes() const { return impl_->workspace_bytes; }
+std::size_t PerStep::workspace_bytes() const {
+  return impl_->space.bytes + (impl_->dense.has_value() ? kDenseWorkspace : 0);
+}
 
 Status PerStep::status() const {
+  if (impl_->gave_up()) {
+    return {
+        false,
+        "cuda-per-step: a block waited too long for others and gave up, the results are not valid; raise spin_limit "
+        "if the device was merely slow"};
+  }
   const DeviceGuard guard(impl_->stream.device);
   const cudaError_t code = cudaStreamQuery(impl_->stream.stream);
   if (code == cudaSuccess || code == cudaErrorNotReady) return {};

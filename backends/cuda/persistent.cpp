@@ -10,6 +10,7 @@
 #include "backends/cuda/persistent_schedule.hpp"
 #include "backends/cuda/persistent_weights.hpp"
 #include "backends/cuda/runtime.hpp"
+#include "backends/cuda/schedule.hpp"
 #include "gru/error.hpp"
 
 namespace gru::cuda {
@@ -280,6 +281,12 @@ Support Persistent::supports(const Problem& p) {
   if (p.options.math != Math::strict && !(tf32 && kHasDenseProduct)) {
     return Support::no(fmt::format("computes in strict float32{}, the plan asks for {}",
                                    kHasDenseProduct ? " or tf32" : "", name_of(p.options.math)));
+  }
+  if (tf32 && tensor_cores_hold(p)) {
+    return Support::no(
+        fmt::format("makes its recurrence in strict float32, which for B={} is slower than cuda-per-step's "
+                    "on tensor cores",
+                    p.options.batch_size));
   }
   if (!p.config.reset_after) return Support::no("reset-before needs two exchanges a step, it makes one");
   if (p.device.compute_capability < 80) {

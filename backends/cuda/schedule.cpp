@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "backends/cuda/dense_product.hpp"
 #include "backends/cuda/packed_weights.hpp"
 
 namespace gru::cuda {
@@ -12,8 +13,8 @@ namespace {
 /// Up to so many rows a warp for each unit wins over tiles, which are mostly empty then.
 constexpr std::int64_t kUnitBatch = 20;
 constexpr std::int64_t kUnitBatchTensor = 10;
-/// From so many steps on the input projection of many steps is one product, where a step is short (a warp a unit) or the
-/// tensor cores are Hopper's. Other tiles make it within the step: two products share their latencies (per_step.md).
+/// From so many steps on the input projection of many steps is one product. The plain tiles make it within the step
+/// nevertheless: two products share their latencies (per_step.md).
 constexpr std::int64_t kProjectFrom = 8;
 /// A tile is worth its size if its blocks fill this share of the multiprocessors.
 constexpr double kFill = 0.75;
@@ -29,17 +30,24 @@ constexpr bool kHopperBuilt = false;  // no sm_90a among the architectures
 constexpr std::int64_t kHopperBatch = 48;
 constexpr std::int64_t kHopperHidden = 256;
 
-bool fills(int rows, int units, const Problem& p) {
+/// Rows in all directions from which on tensor cores beat the strict recurrence of cuda-persistent.
+constexpr std::int64_t kResidentRows = 48;
+/// From so many rows and units on the recurrent product alone, on tiles of 64 rows and more, is worth its padding.
+constexpr std::int64_t kRecurrentBatch = 48;
+constexpr std::int64_t kRecurrentHidden = 128;
+
+/// `each`: blocks that a multiprocessor wants.
+bool fills(int rows, int units, const Problem& p, int each = 1) {
   const std::int64_t blocks =
       ceil_div(p.config.hidden_size, units) * ceil_div(p.options.batch_size, rows) * p.config.num_directions();
-  return static_cast<double>(blocks) >= kFill * p.device.sm_count;
+  return static_cast<double>(blocks) >= kFill * each * p.device.sm_count;
 }
 
-Kernel tensor_step(Phase phase, const Problem& p) {
+Kernel tensor_step(const Problem& p) {
   for (const TileShape& tile : {TensorLarge::shape, TensorMedium::shape}) {
-    if (fills(tile.rows, tile.units, p)) return tensor_kernel(phase, tile);
+    if (fills(tile.rows, tile.units, p)) return tensor_kernel(Phase::fused, tile);
   }
-  return tensor_kernel(phase, TensorSmall::shape);
+  return tensor_kernel(Phase::fused, TensorSmall::shape);
 }
 
 /// Steps whose projection is made at once, in equal portions of at most so many bytes.
@@ -50,55 +58,112 @@ int steps_at_once(const Problem& p, std::int64_t bytes) {
   return static_cast<int>(ceil_div(p.options.seq_len, ceil_div(p.options.seq_len, most)));
 }
 
+/// Steps whose projections are there: where it is made by a dense product or, without that, by our own kernel. The latter
+/// is for strict float32 alone.
+void project(Schedule& s, const Problem& p, std::int64_t bytes) {
+  s.dense = kHasDenseProduct;
+  if (!s.dense) s.projection = simt_kernel(Phase::projection, true);
+  s.projected_steps = steps_at_once(p, bytes);
+}
+
+/// Large portions stream past the L2 cache anyway: fewer, larger products win.
+std::int64_t streamed_bytes(const Problem& p) { return 8 * static_cast<std::int64_t>(p.device.l2_bytes); }
+
 void choose_hopper(Schedule& s, const Problem& p) {
   const bool wide = fills(HopperWide::shape.rows, HopperWide::shape.units, p);
-  s.step = hopper_kernel(Phase::recurrent, wide);
-  s.projection = hopper_kernel(Phase::projection, true);
-  s.slice_inputs = slice_kernel(true);
-  s.slice_state = slice_kernel(false);
-  s.pack.group_ih = HopperWide::shape.group;
-  s.pack.group_hh = wide ? HopperWide::shape.group : HopperNarrow::shape.group;
+  s.step = hopper_kernel(wide);
+  s.form_state = slice_kernel();
+  s.pack.tf32 = true;
+  s.pack.state_form = PackOptions::StateForm::sliced;
+  s.pack.group = wide ? HopperWide::shape.units : HopperNarrow::shape.units;
+  project(s, p, streamed_bytes(p));
 }
 
-void choose_unit(Schedule& s, const Problem& p, bool project) {
+/// Products in TF32 that Hopper's kernels make.
+bool takes_hopper(const Problem& p) {
+  return kHopperBuilt && kHasDenseProduct && p.device.compute_capability == 90 && p.options.math == Math::tf32 &&
+         p.options.dtype == DType::float32 && p.config.reset_after && p.options.seq_len >= kProjectFrom &&
+         p.config.hidden_size >= kHopperHidden;
+}
+
+/// All steps of a layer in one launch: a multiprocessor for each block, and all of K in shared memory.
+bool fits_resident(const Problem& p) {
+  constexpr HopperShape kTile = HopperResident::shape;
+  const std::int64_t blocks = round_up(p.config.hidden_size, kRowPadding) / kTile.units *
+                              ceil_div(p.options.batch_size, kTile.rows) * p.config.num_directions();
+  return takes_hopper(p) && p.config.hidden_size <= std::int64_t{kTile.stages} * 32 &&
+         blocks <= p.device.sm_count - p.options.reserve_sms;
+}
+
+void choose_resident(Schedule& s, const Problem& p) {
+  s.step = sequence_kernel();
+  s.form_state = slice_kernel();
+  s.pack.tf32 = true;
+  s.pack.state_form = PackOptions::StateForm::sliced;
+  s.pack.group = HopperResident::shape.units;
+  s.remark = "all steps of a layer in one launch";
+  project(s, p, streamed_bytes(p));
+}
+
+void choose_recurrent(Schedule& s, const Problem& p) {
+  constexpr RecurrentShape kWide = RecurrentWide::shape;
+  const bool wide = fills(kWide.rows, kWide.units, p, kWide.blocks);
+  s.step = recurrent_kernel(wide);
+  s.form_state = transpose_kernel();
+  s.plain_states = false;
+  s.pack.state_form = PackOptions::StateForm::tiled;
+  s.pack.group = wide ? kWide.units : RecurrentNarrow::shape.units;
+  project(s, p, streamed_bytes(p));
+}
+
+void choose_unit(Schedule& s, const Problem& p) {
   const std::int64_t batch = p.options.batch_size;
   const std::int64_t units = p.config.hidden_size * p.config.num_directions();
-  const int warps = ceil_div(units, kUnitWarps) < p.device.sm_count ? kUnitWarps / 2 : kUnitWarps;
-  s.step = unit_kernel(project ? Phase::recurrent : Phase::fused, batch == 1 ? 1 : batch == 2 ? 2 : 5, warps);
-  if (project) s.projection = simt_kernel(Phase::projection, true);
+  const bool idle = ceil_div(units, kUnitWarps) < p.device.sm_count;
+  const int warps = idle && batch == 1 ? 1 : idle ? kUnitWarps / 2 : kUnitWarps;
+  const bool projected = p.options.seq_len >= kProjectFrom;
+  s.step = unit_kernel(projected ? Phase::recurrent : Phase::fused, batch == 1 ? 1 : batch == 2 ? 2 : 5, warps);
+  // Half of the L2 cache keeps a portion close.
+  if (projected) project(s, p, static_cast<std::int64_t>(p.device.l2_bytes / 2));
 }
 
-void choose_float(Schedule& s, const Problem& p) {
+void choose_float(Schedule& s, const Problem& p, bool resident) {
   const std::int64_t batch = p.options.batch_size;
+  const std::int64_t hidden = p.config.hidden_size;
   const bool tensor = p.options.math == Math::tf32;
   const bool long_enough = p.options.seq_len >= kProjectFrom;
   if (batch <= (tensor ? kUnitBatchTensor : kUnitBatch)) {
-    choose_unit(s, p, long_enough);
+    choose_unit(s, p);
     s.remark = tensor ? fmt::format("B={} <= {} rows run in strict float32, exacter than tf32 and no slower", batch,
                                     kUnitBatchTensor)
                       : "one warp a unit";
-  } else if (!tensor) {
-    s.step = simt_kernel(Phase::fused, fills(SimtLarge::shape.rows, SimtLarge::shape.units, p));
-  } else {
-    s.pack.tf32 = true;
-    if (kHopperBuilt && p.device.compute_capability == 90 && long_enough && batch >= kHopperBatch &&
-        p.config.hidden_size >= kHopperHidden) {
+  } else if (tensor) {
+    if (resident && fits_resident(p)) {
+      choose_resident(s, p);
+    } else if (takes_hopper(p) && batch >= kHopperBatch) {
       choose_hopper(s, p);
     } else {
-      s.step = tensor_step(Phase::fused, p);
+      s.pack.tf32 = true;
+      s.step = tensor_step(p);
     }
+  } else if (long_enough && batch >= kRecurrentBatch && hidden >= kRecurrentHidden) {
+    choose_recurrent(s, p);
+  } else {
+    s.step = simt_kernel(Phase::fused, fills(SimtLarge::shape.rows, SimtLarge::shape.units, p));
   }
   if (s.remark.empty()) s.remark = fmt::format("tiles of {} rows x {} units", s.step.tile.rows, s.step.tile.units);
-  if (s.projection.function == nullptr) return;
-  // Half of the L2 cache keeps a portion close. Hopper's large ones stream past it anyway: fewer, larger launches win.
-  const auto l2 = static_cast<std::int64_t>(p.device.l2_bytes);
-  s.projected_steps = steps_at_once(p, s.slice_inputs.function != nullptr ? 4 * l2 : l2 / 2);
-  s.remark += fmt::format(", input projections of {} steps at once", s.projected_steps);
+  if (s.projected_steps == 0) return;
+  s.remark +=
+      fmt::format(", input projections of {} steps at once{}", s.projected_steps, s.dense ? " by cuBLASLt" : "");
 }
 
 }  // namespace
 
-Schedule make_schedule(const Problem& p) {
+bool tensor_cores_hold(const Problem& p) {
+  return fits_resident(p) && p.options.batch_size * p.config.num_directions() >= kResidentRows;
+}
+
+Schedule make_schedule(const Problem& p, bool resident) {
   const bool tensor = p.options.math == Math::tf32;
   Schedule s;
   s.pack.dtype = p.options.dtype;
@@ -112,7 +177,7 @@ Schedule make_schedule(const Problem& p) {
     s.reset = tensor ? tensor_kernel(Phase::reset, TensorSmall::shape) : simt_kernel(Phase::reset, false);
     s.remark = "two launches a step";
   } else {
-    choose_float(s, p);
+    choose_float(s, p, resident);
   }
   return s;
 }

@@ -39,10 +39,13 @@ const void* write_call_kernel();
 /// The packed weights of one layer, direction after direction. Gate order r, z, n. Zero in the padding.
 struct LayerWeights {
   const void* w_ih = nullptr;  ///< (D, 3, H padded, K_x padded)
-  const void* w_hh = nullptr;  ///< (D, 3, H padded, K_h padded)
+  const void* w_hh = nullptr;  ///< (D, 3, H padded, H padded), or a form of that: packed_weights.hpp
   const void* bias =
       nullptr;  ///< (D, 4, H padded): b_ir + b_hr, b_iz + b_hz, b_in, b_hn (reset-before: b_in + b_hn, 0)
 };
+
+/// hopper_sequence.cu's counters of different groups of blocks lie in different lines of the cache.
+inline constexpr int kCounterStride = 32;
 
 /// One launch: a step of one layer in all directions, or the input projection of some steps.
 struct StepArgs {
@@ -52,12 +55,18 @@ struct StepArgs {
   const void* h_in = nullptr;         ///< (D, B, H padded); null: call.h0, or zeros without it
   void* h_out = nullptr;              ///< (D, B, H padded); null: nobody needs it
   Result output;                      ///< (T, B, D*H) for the layer above; data null: call.output
-  void* projection = nullptr;         ///< (D, steps, B, 3, H padded): W_ih x + bias of the steps from first_step on
+  void* projection = nullptr;         ///< (D, projection_rows, 3, H padded): W_ih x + bias, rows as projection_row()
   void* reset_state = nullptr;        ///< (D, B, H padded): r * h, between the two launches of reset-before
-  const void* sliced_in = nullptr;    ///< Hopper: what is multiplied, (D, slices, sliced_rows, 32), see hopper_step.cu
-  void* sliced_out = nullptr;         ///< Hopper: the new state, or slice_rows' result, in that form; null: not needed
-  int sliced_rows = 0;
-  int sliced_out_rows = 0;
+  const void* formed_in =
+      nullptr;                 ///< the state in the form that the kernel multiplies: hopper_step.cu, simt_recurrent.cu
+  void* formed_out = nullptr;  ///< the new state, or h0, in that form; null: not needed
+  int formed_rows = 0;         ///< rows of a formed state, padded
+  void* copied_input = nullptr;  ///< copy_input.cu: (D or 1, projection_rows, K_x padded)
+  unsigned* arrived =
+      nullptr;  ///< hopper_sequence.cu: (D, groups, kCounterStride), zero before a layer's first step
+  unsigned* aborted = nullptr;  ///< host memory: not zero once a wait was given up
+  std::int64_t spin_limit = 0;  ///< polls of one wait
+  int steps_here = 1;           ///< steps of this launch, from `step` on
   int layer = 0;
   int directions = 1;
   int batch = 0;            ///< B of this call
@@ -65,11 +74,13 @@ struct StepArgs {
   int step = 0;             ///< 0 .. T-1; time is step forward, T-1-step in reverse
   int first_step = 0;       ///< of the projection
   int projected_steps = 0;  ///< of the projection
+  int projection_rows = 0;  ///< from direction to direction: at least projected_steps * batch
   int input_size = 0;       ///< K_x: features of this layer's input
   int input_padded = 0;
   int hidden = 0;
   int hidden_padded = 0;   ///< rows of a gate in the weights, the bias, the projection and the states
   bool last_step = false;  ///< writes call.h_n
+  bool round = false;  ///< products are in TF32: inputs that are copied, and outputs for the layer above, are rounded
 };
 
 /// Padding of the packed weights and states: no kernel masks weights, whatever its tile.

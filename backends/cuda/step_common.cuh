@@ -18,11 +18,16 @@ struct DeviceMath {
   __device__ static double tanh(double v) { return ::tanh(v); }
 };
 
-/// Gate functions beside products in TF32: tanh through one exponential, with an absolute error of 1e-7 that vanishes
-/// beside TF32's 5e-4.
+/// Gate functions beside products in TF32, four or five instructions each: the hardware's exponential and reciprocal, with
+/// errors of some 1e-7 that vanish beside TF32's 5e-4. NaN stays NaN; both ends saturate.
 struct ShortMath {
-  __device__ static float sigmoid(float v) { return DeviceMath::sigmoid(v); }
-  __device__ static float tanh(float v) { return 1.0F - __fdividef(2.0F, 1.0F + expf(2.0F * v)); }
+  __device__ static float reciprocal(float v) {
+    float r;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+    return r;
+  }
+  __device__ static float sigmoid(float v) { return reciprocal(1.0F + __expf(-v)); }
+  __device__ static float tanh(float v) { return fmaf(-2.0F, reciprocal(1.0F + __expf(2.0F * v)), 1.0F); }
 };
 
 /// Programmatic dependent launch. Every block of a step lets the next step's blocks come in as soon as there is room, and
@@ -49,6 +54,24 @@ struct Matrix {
 
   __device__ const T* row(int b) const { return data + b * stride_b; }
 };
+
+/// Four features of a row from k on; zero past count.
+__device__ inline float4 load_features(const float* row, std::int64_t stride_k, bool vectors, int k, int count) {
+  if (vectors && k + 4 <= count) return __ldcg(reinterpret_cast<const float4*>(row + k));
+  float4 v = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+  if (k < count) v.x = __ldcg(row + k * stride_k);
+  if (k + 1 < count) v.y = __ldcg(row + (k + 1) * stride_k);
+  if (k + 2 < count) v.z = __ldcg(row + (k + 2) * stride_k);
+  if (k + 3 < count) v.w = __ldcg(row + (k + 3) * stride_k);
+  return v;
+}
+
+/// To nearest, ties away from zero.
+__device__ inline float rounded_to_tf32(float value) {
+  unsigned bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return __uint_as_float(bits);
+}
 
 __device__ inline int time_of(const StepArgs& a, int direction, int step) {
   return direction == 0 ? step : a.steps - 1 - step;
@@ -133,17 +156,62 @@ struct Destination {
   }
 };
 
+/// Two units of an output row as one store, where they lie together on a multiple of eight bytes, else one by one; what is
+/// not `wanted` is left alone. stride_t: of the rows of other times that are stored too.
+struct OutputPairs {
+  std::int64_t stride;
+  bool together;
+
+  __device__ explicit OutputPairs(const Destination<float>& to, std::int64_t stride_t = 0)
+      : stride(to.output_stride_k),
+        together(to.output_stride_k == 1 && to.output_stride_b % 2 == 0 && stride_t % 2 == 0 &&
+                 reinterpret_cast<std::uintptr_t>(to.output) % 8 == 0) {}
+
+  __device__ void store(float* row, int unit, float2 v, bool first_wanted, bool second_wanted) const {
+    if (together && second_wanted) {
+      *reinterpret_cast<float2*>(row + unit) = v;
+      return;
+    }
+    if (first_wanted) row[unit * stride] = v.x;
+    if (second_wanted) row[(unit + 1) * stride] = v.y;
+  }
+};
+
 template <class T>
 __device__ const T* bias_of(const StepArgs& a, int direction) {
   return static_cast<const T*>(a.weights.bias) + static_cast<std::int64_t>(direction) * 4 * a.hidden_padded;
 }
 
-/// W_ih x + bias of (direction, step, b), gate after gate.
+/// The earliest time of a portion of projections; its rows are in the order of time, whatever the direction.
+__device__ inline int first_time(const StepArgs& a, int direction) {
+  return direction == 0 ? a.first_step : a.steps - a.first_step - a.projected_steps;
+}
+
+/// W_ih x + bias of a row of a portion, gate after gate.
+template <class T>
+__device__ T* projection_row(const StepArgs& a, int direction, std::int64_t row) {
+  return static_cast<T*>(a.projection) +
+         (static_cast<std::int64_t>(direction) * a.projection_rows + row) * 3 * a.hidden_padded;
+}
+/// Likewise, of (step, b).
 template <class T>
 __device__ T* projection_of(const StepArgs& a, int direction, int step, int b) {
-  const std::int64_t row =
-      (static_cast<std::int64_t>(direction) * a.projected_steps + step - a.first_step) * a.batch + b;
-  return static_cast<T*>(a.projection) + row * 3 * a.hidden_padded;
+  const int at = time_of(a, direction, step) - first_time(a, direction);
+  return projection_row<T>(a, direction, static_cast<std::int64_t>(at) * a.batch + b);
+}
+
+/// Calls a tile's share of the projection into the L2 cache: in a long portion it has left that since it was written.
+/// By kThreads threads, `thread` of them this one.
+template <int kThreads, int kRows, int kUnits>
+__device__ void prefetch_projection(const StepArgs& a, int direction, int row0, int u0, int thread) {
+  constexpr int kLines = (kUnits * 4 + 127) / 128;
+  for (int i = thread; i < kRows * 3 * kLines; i += kThreads) {
+    const int b = row0 + i / (3 * kLines);
+    if (b >= a.batch) return;
+    const float* line =
+        projection_of<const float>(a, direction, a.step, b) + i / kLines % 3 * a.hidden_padded + u0 + i % kLines * 32;
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(line));
+  }
 }
 
 }  // namespace gru::cuda

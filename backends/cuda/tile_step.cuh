@@ -53,7 +53,7 @@ struct TileBlock {
                                                        gate_stride(a.input_padded), a.input_padded, product, ready);
   }
 
-  /// product += W_ih x for the rows (step, b) of a projection.
+  /// product += W_ih x for the rows (time, b) of a projection.
   template <class Product>
   __device__ void add_projected_input(Product& product) const {
     const Matrix<T> x = input_at<T>(a, c, 0);
@@ -61,7 +61,7 @@ struct TileBlock {
     const int last = a.projected_steps * a.batch - 1;
     const auto row = [&](int r) {
       const int m = min(row0 + r, last);
-      return x.row(m % a.batch) + time_of(a, d, a.first_step + m / a.batch) * stride_t;
+      return x.row(m % a.batch) + (first_time(a, d) + m / a.batch) * stride_t;
     };
     Loop::template accumulate<0, 3, kSlotNx>(shared, row, x.stride_k, x.vectors, a.input_size,
                                              weights(a.weights.w_ih, 0, a.input_padded), gate_stride(a.input_padded),
@@ -93,7 +93,7 @@ __device__ void store_projection(const TileBlock<T, Tile>& block, const Product&
       const int m = block.row0 + Product::row(batch, e);
       const int unit = Product::unit(batch, e);
       if (m >= rows) continue;
-      T* to = projection_of<T>(a, block.d, a.first_step, m) + block.u0 + unit;
+      T* to = projection_row<T>(a, block.d, m) + block.u0 + unit;
       to[0] = product.sum(kSlotR, batch, e) + __ldg(bias + unit);
       to[a.hidden_padded] = product.sum(kSlotZ, batch, e) + __ldg(bias + a.hidden_padded + unit);
       to[2 * a.hidden_padded] = product.sum(kSlotNx, batch, e) + __ldg(bias + 2 * a.hidden_padded + unit);

@@ -66,45 +66,86 @@ static_assert(kFits<Double, 8>, "the float64 tile needs more than a block has on
 static_assert(kFits<TensorSmall, 4> && kFits<TensorMedium, 4> && kFits<TensorLarge, 4>,
               "a TF32 tile needs more than a block has on sm_89");
 
-/// Hopper's tensor cores: groups of four warps own 64 rows each, one more warp copies. Blocks of a cluster of
-/// cluster_x x cluster_y share rows (along x) and weights (along y).
+/// Hopper's tensor cores: groups of four warps own 64 rows each, further warps copy.
 struct HopperShape {
   int rows;
   int units;
-  int group;  ///< units whose gates' rows of the weights are adjacent: 3 * group columns a product
   int stages;
-  int cluster_x;
-  int cluster_y;
+  int producer_warps;
 
-  /// A wide block's producer is four warps, which give their registers to the others; only one thread of it works.
-  constexpr int producer_warps() const { return rows > 64 ? 4 : 1; }
-  constexpr int warps() const { return rows / 16 + producer_warps(); }
+  constexpr int warps() const { return rows / 16 + producer_warps; }
   constexpr int threads() const { return 32 * warps(); }
+  /// Four producer warps give registers to the others.
+  constexpr bool share_registers() const { return producer_warps == 4; }
+  /// Bytes from row to row of the projection's tile: 32 more than it needs, so that rows start in different banks.
+  constexpr int gate_pitch() const { return 3 * units * 4 + 32; }
+  constexpr std::size_t slices_bytes() const {
+    return static_cast<std::size_t>(stages) * (static_cast<std::size_t>(rows + 3 * units) * 128 + 16) + 16;
+  }
   constexpr std::size_t shared_bytes() const {
-    return static_cast<std::size_t>(stages) * (static_cast<std::size_t>(rows + 3 * units) * 128 + 16);
+    return slices_bytes() + static_cast<std::size_t>(rows) * static_cast<std::size_t>(gate_pitch());
   }
 };
-/// B = H = 1024 gives 128 blocks. Pairs share weights: 28 KB a slice from L2 instead of 40.
+/// B = H = 1024 gives 128 blocks. Products of 192 columns: shared memory is read for 64 clocks of each 96.
 struct HopperWide {
-  static constexpr HopperShape shape{
-      .rows = 128, .units = 64, .group = 32, .stages = 4, .cluster_x = 1, .cluster_y = 2};
+  static constexpr HopperShape shape{.rows = 128, .units = 64, .stages = 3, .producer_warps = 4};
 };
 /// B = 256, H = 512 gives 128 blocks; 15 stages hold almost all of K = 512, so that copies rarely wait for products.
 struct HopperNarrow {
-  static constexpr HopperShape shape{
-      .rows = 64, .units = 16, .group = 16, .stages = 15, .cluster_x = 2, .cluster_y = 1};
+  static constexpr HopperShape shape{.rows = 64, .units = 16, .stages = 15, .producer_warps = 2};
+};
+/// A layer in one launch (hopper_sequence.cu): B = 256, H = 512 gives 128 blocks. 16 stages: all of K, weights and states.
+struct HopperResident {
+  static constexpr HopperShape shape{.rows = 64, .units = 16, .stages = 16, .producer_warps = 1};
+  static constexpr int cluster = 2;  ///< blocks that read the rows' state together
 };
 inline constexpr std::size_t kHopperSharedLimit = 227 * 1024;
 template <class Tile>
-inline constexpr bool kFitsHopper = Tile::shape.shared_bytes() <= kHopperSharedLimit&& kRowPadding %
-                                                                      (Tile::shape.units * Tile::shape.cluster_x) ==
-                                    0;
+inline constexpr bool kFitsHopper = Tile::shape.shared_bytes() <= kHopperSharedLimit&& kRowPadding % Tile::shape.units
+                                    == 0;
 static_assert(kFitsHopper<HopperWide> && kFitsHopper<HopperNarrow>,
               "a Hopper tile needs more than a multiprocessor has");
+static_assert(HopperResident::shape.slices_bytes() <= kHopperSharedLimit &&
+                  kRowPadding % (HopperResident::shape.units * HopperResident::cluster) == 0,
+              "the resident tile needs more than a multiprocessor has");
+
+/// FFMA, float, the recurrent product alone (simt_recurrent.cu). `splits`: groups of threads that share a tile's features;
+/// `blocks` a multiprocessor.
+struct RecurrentShape {
+  static constexpr int kThreadRows = 8;
+  static constexpr int kThreadUnits = 4;
+  int rows;
+  int units;
+  int depth;
+  int stages;
+  int splits;
+  int blocks;
+
+  constexpr int threads() const { return rows / kThreadRows * (units / kThreadUnits) * splits; }
+  constexpr std::size_t shared_bytes() const {
+    const auto slices = static_cast<std::size_t>(stages * depth * (rows + 3 * units)) * sizeof(float);
+    const std::size_t sums = splits == 1 ? 0 : static_cast<std::size_t>(splits * rows * 3 * units) * sizeof(float);
+    return slices > sums ? slices : sums;
+  }
+};
+/// B = H = 1024 gives 256 blocks, two for a multiprocessor and a few to spare.
+struct RecurrentWide {
+  static constexpr RecurrentShape shape{.rows = 128, .units = 32, .depth = 16, .stages = 3, .splits = 1, .blocks = 2};
+};
+/// B = 256, H = 512 gives 128 blocks, one for a multiprocessor: its eight warps share the features.
+struct RecurrentNarrow {
+  static constexpr RecurrentShape shape{.rows = 64, .units = 16, .depth = 64, .stages = 3, .splits = 8, .blocks = 1};
+};
+template <class Tile>
+inline constexpr bool kFitsRecurrent =
+    Tile::shape.shared_bytes() <= kSharedLimit&& kRowPadding % Tile::shape.depth == 0 && kRowPadding % Tile::shape.units
+                                                                                             == 0;
+static_assert(kFitsRecurrent<RecurrentWide> && kFitsRecurrent<RecurrentNarrow>,
+              "a recurrent FFMA tile needs more than a block has on sm_89");
 
 /// What a launch computes.
 enum class Phase {
-  projection,  ///< W_ih x + bias of many steps
+  projection,  ///< W_ih x + bias of many steps, where no dense product makes it
   fused,       ///< a whole step: both products and the gates
   recurrent,   ///< a step whose projection is there: W_hh h and the gates
   reset,       ///< reset-before, first launch: r * h
@@ -116,8 +157,8 @@ struct Kernel {
   const void* function = nullptr;
   TileShape tile{};
   std::size_t shared_bytes = 0;
-  int cluster_x = 1;
-  int cluster_y = 1;
+  int cluster = 1;           ///< blocks along the units
+  bool cooperative = false;  ///< its blocks wait for each other
 };
 
 Kernel simt_kernel(Phase phase, bool large);  ///< float; no `recurrent`; projection large, reset small only
@@ -126,7 +167,12 @@ Kernel tensor_kernel(Phase phase, const TileShape& tile);  ///< float, products 
 /// float; fused or recurrent; rows: 1, 2 or 5; `warps` units a block.
 Kernel unit_kernel(Phase phase, int rows, int warps);
 
-Kernel hopper_kernel(Phase phase, bool wide);  ///< float, products in TF32; recurrent, or projection (always wide)
-Kernel slice_kernel(bool inputs);              ///< what hopper_kernel multiplies: the inputs of some steps, or h0
+Kernel recurrent_kernel(bool wide);  ///< float; FFMA; a step whose projection is there
+Kernel transpose_kernel();           ///< what recurrent_kernel multiplies: h0
+
+Kernel hopper_kernel(bool wide);  ///< float, products in TF32; a step whose projection is there
+Kernel sequence_kernel();         ///< float, products in TF32; all steps of a portion
+Kernel slice_kernel();            ///< what hopper_kernel multiplies: h0
+Kernel copy_input_kernel();       ///< what a dense product reads: the caller's inputs of some steps
 
 }  // namespace gru::cuda

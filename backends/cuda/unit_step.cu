@@ -23,16 +23,6 @@ GRU_FUNCTION constexpr int power_of_two(int n) {
   return p;
 }
 
-__device__ float4 load_features(const float* row, std::int64_t stride_k, bool vectors, int k, int count) {
-  if (vectors && k + 4 <= count) return __ldcg(reinterpret_cast<const float4*>(row + k));
-  float4 v = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-  if (k < count) v.x = __ldcg(row + k * stride_k);
-  if (k + 1 < count) v.y = __ldcg(row + (k + 1) * stride_k);
-  if (k + 2 < count) v.z = __ldcg(row + (k + 2) * stride_k);
-  if (k + 3 < count) v.w = __ldcg(row + (k + 3) * stride_k);
-  return v;
-}
-
 __device__ float dot(float4 a, float4 b, float sum) {
   sum = fmaf(a.x, b.x, sum);
   sum = fmaf(a.y, b.y, sum);
