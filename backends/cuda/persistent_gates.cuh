@@ -16,6 +16,7 @@ struct RecurrentRole {
   int first_sequence;
 };
 
+/// From one step to the next.
 struct Strides {
   int input;
   long long result;

@@ -1,10 +1,11 @@
 #pragma once
 
-/// The recurrence of a layer in one launch; or, as a wavefront, of a whole one-directional stack.
+/// The recurrence of a layer in one launch; or, as a wavefront, of several layers of a one-directional stack.
 ///
 ///   r = sigmoid(x_r + W_hr h)   z = sigmoid(x_z + W_hz h)   n = tanh(x_n + r * (W_hn h + b_hn))   h' = n + z * (h - n)
 ///
-/// x_g = W_ig x + b_ig (+ b_hg for r and z) comes ready-made, three values and an epoch in 16 bytes (GateInput).
+/// x_g = W_ig x + b_ig (+ b_hg for r and z) comes ready-made: for a launch's first layer as dense rows of three values a
+/// unit, for the layers above as three values and an epoch in 16 bytes (GateInput).
 ///
 /// Who holds what. A group of blocks holds one W_hh in registers for all T steps: a block the r, z and n rows of 16 or 32
 /// hidden units over the full K, a lane of its eight product warps 3 x 32 or 3 x 64 weights. A group serves a slice of the
@@ -16,8 +17,8 @@
 /// No flags, no fences, no block-wide barrier in a step. Two buffers are enough: a block that sends h(t+1) has received
 /// all of h(t), so everybody has read h(t-1).
 ///
-/// Wavefront: further groups hold the W_ih of the layers above the first and multiply each output of the layer below as it
-/// appears, so T + L - 1 stages replace T * L.
+/// Wavefront: further groups hold the W_ih of the layers above the launch's first and multiply each output of the layer
+/// below as it appears, so T + L - 1 stages replace T * L.
 ///
 /// A step moves B*H*8 bytes from each block of a group to the others and makes 6*B*H*H flops. Small batches are bound by
 /// the chain exchange -> products -> sums -> gates, batches of a few tens by the FMA pipes.
