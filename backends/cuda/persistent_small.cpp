@@ -19,6 +19,9 @@ namespace {
 /// Up to so many units strict float32 is no slower than TF32: gates and state bound a step, not products.
 constexpr std::int64_t kStrictForTf32 = 64;
 
+/// More units are worth the way of their weights to one multiprocessor from so many steps on.
+constexpr std::int64_t kAnyStepsHidden = 64, kMinSteps = 4;
+
 /// Floats of a row between two layers: rows lie at multiples of 16 bytes.
 std::int64_t padded_width(const Config& c) { return (c.num_directions() * c.hidden_size + 3) / 4 * 4; }
 
@@ -128,6 +131,9 @@ Support SmallPersistent::supports(const Problem& p) {
   if (o.dtype != DType::float32 || (o.math != Math::strict && !tf32) || !p.config.reset_after ||
       p.device.compute_capability < 80) {
     return Support::no("single blocks compute reset-after in strict float32 from compute capability 8.0 on");
+  }
+  if (p.config.hidden_size > kAnyStepsHidden && o.seq_len < kMinSteps) {
+    return Support::no(fmt::format("worth its start from T={} on, the plan has T={}", kMinSteps, o.seq_len));
   }
   const SmallSchedule schedule = make_small_schedule(p);
   if (!schedule.possible()) return Support::no(schedule.reason);

@@ -62,7 +62,7 @@ TEST_CASE("persistent schedule: inputs that a lane can hold are multiplied in th
   CHECK(s.layers[1]->input_depth == 0);
 }
 
-TEST_CASE("persistent schedule: single blocks take any T and, up to 64 units, TF32's place") {
+TEST_CASE("persistent schedule: up to 64 units single blocks take any T and TF32's place") {
   Problem p = problem(64, 3);
   p.options.math = Math::tf32;
   CHECK(SmallPersistent::supports(p));
@@ -72,6 +72,8 @@ TEST_CASE("persistent schedule: single blocks take any T and, up to 64 units, TF
   p = problem(64, 3);
   p.options.seq_len = 1;
   CHECK(PersistentEngine::supports(p));
+  p.config.hidden_size = 128;
+  CHECK_FALSE(PersistentEngine::supports(p));
   p.config.hidden_size = 256;
   const Support short_one = PersistentEngine::supports(p);
   CHECK_FALSE(short_one);
