@@ -35,8 +35,13 @@ struct FastMath {
     return y;
   }
   static __device__ __forceinline__ float sigmoid(float x) { return reciprocal(1.f + exp2(-1.4426950408889634f * x)); }
+  /// Beside 0 the difference of 1 and 2 / (1 + e^2x) would keep the rounding of 1: there an odd polynomial, fitted for the
+  /// least relative error on [0, 1/2], 0.9 ulp.
   static __device__ __forceinline__ float tanh(float x) {
-    return fmaf(-2.f, reciprocal(1.f + exp2(2.8853900817779268f * x)), 1.f);
+    const float far = fmaf(-2.f, reciprocal(1.f + exp2(2.8853900817779268f * x)), 1.f);
+    const float z = x * x;
+    const float p = fmaf(fmaf(fmaf(0.0172569789f, z, -0.0530529432f), z, 0.133259878f), z, -0.333331496f);
+    return fabsf(x) < 0.5f ? fmaf(p * z, x, x) : far;
   }
 };
 
