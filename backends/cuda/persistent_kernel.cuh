@@ -22,7 +22,7 @@
 ///
 /// A step moves B*H*8 bytes from each block of a group to the others and makes 6*B*H*H flops. Small batches are bound by
 /// the chain exchange -> products -> sums -> gates, batches of a few tens by the FMA pipes.
-/// Not for: H > 1024, weights that need more blocks than are resident (the launch is cooperative), T below a few steps.
+/// Not for: H > 2048 (1024 where a block has less than 100 KB and more of shared memory), weights that need more blocks than are resident (the launch is cooperative), T below a few steps.
 
 #include "backends/cuda/persistent_projection.cuh"
 #include "backends/cuda/persistent_recurrence.cuh"

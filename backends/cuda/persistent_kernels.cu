@@ -28,15 +28,16 @@ PersistentKernel describe() {
 }  // namespace
 
 std::span<const PersistentKernel> persistent_kernels() {
-  // units, depth, pack, streams a set, cluster. Within a size the schedule picks the pack; one sequence a stream wastes
-  // nothing when there is but one, two halve the barriers and waits, four suit the long batches of H in 257..512.
+  // units, depth in registers, pack, streams a set, cluster, depth in shared memory. Within a size the schedule picks the
+  // pack; one sequence a stream wastes nothing when there is but one, two halve the barriers and waits, four suit the long
+  // batches of H in 257..512.
   static const PersistentKernel all[] = {
       describe<PersistentTile<32, 32, 1, 1, false>>(), describe<PersistentTile<32, 32, 2, 3, false>>(),
       describe<PersistentTile<32, 64, 1, 1, false>>(), describe<PersistentTile<32, 64, 2, 1, false>>(),
       describe<PersistentTile<16, 32, 4, 2, false>>(), describe<PersistentTile<16, 64, 1, 1, false>>(),
       describe<PersistentTile<16, 64, 2, 1, false>>(), describe<PersistentTile<32, 32, 1, 1, true>>(),
       describe<PersistentTile<32, 32, 2, 3, true>>(),  describe<PersistentTile<32, 64, 1, 1, true>>(),
-      describe<PersistentTile<32, 64, 2, 1, true>>(),
+      describe<PersistentTile<32, 64, 2, 1, true>>(),  describe<PersistentTile<16, 64, 1, 1, false, 64>>(),
   };
   return all;
 }

@@ -25,8 +25,8 @@ struct PersistentShared {
   unsigned arrived;       // cluster: mbarriers [parity][stream][product warp]
 
   __device__ __forceinline__ PersistentShared(float* base, int streams) {
-    partial = base;
-    stage = base + Tile::all_partial_floats(streams);
+    partial = base + Tile::shared_weights;  // what comes before is ProductWeights'
+    stage = partial + Tile::all_partial_floats(streams);
     inputs = reinterpret_cast<float4*>(stage + Tile::stage_floats(streams));
     states = reinterpret_cast<GateState*>(inputs + Tile::input_vectors);
     full = shared_address(states + Tile::gate_states);
@@ -37,18 +37,33 @@ struct PersistentShared {
   }
 };
 
+/// A product lane's weights: the first columns in registers, what exceeds them in the block's shared memory.
 template <class Tile>
 struct ProductWeights {
-  float w[3][Tile::depth];  // [gate][column of this lane]
+  static constexpr int row = Tile::depth / 4, register_row = Tile::register_depth / 4;  // vectors of a gate
+  float w[3][Tile::register_depth];                                                     // [gate][column of this lane]
+
+  /// This thread's vectors in shared memory, [gate][row - register_row], product_threads apart. Computed anew at each use
+  /// (the volatile read keeps the compiler from holding it): the registers belong to the weights.
+  static __device__ __forceinline__ float4* in_shared() {
+    extern __shared__ __align__(16) float memory[];
+    unsigned thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return reinterpret_cast<float4*>(memory) + thread;
+  }
   __device__ __forceinline__ void load(const float4* packed, int thread) {
 #pragma unroll
     for (int q = 0; q < Tile::weight_vectors; ++q) {
-      constexpr int row = Tile::depth / 4;
+      const int g = q / row, i = q % row;
       const float4 v = __ldg(packed + q * Tile::product_threads + thread);
-      w[q / row][4 * (q % row) + 0] = v.x;
-      w[q / row][4 * (q % row) + 1] = v.y;
-      w[q / row][4 * (q % row) + 2] = v.z;
-      w[q / row][4 * (q % row) + 3] = v.w;
+      if (i >= register_row) {
+        in_shared()[(g * (row - register_row) + i - register_row) * Tile::product_threads] = v;
+        continue;
+      }
+      w[g][4 * i + 0] = v.x;
+      w[g][4 * i + 1] = v.y;
+      w[g][4 * i + 2] = v.z;
+      w[g][4 * i + 3] = v.w;
     }
   }
   /// acc[j][gate] = W[gate][columns of this lane] . h[j]; rows of h are `ld` floats apart. The columns of the lane
@@ -57,21 +72,41 @@ struct ProductWeights {
   template <int Pack>
   __device__ __forceinline__ void multiply(const float* h, int ld, int split, float (&acc)[Pack][3]) const {
     float odd[Pack][3] = {};
-#pragma unroll
-    for (int i = 0; i < Tile::depth / 4; ++i) {
+    const auto add = [&](const float(&four)[3][4], int i) {
 #pragma unroll
       for (int j = 0; j < Pack; ++j) {
         const float4 v = *reinterpret_cast<const float4*>(h + j * ld + (i * Tile::splits + split) * 4);
 #pragma unroll
-        for (int g = 0; g < 3; ++g) acc[j][g] = fmaf(w[g][4 * i + 0], v.x, acc[j][g]);
+        for (int g = 0; g < 3; ++g) acc[j][g] = fmaf(four[g][0], v.x, acc[j][g]);
 #pragma unroll
         for (int g = 0; g < 3; ++g)
-          (Pack == 1 ? odd : acc)[j][g] = fmaf(w[g][4 * i + 1], v.y, (Pack == 1 ? odd : acc)[j][g]);
+          (Pack == 1 ? odd : acc)[j][g] = fmaf(four[g][1], v.y, (Pack == 1 ? odd : acc)[j][g]);
 #pragma unroll
-        for (int g = 0; g < 3; ++g) acc[j][g] = fmaf(w[g][4 * i + 2], v.z, acc[j][g]);
+        for (int g = 0; g < 3; ++g) acc[j][g] = fmaf(four[g][2], v.z, acc[j][g]);
 #pragma unroll
         for (int g = 0; g < 3; ++g)
-          (Pack == 1 ? odd : acc)[j][g] = fmaf(w[g][4 * i + 3], v.w, (Pack == 1 ? odd : acc)[j][g]);
+          (Pack == 1 ? odd : acc)[j][g] = fmaf(four[g][3], v.w, (Pack == 1 ? odd : acc)[j][g]);
+      }
+    };
+#pragma unroll
+    for (int i = 0; i < register_row; ++i) {
+      float four[3][4];
+#pragma unroll
+      for (int g = 0; g < 3; ++g)
+#pragma unroll
+        for (int c = 0; c < 4; ++c) four[g][c] = w[g][4 * i + c];
+      add(four, i);
+    }
+    if constexpr (row > register_row) {
+      const float4* more = in_shared();
+#pragma unroll 2  // more would hold more vectors at once than registers are left
+      for (int i = register_row; i < row; ++i) {
+        float four[3][4];
+#pragma unroll
+        for (int g = 0; g < 3; ++g)
+          *reinterpret_cast<float4*>(four[g]) =
+              more[(g * (row - register_row) + i - register_row) * Tile::product_threads];
+        add(four, i);
       }
     }
     if constexpr (Pack == 1) {

@@ -7,13 +7,15 @@
 namespace gru::cuda {
 
 /// Sizes of one kernel instantiation. A block holds the r, z and n rows of `units` hidden units over the full K.
-/// A lane of a product warp holds the three rows of one unit over `depth` columns in registers (96 or 192 weights);
-/// the 32/units lane groups of a warp and the warps themselves split K.
-template <int Units, int Depth, int Pack, int PerSet, bool Cluster>
+/// A lane of a product warp holds the three rows of one unit over `Depth` columns in registers (96 or 192 weights) and over
+/// `SharedDepth` more in shared memory; the 32/units lane groups of a warp and the warps themselves split K.
+template <int Units, int Depth, int Pack, int PerSet, bool Cluster, int SharedDepth = 0>
 struct PersistentTile {
   static constexpr int Warps = 8;
-  static constexpr int depth = Depth;
-  static constexpr int weight_vectors = 3 * Depth / 4;
+  static constexpr int register_depth = Depth;
+  static constexpr int depth = Depth + SharedDepth;  // columns of a lane
+  static constexpr int weight_vectors = 3 * depth / 4;
+  static constexpr int shared_weights = 3 * SharedDepth * 32 * Warps;  // floats
   static constexpr int product_warps = Warps;
   static constexpr int product_threads = 32 * Warps;
   static constexpr int units = Units;
@@ -21,7 +23,7 @@ struct PersistentTile {
   static constexpr int per_set = PerSet;          // streams that one gate set may serve
   static constexpr bool cluster = Cluster;        // state exchange inside a thread-block cluster
   static constexpr int splits = 32 / Units;       // K splits inside a warp
-  static constexpr int columns = Depth * splits;  // columns of h a warp multiplies
+  static constexpr int columns = depth * splits;  // columns of h a warp multiplies
   static constexpr int k = Warps * columns;
   static constexpr int gate_warps = Units * Pack >= 32 ? Units * Pack / 32 : 1;     // of one set
   static constexpr int gate_splits = Units * Pack >= 32 ? 1 : 32 / (Units * Pack);  // lanes that share one sum
@@ -48,7 +50,8 @@ struct PersistentTile {
   static constexpr int words_per_lane = words < 32 ? 1 : words / 32;
   static constexpr int project_words = project_pack * columns / 2;
   static constexpr int project_words_per_lane = project_words < 32 ? 1 : project_words / 32;
-  static constexpr int project_floats = project_pack * k + Warps * 32 * project_words_per_lane * 4 * ring_depth;
+  static constexpr int project_floats =
+      SharedDepth > 0 ? (Pack * k) : (project_pack * k + Warps * 32 * project_words_per_lane * 4 * ring_depth);
   GRU_FUNCTION static constexpr int stage_floats(int streams) {
     return !Cluster || 2 * streams * Pack * k < project_floats ? project_floats : 2 * streams * Pack * k;
   }
@@ -59,8 +62,8 @@ struct PersistentTile {
     return 2 * project_buffers + (Cluster ? 2 * streams * Warps : 0);
   }
   GRU_FUNCTION static constexpr int smem_bytes(int streams) {
-    return 4 * (all_partial_floats(streams) + stage_floats(streams) + 6 * gate_states) + 16 * input_vectors +
-           8 * barrier_words(streams) + 4 * (1 + max_streams);
+    return 4 * (shared_weights + all_partial_floats(streams) + stage_floats(streams) + 6 * gate_states) +
+           16 * input_vectors + 8 * barrier_words(streams) + 4 * (1 + max_streams);
   }
 };
 

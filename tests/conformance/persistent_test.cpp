@@ -83,6 +83,18 @@ TEST_CASE("persistent: units around blocks and groups") {
   }
 }
 
+TEST_CASE("persistent: weights that exceed the registers: from 1025 units on") {
+  run_on_devices(sized(1025, 1));
+  run_on_devices(sized(1040, 5));
+  run_on_devices(sized(1030, 3, 2, true));
+  run_on_devices(sized(1536, 1));
+}
+
+TEST_CASE("persistent: weights that exceed the registers: up to 2048 units") {
+  run_on_devices(sized(1537, 2));
+  run_on_devices(sized(2048, 1));
+}
+
 TEST_CASE("persistent: batches around streams and groups") {
   for (const std::int64_t batch : {1, 2, 3, 4, 5, 12, 13, 31, 32, 33, 65}) run_on_devices(sized(140, batch));
   for (const std::int64_t batch : {3, 7, 8, 9, 17, 40}) run_on_devices(sized(200, batch, 1, true));

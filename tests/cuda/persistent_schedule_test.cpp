@@ -88,5 +88,19 @@ TEST_CASE("persistent schedule: a deep stack of single sequences runs all its la
   CHECK(PersistentEngine::supports(p).reason.find("exchange through") != std::string::npos);
 }
 
+TEST_CASE("persistent schedule: H above 1024 needs an H100's shared memory") {
+  for (const std::int64_t hidden : {1025, 1536, 2048}) {
+    CAPTURE(hidden);
+    Problem p = problem(hidden, 1, hidden);
+    CHECK(PersistentEngine::supports(p));
+    p.device.sm_count = 128;
+    p.device.shared_memory_per_block = std::size_t{99} << 10U;
+    const Support small = PersistentEngine::supports(p);
+    CHECK_FALSE(small);
+    CHECK(small.reason.find("99 KB") != std::string::npos);
+  }
+  CHECK_FALSE(PersistentEngine::supports(problem(2049, 1, 16)));
+}
+
 }  // namespace
 }  // namespace gru::cuda
