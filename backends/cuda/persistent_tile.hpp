@@ -50,8 +50,9 @@ struct PersistentTile {
   static constexpr int words_per_lane = words < 32 ? 1 : words / 32;
   static constexpr int project_words = project_pack * columns / 2;
   static constexpr int project_words_per_lane = project_words < 32 ? 1 : project_words / 32;
-  static constexpr int project_floats =
-      SharedDepth > 0 ? (Pack * k) : (project_pack * k + Warps * 32 * project_words_per_lane * 4 * ring_depth);
+  static constexpr int stage_rows = SharedDepth > 0 ? Pack : project_pack;  // no room to spare beside shared weights
+  static constexpr int ring_floats = SharedDepth > 0 ? 0 : Warps * 32 * project_words_per_lane * 4 * ring_depth;
+  static constexpr int project_floats = stage_rows * k + ring_floats;
   GRU_FUNCTION static constexpr int stage_floats(int streams) {
     return !Cluster || 2 * streams * Pack * k < project_floats ? project_floats : 2 * streams * Pack * k;
   }
