@@ -62,11 +62,10 @@ struct StepArgs {
   void* formed_out = nullptr;  ///< the new state, or h0, in that form; null: not needed
   int formed_rows = 0;         ///< rows of a formed state, padded
   void* copied_input = nullptr;  ///< copy_input.cu: (D or 1, projection_rows, K_x padded)
-  unsigned* arrived =
-      nullptr;  ///< hopper_sequence.cu: (D, groups, kCounterStride), zero before a layer's first step
-  unsigned* aborted = nullptr;  ///< host memory: not zero once a wait was given up
-  std::int64_t spin_limit = 0;  ///< polls of one wait
-  int steps_here = 1;           ///< steps of this launch, from `step` on
+  unsigned* arrived = nullptr;   ///< hopper_sequence.cu: (D, groups, kCounterStride), zero before a layer's first step
+  unsigned* aborted = nullptr;   ///< host memory: not zero once a wait was given up
+  std::int64_t spin_limit = 0;   ///< polls of one wait
+  int steps_here = 1;            ///< steps of this launch, from `step` on
   int layer = 0;
   int directions = 1;
   int batch = 0;            ///< B of this call
