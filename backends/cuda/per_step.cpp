@@ -294,12 +294,7 @@ PerStep::PerStep(StreamRef stream, const Problem& problem, const Weights& weight
 }
 
 PerStep PerStep::fork(StreamRef stream) const {
-  if (stream.device != impl_->stream.device) {
-    throw Error(
-        fmt::format("gru::Plan::fork: the packed weights are on CUDA device {}, the new stream is on {}; make a "
-                    "plan there",
-                    impl_->stream.device, stream.device));
-  }
+  require_same_device(impl_->stream, stream);
   return PerStep(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
 }
 
@@ -335,11 +330,7 @@ Status PerStep::status() const {
         "cuda-per-step: a block waited too long for others and gave up, the results are not valid; raise spin_limit "
         "if the device was merely slow"};
   }
-  const DeviceGuard guard(impl_->stream.device);
-  const cudaError_t code = cudaStreamQuery(impl_->stream.stream);
-  if (code == cudaSuccess || code == cudaErrorNotReady) return {};
-  static_cast<void>(cudaGetLastError());
-  return {false, fmt::format("cuda-per-step: {} ({})", cudaGetErrorName(code), cudaGetErrorString(code))};
+  return status_of(impl_->stream, "cuda-per-step");
 }
 
 }  // namespace gru::cuda

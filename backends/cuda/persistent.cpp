@@ -309,12 +309,7 @@ Persistent::Persistent(StreamRef stream, const Problem& problem, const Weights& 
 }
 
 Persistent Persistent::fork(StreamRef stream) const {
-  if (stream.device != impl_->stream.device) {
-    throw Error(
-        fmt::format("gru::Plan::fork: the packed weights are on CUDA device {}, the new stream is on {}; make a "
-                    "plan there",
-                    impl_->stream.device, stream.device));
-  }
+  require_same_device(impl_->stream, stream);
   return Persistent(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
 }
 
@@ -366,12 +361,7 @@ Status Persistent::Impl::abort_status() const {
 Status Persistent::status() const {
   const Impl& my = *impl_;
   if (Status aborted = my.abort_status(); !aborted.ok) return aborted;
-  const DeviceGuard guard(my.stream.device);
-  if (is_capturing(my.stream)) return {};
-  const cudaError_t code = cudaStreamQuery(my.stream.stream);
-  if (code == cudaSuccess || code == cudaErrorNotReady) return {};
-  static_cast<void>(cudaGetLastError());
-  return {false, fmt::format("cuda-persistent: {} ({})", cudaGetErrorName(code), cudaGetErrorString(code))};
+  return status_of(my.stream, "cuda-persistent");
 }
 
 }  // namespace gru::cuda

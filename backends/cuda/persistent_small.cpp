@@ -11,7 +11,6 @@
 #include "backends/cuda/persistent_small_weights.hpp"
 #include "backends/cuda/persistent_weights.hpp"
 #include "backends/cuda/runtime.hpp"
-#include "gru/error.hpp"
 
 namespace gru::cuda {
 namespace {
@@ -147,12 +146,7 @@ SmallPersistent::SmallPersistent(StreamRef stream, const Problem& problem, const
 }
 
 SmallPersistent SmallPersistent::fork(StreamRef stream) const {
-  if (stream.device != impl_->stream.device) {
-    throw Error(
-        fmt::format("gru::Plan::fork: the packed weights are on CUDA device {}, the new stream is on {}; make a "
-                    "plan there",
-                    impl_->stream.device, stream.device));
-  }
+  require_same_device(impl_->stream, stream);
   return SmallPersistent(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
 }
 
@@ -177,13 +171,6 @@ void SmallPersistent::execute(const Call& call) {
 
 std::size_t SmallPersistent::workspace_bytes() const { return impl_->workspace_bytes; }
 
-Status SmallPersistent::status() const {
-  const DeviceGuard guard(impl_->stream.device);
-  if (is_capturing(impl_->stream)) return {};
-  const cudaError_t code = cudaStreamQuery(impl_->stream.stream);
-  if (code == cudaSuccess || code == cudaErrorNotReady) return {};
-  static_cast<void>(cudaGetLastError());
-  return {false, fmt::format("cuda-persistent: {} ({})", cudaGetErrorName(code), cudaGetErrorString(code))};
-}
+Status SmallPersistent::status() const { return status_of(impl_->stream, "cuda-persistent"); }
 
 }  // namespace gru::cuda

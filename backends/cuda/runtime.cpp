@@ -87,6 +87,23 @@ bool is_capturing(StreamRef stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 
+Status status_of(StreamRef stream, std::string_view backend) {
+  const DeviceGuard guard(stream.device);
+  if (is_capturing(stream)) return {};
+  const cudaError_t code = cudaStreamQuery(stream.stream);
+  if (code == cudaSuccess || code == cudaErrorNotReady) return {};
+  static_cast<void>(cudaGetLastError());
+  return {false, fmt::format("{}: {} ({})", backend, cudaGetErrorName(code), cudaGetErrorString(code))};
+}
+
+void require_same_device(StreamRef plan, StreamRef fork) {
+  if (fork.device == plan.device) return;
+  throw Error(
+      fmt::format("gru::Plan::fork: the packed weights are on CUDA device {}, the new stream is on {}; make a "
+                  "plan there",
+                  plan.device, fork.device));
+}
+
 void require_device_memory(const Call& call, StreamRef stream) {
   const std::pair<std::string_view, ConstTensorView> tensors[] = {
       {"x", call.x}, {"h0", call.h0}, {"lengths", call.lengths}, {"output", call.output}, {"h_n", call.h_n}};

@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include "backends/cuda/stream_ref.hpp"
-#include "gru/call.hpp"
+#include "gru/backend.hpp"
 
 namespace gru::cuda {
 
@@ -42,6 +42,13 @@ void upload(StreamRef stream, void* to, const void* host, std::size_t bytes);
 
 /// The stream is recording a graph: what is launched now runs later, maybe often.
 bool is_capturing(StreamRef stream);
+
+/// What the device says of the stream's work so far, without waiting for it; `backend` names it in the message. ok while
+/// the stream is recording a graph, when it must not be asked.
+Status status_of(StreamRef stream, std::string_view backend);
+
+/// Refuses to fork a plan onto another device than the one that holds its packed weights.
+void require_same_device(StreamRef plan, StreamRef fork);
 
 /// Refuses host memory and memory of another device, with the tensor's name. Queries only: allowed while capturing.
 void require_device_memory(const Call& call, StreamRef stream);

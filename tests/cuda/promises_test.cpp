@@ -6,13 +6,12 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <cstring>
-#include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "gru/gru.hpp"
+#include "tests/support/cuda.hpp"
 
 // What each CUDA backend promises beside right numbers: the same bits each time, two plans at once, execution that can be
 // captured and neither allocates nor waits. On a size for each family of kernels.
@@ -21,8 +20,6 @@ namespace gru {
 namespace {
 
 using Space = CudaStream;
-
-void require(cudaError_t code) { REQUIRE_MESSAGE(code == cudaSuccess, cudaGetErrorString(code)); }
 
 struct Subject {
   const char* backend;
@@ -64,14 +61,6 @@ std::vector<Subject> subjects() {
   };
 }
 
-Tensor random_tensor(std::vector<std::int64_t> extents, unsigned seed) {
-  Tensor tensor(DType::float32, std::move(extents));
-  std::mt19937 engine(seed);
-  std::uniform_real_distribution<float> draw(-1.0F, 1.0F);
-  for (std::int64_t i = 0; i < tensor.size(); ++i) tensor.data<float>()[i] = draw(engine);
-  return tensor;
-}
-
 /// A subject's tensors on a stream.
 struct Tensors {
   Buffer<Space> x, h0, output, h_n;
@@ -92,9 +81,6 @@ struct Results {
 
   explicit Results(const Tensors& t) : output(t.output.to_host()), h_n(t.h_n.to_host()) {}
   bool operator==(const Results& other) const { return same(output, other.output) && same(h_n, other.h_n); }
-  static bool same(const Tensor& a, const Tensor& b) {
-    return a.size_bytes() == b.size_bytes() && std::memcmp(a.bytes(), b.bytes(), a.size_bytes()) == 0;
-  }
 };
 
 /// By a plan of its own.

@@ -2,12 +2,11 @@
 #include <doctest/doctest.h>
 
 #include <cstdio>
-#include <cstring>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "gru/gru.hpp"
+#include "tests/support/cuda.hpp"
 
 // What holds for a CUDA stream alone; that its backends compute the right numbers is the conformance suite's business.
 
@@ -20,20 +19,6 @@ bool no_device() {
   if (SpaceTraits<Space>::available()) return false;
   std::puts("skipped: no CUDA device");
   return true;
-}
-
-void require(cudaError_t code) { REQUIRE_MESSAGE(code == cudaSuccess, cudaGetErrorString(code)); }
-
-Tensor random_tensor(std::vector<std::int64_t> extents, unsigned seed) {
-  Tensor tensor(DType::float32, std::move(extents));
-  std::mt19937 engine(seed);
-  std::uniform_real_distribution<float> draw(-1.0F, 1.0F);
-  for (std::int64_t i = 0; i < tensor.size(); ++i) tensor.data<float>()[i] = draw(engine);
-  return tensor;
-}
-
-bool same(const Tensor& a, const Tensor& b) {
-  return a.size_bytes() == b.size_bytes() && std::memcmp(a.bytes(), b.bytes(), a.size_bytes()) == 0;
 }
 
 /// Two layers in both directions with everything given, long enough for the plan to keep a graph.
