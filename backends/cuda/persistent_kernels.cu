@@ -9,6 +9,7 @@ template <class Tile>
 PersistentKernel describe() {
   return {reinterpret_cast<const void*>(&persistent_kernel<Tile>),
           Tile::units,
+          Tile::lane_units,
           Tile::depth,
           Tile::pack,
           Tile::per_set,

@@ -10,6 +10,7 @@ namespace gru::cuda {
 struct PersistentKernel {
   const void* function;  ///< void(PersistentArgs)
   int units;             ///< hidden units a block
+  int lane_units;        ///< units whose rows a lane holds
   int depth;             ///< columns a lane
   int pack;              ///< sequences a stream
   int per_set;           ///< streams a gate set may serve

@@ -40,10 +40,11 @@ struct PersistentShared {
 /// A product lane's weights: the first columns in registers, what exceeds them in the block's shared memory.
 template <class Tile>
 struct ProductWeights {
-  static constexpr int row = Tile::depth / 4, register_row = Tile::register_depth / 4;  // vectors of a gate
-  float w[3][Tile::register_depth];                                                     // [gate][column of this lane]
+  static constexpr int row = Tile::depth / 4, register_row = Tile::register_depth / 4;  // vectors of a unit's gate
+  static constexpr int shared_row = row - register_row;
+  float w[Tile::lane_units][3][Tile::register_depth];  // [unit][gate][column of this lane]
 
-  /// This thread's vectors in shared memory, [gate][row - register_row], product_threads apart. Computed anew at each use
+  /// This thread's vectors in shared memory, [unit][gate][shared_row], product_threads apart. Computed anew at each use
   /// (the volatile read keeps the compiler from holding it): the registers belong to the weights.
   static __device__ __forceinline__ float4* in_shared() {
     extern __shared__ __align__(16) float memory[];
@@ -54,83 +55,108 @@ struct ProductWeights {
   __device__ __forceinline__ void load(const float4* packed, int thread) {
 #pragma unroll
     for (int q = 0; q < Tile::weight_vectors; ++q) {
-      const int g = q / row, i = q % row;
+      const int of = q / row, i = q % row;
       const float4 v = __ldg(packed + q * Tile::product_threads + thread);
       if (i >= register_row) {
-        in_shared()[(g * (row - register_row) + i - register_row) * Tile::product_threads] = v;
+        in_shared()[(of * shared_row + i - register_row) * Tile::product_threads] = v;
         continue;
       }
-      w[g][4 * i + 0] = v.x;
-      w[g][4 * i + 1] = v.y;
-      w[g][4 * i + 2] = v.z;
-      w[g][4 * i + 3] = v.w;
+      float* to = w[of / 3][of % 3] + 4 * i;
+      to[0] = v.x;
+      to[1] = v.y;
+      to[2] = v.z;
+      to[3] = v.w;
     }
   }
-  /// acc[j][gate] = W[gate][columns of this lane] . h[j]; rows of h are `ld` floats apart. The columns of the lane
-  /// groups interleave by four so that a warp's 16-byte reads stay in one 128-byte line. For one sequence even and odd columns are
-  /// summed apart: three sums would wait for one another.
+  /// sums += four . v, gate by gate.
+  static __device__ __forceinline__ void add(float (&sums)[3], const float (&four)[3][4], float4 v) {
+#pragma unroll
+    for (int g = 0; g < 3; ++g) sums[g] = fmaf(four[g][0], v.x, sums[g]);
+#pragma unroll
+    for (int g = 0; g < 3; ++g) sums[g] = fmaf(four[g][1], v.y, sums[g]);
+#pragma unroll
+    for (int g = 0; g < 3; ++g) sums[g] = fmaf(four[g][2], v.z, sums[g]);
+#pragma unroll
+    for (int g = 0; g < 3; ++g) sums[g] = fmaf(four[g][3], v.w, sums[g]);
+  }
+  /// acc[j][unit][gate] += W[unit][gate][columns of this lane] . h[j]; rows of h are `ld` floats apart. The columns of the
+  /// lane groups interleave by four so that a warp's 16-byte reads stay in one 128-byte line.
   template <int Pack>
-  __device__ __forceinline__ void multiply(const float* h, int ld, int split, float (&acc)[Pack][3]) const {
-    float odd[Pack][3] = {};
-    const auto add = [&](const float(&four)[3][4], int i) {
+  __device__ __forceinline__ void multiply(const float* h, int ld, int split,
+                                           float (&acc)[Pack][Tile::lane_units][3]) const {
+#pragma unroll
+    for (int i = 0; i < register_row; ++i) {
 #pragma unroll
       for (int j = 0; j < Pack; ++j) {
         const float4 v = *reinterpret_cast<const float4*>(h + j * ld + (i * Tile::splits + split) * 4);
 #pragma unroll
-        for (int g = 0; g < 3; ++g) acc[j][g] = fmaf(four[g][0], v.x, acc[j][g]);
+        for (int u = 0; u < Tile::lane_units; ++u) {
+          float four[3][4];
 #pragma unroll
-        for (int g = 0; g < 3; ++g)
-          (Pack == 1 ? odd : acc)[j][g] = fmaf(four[g][1], v.y, (Pack == 1 ? odd : acc)[j][g]);
+          for (int g = 0; g < 3; ++g)
 #pragma unroll
-        for (int g = 0; g < 3; ++g) acc[j][g] = fmaf(four[g][2], v.z, acc[j][g]);
-#pragma unroll
-        for (int g = 0; g < 3; ++g)
-          (Pack == 1 ? odd : acc)[j][g] = fmaf(four[g][3], v.w, (Pack == 1 ? odd : acc)[j][g]);
+            for (int c = 0; c < 4; ++c) four[g][c] = w[u][g][4 * i + c];
+          add(acc[j][u], four, v);
+        }
       }
-    };
-#pragma unroll
-    for (int i = 0; i < register_row; ++i) {
-      float four[3][4];
-#pragma unroll
-      for (int g = 0; g < 3; ++g)
-#pragma unroll
-        for (int c = 0; c < 4; ++c) four[g][c] = w[g][4 * i + c];
-      add(four, i);
     }
-    if constexpr (row > register_row) {
+    if constexpr (shared_row > 0) {
+      static_assert(Pack == 1, "no registers are left for more sums");
       const float4* more = in_shared();
-#pragma unroll 2  // more would hold more vectors at once than registers are left
-      for (int i = register_row; i < row; ++i) {
-        float four[3][4];
 #pragma unroll
-        for (int g = 0; g < 3; ++g)
-          *reinterpret_cast<float4*>(four[g]) =
-              more[(g * (row - register_row) + i - register_row) * Tile::product_threads];
-        add(four, i);
+      for (int u = 0; u < Tile::lane_units; ++u) {
+#pragma unroll 1  // more would hold more vectors at once than registers are left, as would both units together
+        for (int i = 0; i < shared_row; ++i) {
+          const float4 v = *reinterpret_cast<const float4*>(h + ((register_row + i) * Tile::splits + split) * 4);
+          float four[3][4];
+#pragma unroll
+          for (int g = 0; g < 3; ++g)
+            *reinterpret_cast<float4*>(four[g]) = more[((3 * u + g) * shared_row + i) * Tile::product_threads];
+          add(acc[0][u], four, v);
+        }
       }
-    }
-    if constexpr (Pack == 1) {
-#pragma unroll
-      for (int g = 0; g < 3; ++g) acc[0][g] += odd[0][g];
     }
   }
 };
 
-/// Leaves this warp's share of the sums in partial[warp]; the lane groups of the warp are added first.
+/// Adds what two lanes `distance` apart have of two things: the lower lane returns the first's sum, the upper the second's.
+__device__ __forceinline__ float add_and_share(float first, float second, bool upper, int distance) {
+  return (upper ? second : first) + __shfl_xor_sync(~0u, upper ? first : second, distance);
+}
+
+/// Adds the sums of a warp's lane groups, after which a lane has those of one unit, and leaves them in partial[warp].
 template <class Tile, int Pack>
-__device__ __forceinline__ void store_partial(float* partial, int warp, int lane, float (&acc)[Pack][3]) {
+__device__ __forceinline__ void store_partial(float* partial, int warp, int lane,
+                                              const float (&acc)[Pack][Tile::lane_units][3]) {
+  const bool upper = (lane & Tile::group_lanes) != 0;
+  float sum[Pack][3];
 #pragma unroll
   for (int j = 0; j < Pack; ++j)
 #pragma unroll
-    for (int g = 0; g < 3; ++g)
-#pragma unroll
-      for (int d = Tile::units; d < 32; d *= 2) acc[j][g] += __shfl_xor_sync(~0u, acc[j][g], d);
-  if (lane >= Tile::units) return;
-#pragma unroll
-  for (int j = 0; j < Pack; ++j) {
+    for (int g = 0; g < 3; ++g) sum[j][g] = add_and_share(acc[j][0][g], acc[j][1][g], upper, Tile::group_lanes);
+  const int unit = lane % Tile::units;
+  const auto store = [&](int j, const float(&of)[3]) {
     float* to = partial + (warp * Pack + j) * 3 * Tile::units;
-    reinterpret_cast<float2*>(to)[lane] = make_float2(acc[j][0], acc[j][1]);
-    to[2 * Tile::units + lane] = acc[j][2];
+    reinterpret_cast<float2*>(to)[unit] = make_float2(of[0], of[1]);
+    to[2 * Tile::units + unit] = of[2];
+  };
+  if constexpr (Tile::units == 32) {
+#pragma unroll
+    for (int j = 0; j < Pack; ++j) store(j, sum[j]);
+  } else if constexpr (Pack == 1) {
+#pragma unroll
+    for (int g = 0; g < 3; ++g) sum[0][g] += __shfl_xor_sync(~0u, sum[0][g], 16);
+    if (lane < Tile::units) store(0, sum[0]);
+  } else {  // the warp's halves share out the sequences
+    constexpr int half = Pack / 2;
+    const bool late = lane >= 16;
+#pragma unroll
+    for (int j = 0; j < half; ++j) {
+      float both[3];
+#pragma unroll
+      for (int g = 0; g < 3; ++g) both[g] = add_and_share(sum[j][g], sum[j + half][g], late, 16);
+      store(late ? j + half : j, both);
+    }
   }
 }
 

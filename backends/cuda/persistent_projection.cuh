@@ -161,13 +161,13 @@ __device__ __forceinline__ void run_projection(const PersistentArgs& a, Persiste
   for (int pass = role.turn; pass < passes; pass += stride, ++count) {
     buffers.take(count);
     if (product) {
-      float acc[Tile::project_pack][3] = {};
+      float acc[Tile::project_pack][Tile::lane_units][3] = {};
       if (warp * Tile::columns < a.hidden_padded) {
         reader.take(stage, pass, slot, epoch, guard);
         const int behind = slot == 0 ? Tile::ring_depth - 1 : slot - 1;  // used up by the pass before
         reader.copy(pass + (Tile::ring_depth - 1) * stride, behind);
         slot = slot + 1 == Tile::ring_depth ? 0 : slot + 1;
-        weights.multiply(stage, Tile::columns, lane / Tile::units, acc);
+        weights.multiply(stage, Tile::columns, lane / Tile::group_lanes, acc);
       }
       buffers.wait_empty();
       store_partial<Tile>(buffers.sums(), warp, lane, acc);

@@ -10,8 +10,8 @@ __device__ __forceinline__ void multiply_step(StateReader<Tile>& reader, const P
                                               int stream, unsigned count) {
   const float* h = reader.wait(stream, count);
   reader.copy_next(stream, count);
-  float acc[Tile::pack][3] = {};
-  weights.multiply(h, Tile::cluster ? Tile::k : Tile::columns, reader.lane / Tile::units, acc);
+  float acc[Tile::pack][Tile::lane_units][3] = {};
+  weights.multiply(h, Tile::cluster ? Tile::k : Tile::columns, reader.lane / Tile::group_lanes, acc);
   store_partial<Tile>(reader.shared.partial + (2 * stream + (count & 1u)) * Tile::partial_floats, reader.warp,
                       reader.lane, acc);
 }

@@ -70,7 +70,7 @@ PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, int lay
 /// gates, what each further stream adds to it, and what keeps the warps of either kind busy.
 double step_clocks(const PersistentSchedule& s) {
   const PersistentKernel& k = *s.kernel;
-  const double product = 6.0 * k.depth * k.pack;  // two warps a scheduler
+  const double product = 6.0 * k.lane_units * k.depth * k.pack;  // two warps a scheduler
   const double exchange = k.cluster ? 0 : s.group_blocks > 32 ? 700 : 520;
   const double chain = (k.dedicated ? 700 + 1.53 * product : 1250 + 1.3 * product) + exchange;
   if (!k.dedicated) return std::max(chain, s.streams * (1.25 * product + 1500));
@@ -84,7 +84,7 @@ double step_clocks(const PersistentSchedule& s) {
 double project_clocks(const PersistentSchedule& s, std::int64_t batch) {
   const PersistentKernel& k = *s.kernel;
   const int rows = k.dedicated ? 4 : 1;  // of a pass
-  const double pass = k.dedicated ? 2090 : 6.0 * k.depth + 500;
+  const double pass = k.dedicated ? 2090 : 6.0 * k.lane_units * k.depth + 500;
   return static_cast<double>(batch) / rows / s.project_groups * pass;
 }
 

@@ -7,14 +7,16 @@
 namespace gru::cuda {
 
 /// Sizes of one kernel instantiation. A block holds the r, z and n rows of `units` hidden units over the full K.
-/// A lane of a product warp holds the three rows of one unit over `Depth` columns in registers (96 or 192 weights) and over
-/// `SharedDepth` more in shared memory; the 32/units lane groups of a warp and the warps themselves split K.
+/// A lane of a product warp holds the three rows of two units over `Depth`/2 columns in registers (96 or 192 weights) and
+/// over `SharedDepth`/2 more in shared memory; the lane groups of a warp and the warps themselves split K. Two units,
+/// because products are bound by reads of the state from shared memory: each read then serves 24 multiply-adds.
 template <int Units, int Depth, int Pack, int PerSet, bool Cluster, int SharedDepth = 0>
 struct PersistentTile {
   static constexpr int Warps = 8;
-  static constexpr int register_depth = Depth;
-  static constexpr int depth = Depth + SharedDepth;  // columns of a lane
-  static constexpr int weight_vectors = 3 * depth / 4;
+  static constexpr int lane_units = 2;
+  static constexpr int register_depth = Depth / lane_units;
+  static constexpr int depth = (Depth + SharedDepth) / lane_units;  // columns of a lane
+  static constexpr int weight_vectors = 3 * lane_units * depth / 4;
   static constexpr int shared_weights = 3 * SharedDepth * 32 * Warps;  // floats
   static constexpr int product_warps = Warps;
   static constexpr int product_threads = 32 * Warps;
@@ -22,7 +24,8 @@ struct PersistentTile {
   static constexpr int pack = Pack;               // sequences a stream, multiplied together
   static constexpr int per_set = PerSet;          // streams that one gate set may serve
   static constexpr bool cluster = Cluster;        // state exchange inside a thread-block cluster
-  static constexpr int splits = 32 / Units;       // K splits inside a warp
+  static constexpr int group_lanes = Units / lane_units;
+  static constexpr int splits = 32 / group_lanes;  // K splits inside a warp
   static constexpr int columns = depth * splits;  // columns of h a warp multiplies
   static constexpr int k = Warps * columns;
   static constexpr int gate_warps = Units * Pack >= 32 ? Units * Pack / 32 : 1;     // of one set
@@ -39,7 +42,7 @@ struct PersistentTile {
   static constexpr int project_buffers = 2;
   static constexpr int project_gate_warps = Units * project_pack >= 32 ? Units * project_pack / 32 : 1;
   static constexpr int max_streams = 7;  // two named barriers each, of 16
-  static_assert(Units == 32 || Units == 16 || Units == 8, "lanes hold units");
+  static_assert(Units == 32 || Units == 16, "a warp adds up two or four lane groups");
 
   GRU_FUNCTION static constexpr int all_partial_floats(int streams) {
     const int recurrent = 2 * streams * partial_floats, project = project_buffers * project_partial_floats;

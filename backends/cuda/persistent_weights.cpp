@@ -15,15 +15,17 @@ std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
 void pack_lanes(const std::vector<float>& rows, std::int64_t pitch, std::int64_t column0, std::int64_t hidden,
                 const PersistentSchedule& schedule, float* to) {
   const PersistentKernel& k = *schedule.kernel;
-  const std::int64_t splits = 32 / k.units;
+  const std::int64_t group = k.units / k.lane_units;  // lanes
+  const std::int64_t splits = 32 / group;
   const std::int64_t row_vectors = k.depth / 4;
   for (std::int64_t block = 0; block < schedule.group_blocks; ++block) {
-    for (std::int64_t vector = 0; vector < 3 * row_vectors; ++vector) {
+    for (std::int64_t vector = 0; vector < 3 * k.lane_units * row_vectors; ++vector) {
+      const std::int64_t lane_unit = vector / (3 * row_vectors), gate = vector / row_vectors % 3;
       for (std::int64_t thread = 0; thread < k.product_threads; ++thread, to += 4) {
-        const std::int64_t unit = block * k.units + thread % 32 % k.units;
-        const std::int64_t split = thread % 32 / k.units;
+        const std::int64_t unit = block * k.units + lane_unit * group + thread % group;
+        const std::int64_t split = thread % 32 / group;
         const std::int64_t first = thread / 32 * k.depth * splits + (vector % row_vectors * splits + split) * 4;
-        const std::int64_t row = vector / row_vectors * hidden + unit;
+        const std::int64_t row = gate * hidden + unit;
         for (std::int64_t c = 0; c < 4; ++c) {
           if (unit < hidden && first + c < hidden) to[c] = rows[at(row * pitch + column0 + first + c)];
         }
@@ -73,7 +75,7 @@ struct Extents {
   Extents(const Config& c, const PersistentSchedule& s)
       : config(c),
         schedule(s),
-        matrix(std::int64_t{s.group_blocks} * 3 * s.kernel->depth * s.kernel->product_threads),
+        matrix(std::int64_t{s.group_blocks} * 3 * s.kernel->lane_units * s.kernel->depth * s.kernel->product_threads),
         matrices(c.num_layers * c.num_directions()),
         input_matrices(s.wavefront() ? c.num_layers - 1 : 0),
         units(s.hidden_padded) {}
