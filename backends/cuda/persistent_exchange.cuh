@@ -54,14 +54,16 @@ struct SpinGuard {
   /// `ready` polls for this lane and says whether its data is there.
   template <class Ready>
   __device__ __forceinline__ void wait(Ready&& ready) {
-    if (gave_up) return;
-    for (long long spins = 1; !__all_sync(~0U, ready()); ++spins) {
+    if (__all_sync(~0U, ready()) || gave_up) return;
+    long long spins = 1;
+    do {
       if (spins >= a.spin_limit) atomicExch_system(a.aborted, 1U);
       if (spins >= a.spin_limit || (spins % 4096 == 0 && __any_sync(~0U, load_relaxed(a.aborted) != 0))) {
         gave_up = true;
         return;
       }
-    }
+      ++spins;
+    } while (!__all_sync(~0U, ready()));
   }
 };
 

@@ -161,9 +161,9 @@ struct GateWarp {
   }
 
   /// Where the lane's part of the state that step `count` consumes goes: shared addresses of the data and its mbarrier in
-  /// this block, which are the same in every peer, or a word in L2.
+  /// the peers, or a word in L2.
   struct Target {
-    unsigned data, bar;
+    unsigned data[Tile::cluster_blocks / 4], bar[Tile::cluster_blocks / 4];  // of the lane's peers
     EpochValue* word;
   };
   __device__ __forceinline__ Target target(const Lane& me, int q, unsigned count) const {
@@ -171,10 +171,17 @@ struct GateWarp {
     if constexpr (Tile::cluster && kHasClusters) {
       // A warp holds 32 consecutive values; lane i sends the 16 bytes i % 8 to peers i / 8, i / 8 + 4, ...
       const int first = role.rank * Tile::units + 4 * (me.thread % 8);
-      return {shared_address(shared.stage + (slot * Tile::pack + me.item.j) * Tile::k + first),
-              shared.arrived + 8 * (slot * Tile::product_warps + first / Tile::columns), nullptr};
+      const unsigned data = shared_address(shared.stage + (slot * Tile::pack + me.item.j) * Tile::k + first);
+      const unsigned bar = shared.arrived + 8 * (slot * Tile::product_warps + first / Tile::columns);
+      Target to{{}, {}, nullptr};
+#pragma unroll
+      for (int p = 0; p < Tile::cluster_blocks / 4; ++p) {
+        to.data[p] = map_rank(data, me.thread % 32 / 8 + 4 * p);
+        to.bar[p] = map_rank(bar, me.thread % 32 / 8 + 4 * p);
+      }
+      return to;
     } else {
-      return {0, 0, a.exchange + ((2ll * role.group * a.streams + slot) * Tile::pack + me.item.j) * Tile::k + me.unit};
+      return {{}, {}, a.exchange + ((2ll * role.group * a.streams + slot) * Tile::pack + me.item.j) * Tile::k + me.unit};
     }
   }
   /// Publishes the state that step `count` of the launch consumes to every block of the group.
@@ -187,8 +194,7 @@ struct GateWarp {
       v.z = __shfl_sync(~0u, h, first + 2);
       v.w = __shfl_sync(~0u, h, first + 3);
 #pragma unroll
-      for (int p = 0; p < Tile::cluster_blocks / 4; ++p)
-        store_async4(map_rank(to.data, l / 8 + 4 * p), v, map_rank(to.bar, l / 8 + 4 * p));
+      for (int p = 0; p < Tile::cluster_blocks / 4; ++p) store_async4(to.data[p], v, to.bar[p]);
     } else {
       if (me.item.part == 0) store_value(to.word, h, base + count);
     }
@@ -248,14 +254,19 @@ struct GateWarp {
     GateState g = state(me, q);
     const float3 x = take_input(me, q, g);
     Target to = target(me, q, i + 1);
-    int share = (2 * stream + parity) * Tile::partial_floats + me.item.first_share();
-    compute_now(to.data);
-    compute_now(to.bar);
+    int share = (2 * stream + parity) * (Tile::partial_floats / 4) + me.item.first_share();
+    if constexpr (Tile::dedicated) {
+#pragma unroll
+      for (int p = 0; p < Tile::cluster_blocks / 4; ++p) {
+        compute_now(to.data[p]);
+        compute_now(to.bar[p]);
+      }
+    }
     compute_now(share);
     barrier_sync(1 + 2 * stream + parity, meeting);
     const bool stopped = *shared.stopped != 0;
     float sum[3];
-    me.item.sum(shared.partial + share, sum);
+    me.item.sum(reinterpret_cast<const float4*>(shared.partial) + share, sum);
     const float next = cell<FastMath>(x.x, x.y, x.z, sum[0], sum[1], sum[2] + g.bias_hn, g.h);
     const bool valid = time_of(i) < g.length;
     g.h = valid ? next : g.h;

@@ -15,7 +15,7 @@ struct GateState {
 /// The shared memory of a block, carved once.
 template <class Tile>
 struct PersistentShared {
-  float* partial;         // [buffers][product warp][pack or project_pack][units][r, z], [units] n
+  float* partial;         // [buffers][product warp][pack or project_pack][units][r, z, n, -]
   float* stage;           // L2: [product warp][pack][columns], private to the warp; cluster: [parity][stream][pack][k]
   float4* inputs;         // [per_set][gate thread] prefetched input shares
   GateState* states;      // [gate thread], only without dedicated gate warps
@@ -37,12 +37,16 @@ struct PersistentShared {
   }
 };
 
+/// Whether the two halves of a warp, which multiply different columns, add up different sequences.
+template <class Tile, int Pack>
+inline constexpr bool shares_sequences = Tile::units < 32 && Pack > 1;
+
 /// A product lane's weights: the first columns in registers, what exceeds them in the block's shared memory.
 template <class Tile>
 struct ProductWeights {
   static constexpr int row = Tile::depth / 4, register_row = Tile::register_depth / 4;  // vectors of a unit's gate
   static constexpr int shared_row = row - register_row;
-  float w[Tile::lane_units][3][Tile::register_depth];  // [unit][gate][column of this lane]
+  float w[Tile::lane_units][3][Tile::register_depth];  // [unit: the lane's own, the other][gate][column of this lane]
 
   /// This thread's vectors in shared memory, [unit][gate][shared_row], product_threads apart. Computed anew at each use
   /// (the volatile read keeps the compiler from holding it): the registers belong to the weights.
@@ -79,16 +83,21 @@ struct ProductWeights {
 #pragma unroll
     for (int g = 0; g < 3; ++g) sums[g] = fmaf(four[g][3], v.w, sums[g]);
   }
-  /// acc[j][unit][gate] += W[unit][gate][columns of this lane] . h[j]; rows of h are `ld` floats apart. The columns of the
-  /// lane groups interleave by four so that a warp's 16-byte reads stay in one 128-byte line.
+  /// acc[j][unit][gate] += W[unit][gate][columns of this lane] . h[row_of(j)]; rows of h are `ld` floats apart. The columns
+  /// of the lane groups interleave by four so that a warp's 16-byte reads stay in one 128-byte line.
   template <int Pack>
-  __device__ __forceinline__ void multiply(const float* h, int ld, int split,
+  __device__ __forceinline__ void multiply(const float* h, int ld, int lane,
                                            float (&acc)[Pack][Tile::lane_units][3]) const {
+    constexpr int half = Pack / 2;
+    h += lane / Tile::group_lanes * 4;
+    const bool late = shares_sequences<Tile, Pack> && lane >= 16;
+    const float* rows[2] = {late ? h + half * ld : h, late ? h : h + half * ld};  // of the first half of j, of the second
 #pragma unroll
     for (int i = 0; i < register_row; ++i) {
 #pragma unroll
       for (int j = 0; j < Pack; ++j) {
-        const float4 v = *reinterpret_cast<const float4*>(h + j * ld + (i * Tile::splits + split) * 4);
+        const float* of = j < half ? rows[0] + j * ld : rows[1] + (j - half) * ld;
+        const float4 v = *reinterpret_cast<const float4*>(of + i * Tile::splits * 4);
 #pragma unroll
         for (int u = 0; u < Tile::lane_units; ++u) {
           float four[3][4];
@@ -107,7 +116,7 @@ struct ProductWeights {
       for (int u = 0; u < Tile::lane_units; ++u) {
 #pragma unroll 1  // more would hold more vectors at once than registers are left, as would both units together
         for (int i = 0; i < shared_row; ++i) {
-          const float4 v = *reinterpret_cast<const float4*>(h + ((register_row + i) * Tile::splits + split) * 4);
+          const float4 v = *reinterpret_cast<const float4*>(h + (register_row + i) * Tile::splits * 4);
           float four[3][4];
 #pragma unroll
           for (int g = 0; g < 3; ++g)
@@ -119,44 +128,29 @@ struct ProductWeights {
   }
 };
 
-/// Adds what two lanes `distance` apart have of two things: the lower lane returns the first's sum, the upper the second's.
-__device__ __forceinline__ float add_and_share(float first, float second, bool upper, int distance) {
-  return (upper ? second : first) + __shfl_xor_sync(~0u, upper ? first : second, distance);
-}
-
-/// Adds the sums of a warp's lane groups, after which a lane has those of one unit, and leaves them in partial[warp].
+/// Adds the sums of a warp's lane groups, after which a lane has those of one unit, and leaves them in partial[warp]. Lanes
+/// that add keep different things: their own unit and, with `shares_sequences`, their own half of the sequences. Both come
+/// first in acc, so that nothing is selected here.
 template <class Tile, int Pack>
 __device__ __forceinline__ void store_partial(float* partial, int warp, int lane,
                                               const float (&acc)[Pack][Tile::lane_units][3]) {
-  const bool upper = (lane & Tile::group_lanes) != 0;
   float sum[Pack][3];
 #pragma unroll
   for (int j = 0; j < Pack; ++j)
 #pragma unroll
-    for (int g = 0; g < 3; ++g) sum[j][g] = add_and_share(acc[j][0][g], acc[j][1][g], upper, Tile::group_lanes);
-  const int unit = lane % Tile::units;
-  const auto store = [&](int j, const float(&of)[3]) {
-    float* to = partial + (warp * Pack + j) * 3 * Tile::units;
-    reinterpret_cast<float2*>(to)[unit] = make_float2(of[0], of[1]);
-    to[2 * Tile::units + unit] = of[2];
-  };
-  if constexpr (Tile::units == 32) {
+    for (int g = 0; g < 3; ++g) sum[j][g] = acc[j][0][g] + __shfl_xor_sync(~0u, acc[j][1][g], Tile::group_lanes);
+  float4* to = reinterpret_cast<float4*>(partial) + warp * Pack * Tile::units + lane % Tile::units;
+  constexpr bool share = shares_sequences<Tile, Pack>;
+  constexpr int mine = share ? Pack / 2 : Pack;
+  if (share && lane >= 16) to += mine * Tile::units;
 #pragma unroll
-    for (int j = 0; j < Pack; ++j) store(j, sum[j]);
-  } else if constexpr (Pack == 1) {
+  for (int j = 0; j < mine; ++j) {
+    if constexpr (Tile::units < 32) {
 #pragma unroll
-    for (int g = 0; g < 3; ++g) sum[0][g] += __shfl_xor_sync(~0u, sum[0][g], 16);
-    if (lane < Tile::units) store(0, sum[0]);
-  } else {  // the warp's halves share out the sequences
-    constexpr int half = Pack / 2;
-    const bool late = lane >= 16;
-#pragma unroll
-    for (int j = 0; j < half; ++j) {
-      float both[3];
-#pragma unroll
-      for (int g = 0; g < 3; ++g) both[g] = add_and_share(sum[j][g], sum[j + half][g], late, 16);
-      store(late ? j + half : j, both);
+      for (int g = 0; g < 3; ++g) sum[j][g] += __shfl_xor_sync(~0u, sum[share ? j + mine : j][g], 16);
+      if (!share && lane >= Tile::units) return;
     }
+    to[j * Tile::units] = make_float4(sum[j][0], sum[j][1], sum[j][2], 0.f);
   }
 }
 
@@ -171,24 +165,22 @@ struct GateItem {
         j(thread % items / Tile::units),
         part(splits == 1 ? 0 : (thread & 31) / items) {}
 
-  /// Offset of the item's first share.
+  /// Offset of the item's first share, in vectors.
   __device__ __forceinline__ int first_share() const {
-    return (part * (Tile::product_warps / splits) * Pack + j) * 3 * Tile::units;
+    return (part * (Tile::product_warps / splits) * Pack + j) * Tile::units + unit;
   }
   /// Sums the product warps' shares of this item, from first_share() on, in a fixed order.
-  __device__ __forceinline__ void sum(const float* share, float (&sum)[3]) const {
+  __device__ __forceinline__ void sum(const float4* share, float (&sum)[3]) const {
     constexpr int per_lane = Tile::product_warps / splits;
     static_assert(per_lane >= 2, "even and odd shares are added apart");
     float odd[3];
 #pragma unroll
     for (int q = 0; q < per_lane; ++q) {
-      const float* of_warp = share + q * Pack * 3 * Tile::units;
-      const float2 rz = reinterpret_cast<const float2*>(of_warp)[unit];
-      const float n = of_warp[2 * Tile::units + unit];
+      const float4 v = share[q * Pack * Tile::units];
       float(&to)[3] = q % 2 ? odd : sum;
-      to[0] = q < 2 ? rz.x : to[0] + rz.x;
-      to[1] = q < 2 ? rz.y : to[1] + rz.y;
-      to[2] = q < 2 ? n : to[2] + n;
+      to[0] = q < 2 ? v.x : to[0] + v.x;
+      to[1] = q < 2 ? v.y : to[1] + v.y;
+      to[2] = q < 2 ? v.z : to[2] + v.z;
     }
 #pragma unroll
     for (int g = 0; g < 3; ++g) {

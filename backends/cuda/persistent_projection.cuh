@@ -167,7 +167,7 @@ __device__ __forceinline__ void run_projection(const PersistentArgs& a, Persiste
         const int behind = slot == 0 ? Tile::ring_depth - 1 : slot - 1;  // used up by the pass before
         reader.copy(pass + (Tile::ring_depth - 1) * stride, behind);
         slot = slot + 1 == Tile::ring_depth ? 0 : slot + 1;
-        weights.multiply(stage, Tile::columns, lane / Tile::group_lanes, acc);
+        weights.multiply(stage, Tile::columns, lane, acc);
       }
       buffers.wait_empty();
       store_partial<Tile>(buffers.sums(), warp, lane, acc);
@@ -176,7 +176,7 @@ __device__ __forceinline__ void run_projection(const PersistentArgs& a, Persiste
     if (static_cast<int>(count % sets) == set) {
       buffers.wait_full();
       float sum[3];
-      item.sum(buffers.sums() + item.first_share(), sum);
+      item.sum(reinterpret_cast<const float4*>(buffers.sums()) + item.first_share(), sum);
       buffers.set_empty(pass + Tile::project_buffers * stride >= passes);
       const int row = pass * Tile::project_pack + item.j;
       if (row < items && item.part == 0)

@@ -7,13 +7,13 @@ namespace gru::cuda {
 /// One stream's products of one step by one warp: waits for its columns of the state, multiplies, leaves the sums.
 template <class Tile>
 __device__ __forceinline__ void multiply_step(StateReader<Tile>& reader, const ProductWeights<Tile>& weights,
-                                              int stream, unsigned count) {
-  const float* h = reader.wait(stream, count);
+                                              const typename StateReader<Tile>::Place& place, float* sums, int stream,
+                                              unsigned count) {
+  const float* h = reader.wait(place, count);
   reader.copy_next(stream, count);
   float acc[Tile::pack][Tile::lane_units][3] = {};
-  weights.multiply(h, Tile::cluster ? Tile::k : Tile::columns, reader.lane / Tile::group_lanes, acc);
-  store_partial<Tile>(reader.shared.partial + (2 * stream + (count & 1u)) * Tile::partial_floats, reader.warp,
-                      reader.lane, acc);
+  weights.multiply(h, Tile::cluster ? Tile::k : Tile::columns, reader.lane, acc);
+  store_partial<Tile>(sums, reader.warp, reader.lane, acc);
 }
 
 /// Tells a stream's gate warps that this warp's sums are there. Two barriers alternate: whoever has received the state of a
@@ -70,15 +70,26 @@ __device__ __forceinline__ void run_recurrence(const PersistentArgs& a, Persiste
   const int own_stream = Tile::dedicated ? a.streams : warp / Tile::gate_warps;
   static_assert(Tile::dedicated || Tile::per_set == 1, "a product warp finishes one stream");
   if (own_stream < a.streams) gates.begin();
-  for (int i = 0; i < a.steps; ++i)
+  for (int i = 0; i < a.steps; ++i) {
+    auto place = reader.place(0, i);
+    float* sums = shared.partial + (i & 1) * Tile::partial_floats;
     for (int stream = 0; stream < a.streams; ++stream) {
-      multiply_step(reader, weights, stream, i);
+      multiply_step(reader, weights, place, sums, stream, i);
       if (!Tile::dedicated && stream == own_stream)
         gates.step(0, i);
       else
         leave_sums(guard, shared, stream, i, meeting);
-      reader.rearm(stream, i);
+      if constexpr (Tile::dedicated) {
+        reader.rearm(place);
+        place.next_stream();
+        sums += 2 * Tile::partial_floats;
+      } else {  // computed anew rather than kept: the registers belong to the weights
+        reader.rearm(reader.place(stream, i));
+        place = reader.place(stream + 1, i);
+        sums = shared.partial + (2 * stream + 2 + (i & 1)) * Tile::partial_floats;
+      }
     }
+  }
   if (own_stream < a.streams) gates.finish();
 }
 

@@ -26,19 +26,29 @@ struct StateReader {
   __device__ __forceinline__ void begin(int group) {
     from = a.exchange + static_cast<long long>(group) * 2 * a.streams * Tile::pack * Tile::k;
   }
-  __device__ __forceinline__ unsigned barrier_of(int stream, unsigned count) const {
-    return shared.arrived + 8 * (((count & 1u) * a.streams + stream) * Tile::product_warps + warp);
+  /// Where a stream's state of the step at hand comes in.
+  struct Place {
+    const float* stage;       // cluster: the warp's first column
+    unsigned bar;             // cluster: its mbarrier
+    const EpochValue* words;  // L2: the stream's first word
+    __device__ __forceinline__ void next_stream() {
+      stage += Tile::pack * Tile::k;
+      bar += 8 * Tile::product_warps;
+      words += Tile::pack * Tile::k;
+    }
+  };
+  __device__ __forceinline__ Place place(int stream, unsigned count) const {
+    const int slot = (count & 1u) * a.streams + stream;
+    return {shared.stage + slot * Tile::pack * Tile::k + warp * Tile::columns,
+            shared.arrived + 8 * (slot * Tile::product_warps + warp), from + slot * (Tile::pack * Tile::k)};
   }
-  __device__ __forceinline__ const float* wait(int stream, unsigned count) {
+  __device__ __forceinline__ const float* wait(const Place& place, unsigned count) {
     if constexpr (Tile::cluster && kHasClusters) {
-      const unsigned bar = barrier_of(stream, count);
-      int column = ((count & 1u) * a.streams + stream) * Tile::pack * Tile::k + warp * Tile::columns;
-      compute_now(column);
-      guard.wait([&] { return mbarrier_try(bar, (count >> 1) & 1u); });
-      return shared.stage + column;
+      guard.wait([&] { return mbarrier_try(place.bar, (count >> 1) & 1u); });
+      return place.stage;
     }
     float* stage = shared.stage + warp * Tile::pack * Tile::columns;
-    const EpochValue* words = from + ((count & 1u) * a.streams + stream) * (Tile::pack * Tile::k);
+    const EpochValue* words = place.words;
     uint4 v[Tile::words_per_lane];
     const auto are_there = [&] {
       bool there = true;
@@ -94,9 +104,9 @@ struct StateReader {
   }
   /// After the products: the mbarrier of this step's slot may count the next state that comes there. Bytes that are there
   /// already are no harm, as its phase can't end before.
-  __device__ __forceinline__ void rearm(int stream, unsigned count) {
+  __device__ __forceinline__ void rearm(const Place& place) {
     if constexpr (Tile::cluster && kHasClusters) {
-      if (lane == 0 && !guard.gave_up) mbarrier_expect(barrier_of(stream, count), Tile::pack * Tile::columns * 4);
+      if (lane == 0 && !guard.gave_up) mbarrier_expect(place.bar, Tile::pack * Tile::columns * 4);
     }
   }
 };

@@ -35,10 +35,10 @@ struct PersistentTile {
   static constexpr int extra_warps = 4;  // dedicated gate warps: 12 warps leave 168 registers a thread
   static constexpr int max_sets = (dedicated ? extra_warps : Warps) / gate_warps;
   static constexpr int max_threads = product_threads + (dedicated ? 32 * extra_warps : 0);
-  static constexpr int partial_floats = Warps * 3 * Pack * Units;
+  static constexpr int partial_floats = Warps * 4 * Pack * Units;
   static constexpr int project_pack = dedicated ? 4 : 1;  // (step, sequence) items a pass of the projection
   static constexpr bool can_project = Units == 32;        // larger models leave no blocks for it
-  static constexpr int project_partial_floats = Warps * 3 * project_pack * Units;
+  static constexpr int project_partial_floats = Warps * 4 * project_pack * Units;
   static constexpr int project_buffers = 2;
   static constexpr int project_gate_warps = Units * project_pack >= 32 ? Units * project_pack / 32 : 1;
   static constexpr int max_streams = 7;  // two named barriers each, of 16

@@ -22,7 +22,7 @@ void pack_lanes(const std::vector<float>& rows, std::int64_t pitch, std::int64_t
     for (std::int64_t vector = 0; vector < 3 * k.lane_units * row_vectors; ++vector) {
       const std::int64_t lane_unit = vector / (3 * row_vectors), gate = vector / row_vectors % 3;
       for (std::int64_t thread = 0; thread < k.product_threads; ++thread, to += 4) {
-        const std::int64_t unit = block * k.units + lane_unit * group + thread % group;
+        const std::int64_t unit = block * k.units + (lane_unit ^ (thread / group % 2)) * group + thread % group;
         const std::int64_t split = thread % 32 / group;
         const std::int64_t first = thread / 32 * k.depth * splits + (vector % row_vectors * splits + split) * 4;
         const std::int64_t row = gate * hidden + unit;
