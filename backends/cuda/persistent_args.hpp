@@ -40,8 +40,12 @@ struct PersistentArgs {
   const float* bias_x = nullptr;              ///< [L*D][3 gates][Hp]
 
   const float4* first_input = nullptr;  ///< [T][B][D][3 gates][Hp / 4] of the first layer, complete before the launch
+  const float4* second_input = nullptr; ///< likewise, to be added; null: nothing
   GateInput* gate_input = nullptr;      ///< [L-1][T][B][Hp] of the layers above, epoch-checked
   EpochValue* layer_output = nullptr;   ///< [L-1][T][B][Hp] of the layers below the last, epoch-checked
+  /// [D][T][B][Hp] the output as words, for the launch that projects it for the next layer meanwhile; null: as numbers.
+  EpochValue* next_input = nullptr;
+  const std::uint32_t* next_count = nullptr;  ///< their epoch - 1
   EpochValue* exchange = nullptr;       ///< [recurrent groups][2][S][pack][Kp] exchange of the state through L2
 
   const float* h0 = nullptr;  ///< [L*D][B][H] by strides; null: zeros
@@ -65,6 +69,7 @@ struct PersistentArgs {
 struct ProjectionArgs {
   int steps = 0, batch = 0, inputs = 0, hidden_padded = 0;  ///< T, B, I, Hp
   int inputs_padded = 0;                                    ///< I rounded up to kProjectDepth
+  int directions = 1;                                       ///< D
   const float* x = nullptr;                                 ///< [T][B][I] by strides
   std::int64_t x_stride[3] = {};
   const float* weights = nullptr;  ///< [D][inputs_padded][Hp][3], zero-padded
@@ -72,6 +77,15 @@ struct ProjectionArgs {
   float* shares = nullptr;         ///< [T*B][D] by strides, [3][Hp]
   std::int64_t row_stride = 0;
   std::int64_t direction_stride = 0;
+
+  /// Beside the recurrence that makes them: the outputs of the layer below, [D][T][B][Hp]. Then I is H, and each direction
+  /// of the layer below has shares of its own, part_stride apart, the first with the bias.
+  const EpochValue* words = nullptr;
+  std::int64_t part_stride = 0;
+  std::uint32_t* count = nullptr;  ///< the words' epoch - 1; advanced by the last block out
+  std::uint32_t* blocks_done = nullptr;
+  std::uint32_t* aborted = nullptr;  ///< as in PersistentArgs
+  long long spin_limit = 0;
 };
 
 }  // namespace gru::cuda

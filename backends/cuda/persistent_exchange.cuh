@@ -47,8 +47,9 @@ __device__ __forceinline__ void store_gate_input(GateInput* p, float r, float z,
 
 /// Bounds every wait. The 32 lanes of a warp wait together; after the limit the warp stops waiting for good and says so
 /// in the abort word. The loops run on with whatever data is there, so nobody who waits for this warp hangs either.
+template <class Args>
 struct SpinGuard {
-  const PersistentArgs& a;
+  const Args& a;
   bool gave_up = false;  // the same in all lanes
 
   /// `ready` polls for this lane and says whether its data is there.
@@ -66,6 +67,21 @@ struct SpinGuard {
     } while (!__all_sync(~0U, ready()));
   }
 };
+
+/// Programmatic dependent launch.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+inline constexpr bool kCanOverlap = true;
+#else
+inline constexpr bool kCanOverlap = false;
+#endif
+/// Lets a launch that may overlap with this one start, once every block has said so. It must order its own reads.
+__device__ __forceinline__ void let_next_start() {
+  if constexpr (kCanOverlap) asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+/// Waits until all that this launch overlaps with has ended.
+__device__ __forceinline__ void wait_for_previous() {
+  if constexpr (kCanOverlap) asm volatile("griddepcontrol.wait;" ::: "memory");
+}
 
 __device__ __forceinline__ void copy_async16(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),

@@ -16,6 +16,12 @@ struct RecurrentRole {
   int first_sequence;
 };
 
+/// Where results go as words for a projection, else as elements of the output.
+struct Words {
+  bool made;
+  unsigned epoch;
+};
+
 /// From one step to the next.
 struct Strides {
   int input;
@@ -53,9 +59,10 @@ struct GateWarp {
   const PersistentArgs& a;
   PersistentShared<Tile>& shared;
   const RecurrentRole& role;
-  SpinGuard& guard;
+  SpinGuard<PersistentArgs>& guard;
   const unsigned base;
   const int meeting;  // threads that meet at a stream's barrier
+  Words words;        // only of tiles that overlap
   GateState own[Tile::dedicated ? Tile::per_set : 1];
   Strides held;  // only with dedicated gate warps
 
@@ -118,9 +125,21 @@ struct GateWarp {
     if constexpr (Tile::dedicated) return held;
     return compute_strides();
   }
-  /// Results are words for the projection above, else elements of the output.
-  __device__ __forceinline__ bool makes_words() const { return role.layer + 1 < a.layers; }
-  /// The slots of the lane's warp for prefetched shares.
+  __device__ __forceinline__ Words compute_words() const {
+    if (role.layer + 1 < a.layers) return {true, base + role.layer + 1};  // this launch projects the layer's output
+    if (Tile::overlap && a.next_input != nullptr) return {true, load_relaxed(a.next_count) + 1};
+    return {false, 0};
+  }
+  __device__ __forceinline__ bool makes_words() const {
+    if constexpr (Tile::overlap) return words.made;
+    return role.layer + 1 < a.layers;
+  }
+  __device__ __forceinline__ unsigned result_epoch() const {
+    if constexpr (Tile::overlap) return words.epoch;
+    return base + role.layer + 1;
+  }
+  __device__ __forceinline__ bool adds_inputs() const { return Tile::overlap && a.second_input != nullptr; }
+  /// The slots of the lane's warp for prefetched shares; those to be added come behind all others.
   __device__ __forceinline__ float4* input_slots(const Lane& me, int q) const {
     return shared.inputs + q * Tile::gate_threads + me.thread / 32 * 32;
   }
@@ -132,6 +151,10 @@ struct GateWarp {
       if (steps_left > 0 && lane < pieces) {
         copy_async16(input_slots(me, q) + lane, a.first_input + g.input);
         if (steps_left > kStepsAhead) prefetch_to_l2(a.first_input + g.input + kStepsAhead * strides().input);
+        if (adds_inputs()) {
+          copy_async16(input_slots(me, Tile::per_set + q) + lane, a.second_input + g.input);
+          if (steps_left > kStepsAhead) prefetch_to_l2(a.second_input + g.input + kStepsAhead * strides().input);
+        }
       }
     } else if (steps_left > 0 && g.length >= 0) {
       copy_async16(input_slots(me, q) + lane, a.gate_input + g.input);
@@ -144,9 +167,14 @@ struct GateWarp {
     const int lane = me.thread % 32;
     if (role.layer == 0) {
       __syncwarp();  // other lanes copied
-      const float* v = reinterpret_cast<const float*>(input_slots(me, q)) +
-                       lane % (32 / Tile::gate_splits) / Tile::units * (3 * Tile::units) + lane % Tile::units;
-      return make_float3(v[0], v[Tile::units], v[2 * Tile::units]);
+      const int first = lane % (32 / Tile::gate_splits) / Tile::units * (3 * Tile::units) + lane % Tile::units;
+      const float* v = reinterpret_cast<const float*>(input_slots(me, q)) + first;
+      float3 x = make_float3(v[0], v[Tile::units], v[2 * Tile::units]);
+      if (adds_inputs()) {
+        v = reinterpret_cast<const float*>(input_slots(me, Tile::per_set + q)) + first;
+        x = make_float3(x.x + v[0], x.y + v[Tile::units], x.z + v[2 * Tile::units]);
+      }
+      return x;
     }
     float4 v = input_slots(me, q)[lane];
     const unsigned epoch = base + role.layer;
@@ -204,9 +232,11 @@ struct GateWarp {
   /// waits for whole rows), else an element of the output.
   __device__ __forceinline__ std::uint64_t first_result(const Lane& me, int q) const {
     if (!present(me, q) || me.item.part != 0) return 0;
-    if (makes_words())
-      return reinterpret_cast<std::uint64_t>(
-          a.layer_output + (role.layer * a.steps * a.batch + sequence_of(me, q)) * a.hidden_padded + me.unit);
+    if (makes_words()) {
+      const bool within = !Tile::overlap || role.layer + 1 < a.layers;
+      const int row = ((within ? role.layer : role.direction) * a.steps + time_of(0)) * a.batch + sequence_of(me, q);
+      return reinterpret_cast<std::uint64_t>((within ? a.layer_output : a.next_input) + row * a.hidden_padded + me.unit);
+    }
     if (a.output == nullptr || me.unit >= a.hidden) return 0;
     return reinterpret_cast<std::uint64_t>(a.output + time_of(0) * a.output_stride[0] +
                                            sequence_of(me, q) * a.output_stride[1] +
@@ -215,6 +245,7 @@ struct GateWarp {
 
   __device__ __forceinline__ void begin() {
     if constexpr (Tile::dedicated) {
+      if constexpr (Tile::overlap) words = compute_words();
       held = compute_strides();
       compute_now(held.input);
       compute_now(held.result);
@@ -279,7 +310,7 @@ struct GateWarp {
     if (g.result != 0) {
       const float y = valid ? g.h : 0.f;
       if (makes_words())
-        store_value(reinterpret_cast<EpochValue*>(g.result), y, base + role.layer + 1);
+        store_value(reinterpret_cast<EpochValue*>(g.result), y, result_epoch());
       else
         store_global(g.result, y);
       g.result += strides().result;

@@ -52,6 +52,7 @@ __global__ void __launch_bounds__(Tile::max_threads, 1) persistent_kernel(const 
   }
   __syncthreads();
   if constexpr (Tile::cluster && kHasClusters) cluster_sync();
+  if (Tile::overlap && a.next_input != nullptr) let_next_start();
 
   const int group = blockIdx.x / a.group_blocks, rank = blockIdx.x % a.group_blocks;
   const int recurrent = a.layers * a.directions * a.batch_groups;

@@ -24,6 +24,7 @@ struct PersistentKernel {
   int max_threads;
   bool dedicated;    ///< gate warps beside the product warps
   bool can_project;  ///< may share a launch with input projections
+  bool overlap;      ///< runs beside the projection of the next launch's inputs
   int (*shared_bytes)(int streams);
 };
 
@@ -34,5 +35,14 @@ std::span<const PersistentKernel> persistent_kernels();
 const void* projection_kernel(bool vectors);
 
 inline constexpr int kProjectRows = 128, kProjectUnits = 32, kProjectDepth = 8, kProjectThreads = 128;
+
+/// The same beside the recurrence that makes the inputs, as words: void(ProjectionArgs), the last one out of
+/// D * D * (T*B / rows) * (Hp / units) blocks.
+const void* meanwhile_kernel();
+
+inline constexpr int kMeanwhileRows = 256, kMeanwhileUnits = 64, kMeanwhileDepth = 16, kMeanwhileThreads = 256;
+/// Values and weights of two slices, and a slice's words.
+inline constexpr int kMeanwhileSharedBytes =
+    4 * kMeanwhileDepth * (2 * (kMeanwhileRows + 4) + 2 * 3 * kMeanwhileUnits + 2 * kMeanwhileRows);
 
 }  // namespace gru::cuda

@@ -17,7 +17,7 @@ template <class Tile>
 struct PersistentShared {
   float* partial;         // [buffers][product warp][pack or project_pack][units][r, z, n, -]
   float* stage;           // L2: [product warp][pack][columns], private to the warp; cluster: [parity][stream][pack][k]
-  float4* inputs;         // [per_set][gate thread] prefetched input shares
+  float4* inputs;         // [input_parts][per_set][gate thread] prefetched input shares
   GateState* states;      // [gate thread], only without dedicated gate warps
   volatile int* stopped;  // a warp of this block has given up waiting (here, as a static one's address is slow to find)
   volatile int* summed;   // [stream] steps whose sums the gates have taken

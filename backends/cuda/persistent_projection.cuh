@@ -37,7 +37,7 @@ struct ProjectionReader {
     copy_async_commit();
   }
   /// Leaves the values of a pass, in the given slot of the ring, in the warp's stage.
-  __device__ __forceinline__ void take(float* stage, int pass, int slot, unsigned epoch, SpinGuard& guard) {
+  __device__ __forceinline__ void take(float* stage, int pass, int slot, unsigned epoch, SpinGuard<PersistentArgs>& guard) {
     copy_async_wait<Tile::ring_depth - 2>();
     __syncwarp();
     uint4 v[per_lane];
@@ -134,7 +134,7 @@ __device__ __forceinline__ void run_projection(const PersistentArgs& a, Persiste
   const int items = a.steps * a.batch, passes = (items + Tile::project_pack - 1) / Tile::project_pack;
   const int stride = a.project_groups, plane = role.layer - 1;
   const unsigned epoch = base + role.layer;
-  SpinGuard guard{a};
+  SpinGuard<PersistentArgs> guard{a};
 
   float* stage = shared.stage + warp * Tile::project_pack * Tile::columns;
   uint4* ring = reinterpret_cast<uint4*>(shared.stage + Tile::project_pack * Tile::k) +

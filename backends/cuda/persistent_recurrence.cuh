@@ -20,7 +20,7 @@ __device__ __forceinline__ void multiply_step(StateReader<Tile>& reader, const P
 /// step knows that the sums of two steps ago were taken. A warp that no longer waits for data does not, so it looks, and
 /// then waits at the barrier: else it could come to one twice before another warp has come once.
 template <class Tile>
-__device__ __forceinline__ void leave_sums(const SpinGuard& guard, const PersistentShared<Tile>& shared, int stream,
+__device__ __forceinline__ void leave_sums(const SpinGuard<PersistentArgs>& guard, const PersistentShared<Tile>& shared, int stream,
                                            int count, int threads) {
   const int id = 1 + 2 * stream + (count & 1);
   if (guard.gave_up) {
@@ -38,9 +38,9 @@ template <class Tile>
 __device__ __forceinline__ void run_recurrence(const PersistentArgs& a, PersistentShared<Tile>& shared,
                                                const RecurrentRole& role, unsigned base) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  SpinGuard guard{a};
+  SpinGuard<PersistentArgs> guard{a};
   const int meeting = Tile::product_threads + (Tile::dedicated ? 32 * Tile::gate_warps : 0);
-  GateWarp<Tile> gates{a, shared, role, guard, base, meeting, {}, {}};
+  GateWarp<Tile> gates{a, shared, role, guard, base, meeting, {}, {}, {}};
   if constexpr (Tile::dedicated) {
     if (warp >= Tile::product_warps) {
       const int set = (warp - Tile::product_warps) / Tile::gate_warps;

@@ -26,6 +26,8 @@ struct PersistentSchedule {
   double clocks = 0;  ///< of the whole execution, roughly
 
   bool wavefront() const { return layers > 1; }
+  /// Whether the next launch's inputs are projected beside a launch, as far as multiprocessors are idle.
+  bool overlap() const { return kernel->overlap; }
   int recurrent_groups(std::int64_t directions) const { return static_cast<int>(layers * directions) * batch_groups; }
   /// Blocks of a launch of `of_layers` layers (the stack's last launch may have fewer than the others).
   int blocks_of(std::int64_t of_layers, std::int64_t directions) const {

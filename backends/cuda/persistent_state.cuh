@@ -11,7 +11,7 @@ template <class Tile>
 struct StateReader {
   const PersistentArgs& a;
   PersistentShared<Tile>& shared;
-  SpinGuard& guard;
+  SpinGuard<PersistentArgs>& guard;
   const int warp, lane;
   const unsigned base;
   const EpochValue* from = nullptr;  // this lane's first word of parity 0, stream 0

@@ -10,7 +10,7 @@ namespace gru::cuda {
 /// A lane of a product warp holds the three rows of two units over `Depth`/2 columns in registers (96 or 192 weights) and
 /// over `SharedDepth`/2 more in shared memory; the lane groups of a warp and the warps themselves split K. Two units,
 /// because products are bound by reads of the state from shared memory: each read then serves 24 multiply-adds.
-template <int Units, int Depth, int Pack, int PerSet, bool Cluster, int SharedDepth = 0>
+template <int Units, int Depth, int Pack, int PerSet, bool Cluster, int SharedDepth = 0, bool Overlap = false>
 struct PersistentTile {
   static constexpr int Warps = 8;
   static constexpr int lane_units = 2;
@@ -61,7 +61,10 @@ struct PersistentTile {
   }
   static constexpr int gate_threads = dedicated ? 32 * extra_warps : product_threads;
   static constexpr int gate_states = dedicated ? 0 : product_threads;  // kept in shared memory where registers are full
-  static constexpr int input_vectors = gate_threads * per_set;         // prefetched input shares, 16 bytes each
+  static constexpr bool overlap = Overlap;  // the next launch's inputs are projected beside this one
+  static constexpr int input_parts = Overlap ? 2 : 1;
+  static_assert(!Overlap || (Cluster && dedicated), "devices that overlap have clusters; the rest needs registers");
+  static constexpr int input_vectors = input_parts * per_set * gate_threads;  // prefetched input shares, 16 bytes each
   GRU_FUNCTION static constexpr int barrier_words(int streams) {
     return 2 * project_buffers + (Cluster ? 2 * streams * Warps : 0);
   }

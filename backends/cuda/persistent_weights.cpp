@@ -81,9 +81,13 @@ struct Extents {
         units(s.hidden_padded) {}
   /// Whether the layer's inputs are projected for all steps at once; else within the launch.
   bool projected(std::int64_t layer) const { return layer % schedule.layers == 0; }
-  /// The library takes what it can: rows at one distance, as all but the caller's may be.
-  bool needs_dense(std::int64_t layer) const { return projected(layer) && (layer == 0 || !kHasDenseProduct); }
-  bool needs_rows(std::int64_t layer) const { return projected(layer) && kHasDenseProduct; }
+  /// The library takes what it can: rows at one distance, as all but the caller's may be, that are there beforehand.
+  bool needs_dense(std::int64_t layer) const {
+    return projected(layer) && (layer == 0 || schedule.overlap() || !kHasDenseProduct);
+  }
+  bool needs_rows(std::int64_t layer) const {
+    return projected(layer) && (layer == 0 || !schedule.overlap()) && kHasDenseProduct;
+  }
   /// Floats of one direction, in either form.
   std::int64_t projection(std::int64_t layer) const {
     return padded_inputs(config.layer_input_size(layer)) * units * 3;
