@@ -182,7 +182,8 @@ void Persistent::Impl::warm_up() {
   for (std::int64_t layer = 0; layer < c.num_layers; layer += schedule.layers) {
     const std::int64_t inputs = c.layer_input_size(layer), steps = problem.options.seq_len,
                        batch = problem.options.batch_size;
-    if (layer > schedule.layers || (layer > 0 && schedule.overlap())) break;  // of the same shape as the one before, or ours
+    if (layer > schedule.layers || (layer > 0 && schedule.overlap()))
+      break;  // of the same shape as the one before, or ours
     const std::shared_ptr<std::byte> x = allocate(stream, "the projection's first run",
                                                   static_cast<std::size_t>(steps * batch * inputs) * sizeof(float));
     project(layer, tensor_view(reinterpret_cast<const float*>(x.get()), {steps, batch, inputs}));
@@ -262,17 +263,16 @@ void Persistent::Impl::project_meanwhile(std::int64_t layer, const Call& call) c
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   early.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(directions * directions *
-                                              tiles(call.x.extents[0] * call.x.extents[1], kMeanwhileRows) *
-                                              tiles(schedule.hidden_padded, kMeanwhileUnits)));
+  config.gridDim = dim3(
+      static_cast<unsigned>(directions * directions * tiles(call.x.extents[0] * call.x.extents[1], kMeanwhileRows) *
+                            tiles(schedule.hidden_padded, kMeanwhileUnits)));
   config.blockDim = dim3(kMeanwhileThreads);
   config.dynamicSmemBytes = kMeanwhileSharedBytes;
   config.stream = stream.stream;
   config.attrs = &early;
   config.numAttrs = 1;
   void* arguments[] = {&args};
-  check(cudaLaunchKernelExC(&config, meanwhile_kernel(), arguments),
-        "cudaLaunchKernelExC of the input projection");
+  check(cudaLaunchKernelExC(&config, meanwhile_kernel(), arguments), "cudaLaunchKernelExC of the input projection");
 }
 
 void Persistent::Impl::launch(PersistentArgs args) const {

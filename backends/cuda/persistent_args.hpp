@@ -39,14 +39,14 @@ struct PersistentArgs {
   const float* bias_hn = nullptr;             ///< [L*D][Hp]
   const float* bias_x = nullptr;              ///< [L*D][3 gates][Hp]
 
-  const float4* first_input = nullptr;  ///< [T][B][D][3 gates][Hp / 4] of the first layer, complete before the launch
-  const float4* second_input = nullptr; ///< likewise, to be added; null: nothing
-  GateInput* gate_input = nullptr;      ///< [L-1][T][B][Hp] of the layers above, epoch-checked
-  EpochValue* layer_output = nullptr;   ///< [L-1][T][B][Hp] of the layers below the last, epoch-checked
+  const float4* first_input = nullptr;   ///< [T][B][D][3 gates][Hp / 4] of the first layer, complete before the launch
+  const float4* second_input = nullptr;  ///< likewise, to be added; null: nothing
+  GateInput* gate_input = nullptr;       ///< [L-1][T][B][Hp] of the layers above, epoch-checked
+  EpochValue* layer_output = nullptr;    ///< [L-1][T][B][Hp] of the layers below the last, epoch-checked
   /// [D][T][B][Hp] the output as words, for the launch that projects it for the next layer meanwhile; null: as numbers.
   EpochValue* next_input = nullptr;
   const std::uint32_t* next_count = nullptr;  ///< their epoch - 1
-  EpochValue* exchange = nullptr;       ///< [recurrent groups][2][S][pack][Kp] exchange of the state through L2
+  EpochValue* exchange = nullptr;             ///< [recurrent groups][2][S][pack][Kp] exchange of the state through L2
 
   const float* h0 = nullptr;  ///< [L*D][B][H] by strides; null: zeros
   float* h_n = nullptr;       ///< likewise; null: not wanted

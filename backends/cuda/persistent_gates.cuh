@@ -22,10 +22,11 @@ struct Words {
   unsigned epoch;
 };
 
-/// From one step to the next.
+/// From one step to the next, and where the input shares begin.
 struct Strides {
   int input;
   long long result;
+  const float4* inputs;
 };
 
 /// Device intrinsics: exp2 and the reciprocal of the special-function unit, 2 ulp each.
@@ -117,8 +118,12 @@ struct GateWarp {
   /// From one step to the next: of the input's offset, and bytes of the result's address.
   __device__ __forceinline__ Strides compute_strides() const {
     Strides s{role.layer == 0 ? a.batch * a.directions * 3 * (a.hidden_padded / 4) : step_shares(),
-              makes_words() ? 8ll * step_shares() : 4ll * a.output_stride[0]};
-    if (backwards()) s = {-s.input, -s.result};
+              makes_words() ? 8ll * step_shares() : 4ll * a.output_stride[0],
+              role.layer == 0 ? a.first_input : reinterpret_cast<const float4*>(a.gate_input)};
+    if (backwards()) {
+      s.input = -s.input;
+      s.result = -s.result;
+    }
     return s;
   }
   __device__ __forceinline__ Strides strides() const {
@@ -139,49 +144,80 @@ struct GateWarp {
     return base + role.layer + 1;
   }
   __device__ __forceinline__ bool adds_inputs() const { return Tile::overlap && a.second_input != nullptr; }
-  /// The slots of the lane's warp for prefetched shares; those to be added come behind all others.
-  __device__ __forceinline__ float4* input_slots(const Lane& me, int q) const {
-    return shared.inputs + q * Tile::gate_threads + me.thread / 32 * 32;
+  /// Whether each set finishes but one stream; else it takes turns, and a turn without a stream counts as one.
+  __device__ __forceinline__ bool one_turn() const { return Tile::per_set == 1 || a.streams <= a.gate_sets; }
+  /// The slots of the lane's warp for prefetched shares of a step; those to be added are another part.
+  __device__ __forceinline__ float4* input_slots(const Lane& me, int part, int q, int step) const {
+    const int slot = (part * Tile::per_set + q) * Tile::input_steps + (Tile::input_steps > 1 ? step & 1 : 0);
+    return shared.inputs + slot * Tile::gate_threads + me.thread / 32 * 32;
   }
-  /// Asynchronous, one copy group a call: a load into registers would be waited for at the loop's next branch. What lies
-  /// in device memory takes longer than a step to come, so the shares of a later step are called into L2 meanwhile.
-  __device__ __forceinline__ void prefetch(const Lane& me, int q, const GateState& g, int steps_left) {
-    const int lane = me.thread % 32;
-    if (role.layer == 0) {
+  /// Copies the share of a step, `g.input` being its offset. Asynchronous, one copy group a call: a load into registers would
+  /// be waited for at the loop's next branch. What lies in device memory takes longer than a step to come, so the shares of a
+  /// later step are called into L2 meanwhile.
+  __device__ __forceinline__ void prefetch(const Lane& me, int q, const GateState& g, int step) {
+    const int lane = me.thread % 32, steps_left = a.steps - step;
+    float4* to = input_slots(me, 0, q, step) + lane;
+    if constexpr (Tile::dedicated) {
+      const bool wanted = steps_left > 0 && (role.layer == 0 ? lane < pieces : g.length >= 0);
+      const bool later = wanted && role.layer == 0 && steps_left > kStepsAhead;
+      const float4* from = held.inputs + g.input;
+      copy_async16_if(wanted, to, from);
+      prefetch_to_l2_if(later, from + kStepsAhead * held.input);
+      if constexpr (Tile::overlap) {
+        from = a.second_input + g.input;
+        copy_async16_if(wanted && adds_inputs(), input_slots(me, 1, q, step) + lane, from);
+        prefetch_to_l2_if(later && adds_inputs(), from + kStepsAhead * held.input);
+      }
+    } else if (role.layer == 0) {  // predicates and pointers would take registers
       if (steps_left > 0 && lane < pieces) {
-        copy_async16(input_slots(me, q) + lane, a.first_input + g.input);
+        copy_async16(to, a.first_input + g.input);
         if (steps_left > kStepsAhead) prefetch_to_l2(a.first_input + g.input + kStepsAhead * strides().input);
-        if (adds_inputs()) {
-          copy_async16(input_slots(me, Tile::per_set + q) + lane, a.second_input + g.input);
-          if (steps_left > kStepsAhead) prefetch_to_l2(a.second_input + g.input + kStepsAhead * strides().input);
-        }
       }
     } else if (steps_left > 0 && g.length >= 0) {
-      copy_async16(input_slots(me, q) + lane, a.gate_input + g.input);
+      copy_async16(to, a.gate_input + g.input);
     }
     copy_async_commit();
   }
+  /// Steps between copying a share and taking it. Gate warps of their own are back for the next one before a copy has come.
+  /// A first layer's shares are there from the start; those above may be just in the making, and one that was copied too
+  /// early has to be polled for.
+  __device__ __forceinline__ int copied_ahead() const { return Tile::input_steps == 2 && role.layer == 0 ? 2 : 1; }
+  /// Waits for the lane's copies for the turn at hand: every turn since then has asked for more.
+  __device__ __forceinline__ void wait_for_copies() const {
+    constexpr int turns = Tile::per_set;
+    if (copied_ahead() == 2) {
+      if (one_turn())
+        copy_async_wait<1>();
+      else
+        copy_async_wait<2 * turns - 1>();
+    } else {
+      if (one_turn())
+        copy_async_wait<0>();
+      else
+        copy_async_wait<turns - 1>();
+    }
+  }
   /// The prefetched share. This launch writes those of the layers above its first: polled for if it was not there yet.
-  __device__ __forceinline__ float3 take_input(const Lane& me, int q, const GateState& g) {
-    copy_async_wait<Tile::per_set - 1>();
+  __device__ __forceinline__ float3 take_input(const Lane& me, int q, const GateState& g, int step) {
+    wait_for_copies();
     const int lane = me.thread % 32;
     if (role.layer == 0) {
       __syncwarp();  // other lanes copied
       const int first = lane % (32 / Tile::gate_splits) / Tile::units * (3 * Tile::units) + lane % Tile::units;
-      const float* v = reinterpret_cast<const float*>(input_slots(me, q)) + first;
+      const float* v = reinterpret_cast<const float*>(input_slots(me, 0, q, step)) + first;
       float3 x = make_float3(v[0], v[Tile::units], v[2 * Tile::units]);
       if (adds_inputs()) {
-        v = reinterpret_cast<const float*>(input_slots(me, Tile::per_set + q)) + first;
+        v = reinterpret_cast<const float*>(input_slots(me, 1, q, step)) + first;
         x = make_float3(x.x + v[0], x.y + v[Tile::units], x.z + v[2 * Tile::units]);
       }
       return x;
     }
-    float4 v = input_slots(me, q)[lane];
+    float4 v = input_slots(me, 0, q, step)[lane];
     const unsigned epoch = base + role.layer;
     bool there = g.length < 0 || __float_as_uint(v.w) == epoch;
     guard.wait([&] {
       if (there) return true;
-      v = load_gate_input(a.gate_input + g.input);
+      v = load_gate_input(a.gate_input + g.input);  // copied one step ahead, so the last that was asked for
       there = __float_as_uint(v.w) == epoch;
       return there;
     });
@@ -209,7 +245,8 @@ struct GateWarp {
       }
       return to;
     } else {
-      return {{}, {}, a.exchange + ((2ll * role.group * a.streams + slot) * Tile::pack + me.item.j) * Tile::k + me.unit};
+      return {
+          {}, {}, a.exchange + ((2ll * role.group * a.streams + slot) * Tile::pack + me.item.j) * Tile::k + me.unit};
     }
   }
   /// Publishes the state that step `count` of the launch consumes to every block of the group.
@@ -235,7 +272,8 @@ struct GateWarp {
     if (makes_words()) {
       const bool within = !Tile::overlap || role.layer + 1 < a.layers;
       const int row = ((within ? role.layer : role.direction) * a.steps + time_of(0)) * a.batch + sequence_of(me, q);
-      return reinterpret_cast<std::uint64_t>((within ? a.layer_output : a.next_input) + row * a.hidden_padded + me.unit);
+      return reinterpret_cast<std::uint64_t>((within ? a.layer_output : a.next_input) + row * a.hidden_padded +
+                                             me.unit);
     }
     if (a.output == nullptr || me.unit >= a.hidden) return 0;
     return reinterpret_cast<std::uint64_t>(a.output + time_of(0) * a.output_stride[0] +
@@ -254,10 +292,7 @@ struct GateWarp {
     const int matrix = role.layer * a.directions + role.direction;
 #pragma unroll
     for (int q = 0; q < Tile::per_set; ++q) {
-      if (stream_of(me, q) >= a.streams) {
-        copy_async_commit();
-        continue;
-      }
+      if (stream_of(me, q) >= a.streams) continue;
       const int sequence = sequence_of(me, q);
       GateState g{0.f, a.bias_hn[matrix * a.hidden_padded + me.unit], -1, first_input(me, q), 0};
       if (active(me, q)) {
@@ -273,7 +308,18 @@ struct GateWarp {
       g.result = first_result(me, q);
       state(me, q) = g;
       publish(me, target(me, q, 0), g.h, 0);
-      prefetch(me, q, g, a.steps);
+    }
+    for (int step = 0; step < copied_ahead(); ++step) {
+#pragma unroll
+      for (int q = 0; q < Tile::per_set; ++q) {
+        if (stream_of(me, q) < a.streams) {
+          GateState& g = state(me, q);
+          if (step > 0) g.input += strides().input;
+          prefetch(me, q, g, step);
+        } else if (!one_turn()) {
+          copy_async_commit();
+        }
+      }
     }
   }
 
@@ -283,7 +329,7 @@ struct GateWarp {
     const int stream = stream_of(me, q), parity = i & 1;
     const bool more = i + 1 < a.steps;
     GateState g = state(me, q);
-    const float3 x = take_input(me, q, g);
+    const float3 x = take_input(me, q, g, i);
     Target to = target(me, q, i + 1);
     int share = (2 * stream + parity) * (Tile::partial_floats / 4) + me.item.first_share();
     if constexpr (Tile::dedicated) {
@@ -294,21 +340,31 @@ struct GateWarp {
       }
     }
     compute_now(share);
+    int ahead = 0;  // of the barrier where registers allow: whether the step is before the sequence's end
+    if constexpr (Tile::dedicated) {
+      ahead = time_of(i) < g.length;
+      compute_now(ahead);
+    }
     barrier_sync(1 + 2 * stream + parity, meeting);
     const bool stopped = *shared.stopped != 0;
     float sum[3];
     me.item.sum(reinterpret_cast<const float4*>(shared.partial) + share, sum);
     const float next = cell<FastMath>(x.x, x.y, x.z, sum[0], sum[1], sum[2] + g.bias_hn, g.h);
-    const bool valid = time_of(i) < g.length;
+    const bool valid = Tile::dedicated ? ahead != 0 : time_of(i) < g.length;
     g.h = valid ? next : g.h;
     // A block that gave up keeps its state to itself: nobody then gets ahead of what it has really received, and the
     // counts at the barriers stay right until all have given up.
     if (more && !stopped && !guard.gave_up) publish(me, to, g.h, i + 1);
     if (me.thread % 32 == 0) shared.summed[stream] = i + 1;
     g.input += strides().input;
-    prefetch(me, q, g, a.steps - 1 - i);
-    if (g.result != 0) {
-      const float y = valid ? g.h : 0.f;
+    prefetch(me, q, g, i + copied_ahead());
+    const float y = valid ? g.h : 0.f;
+    const bool wanted = g.result != 0;
+    if constexpr (Tile::dedicated) {
+      store_value_if(wanted && makes_words(), g.result, y, result_epoch());
+      store_global_if(wanted && !makes_words(), g.result, y);
+      g.result += wanted ? strides().result : 0;
+    } else if (wanted) {
       if (makes_words())
         store_value(reinterpret_cast<EpochValue*>(g.result), y, result_epoch());
       else

@@ -35,14 +35,13 @@ std::span<const PersistentKernel> persistent_kernels() {
   // pack; one sequence a stream wastes nothing when there is but one, two halve the barriers and waits, four suit the long
   // batches of H in 257..512.
   static const PersistentKernel all[] = {
-      describe<PersistentTile<32, 32, 1, 1, false>>(), describe<PersistentTile<32, 32, 2, 3, false>>(),
-      describe<PersistentTile<32, 64, 1, 1, false>>(), describe<PersistentTile<32, 64, 2, 1, false>>(),
-      describe<PersistentTile<16, 32, 4, 2, false>>(), describe<PersistentTile<16, 64, 1, 1, false>>(),
-      describe<PersistentTile<16, 64, 2, 1, false>>(), describe<PersistentTile<32, 32, 1, 1, true>>(),
-      describe<PersistentTile<32, 32, 2, 3, true>>(),  describe<PersistentTile<32, 64, 1, 1, true>>(),
-      describe<PersistentTile<32, 64, 2, 1, true>>(),  describe<PersistentTile<16, 64, 1, 1, false, 64>>(),
-      describe<PersistentTile<32, 32, 1, 1, true, 0, true>>(),
-      describe<PersistentTile<32, 32, 2, 3, true, 0, true>>(),
+      describe<PersistentTile<32, 32, 1, 1, false>>(),         describe<PersistentTile<32, 32, 2, 3, false>>(),
+      describe<PersistentTile<32, 64, 1, 1, false>>(),         describe<PersistentTile<32, 64, 2, 1, false>>(),
+      describe<PersistentTile<16, 32, 4, 2, false>>(),         describe<PersistentTile<16, 64, 1, 1, false>>(),
+      describe<PersistentTile<16, 64, 2, 1, false>>(),         describe<PersistentTile<32, 32, 1, 1, true>>(),
+      describe<PersistentTile<32, 32, 2, 3, true>>(),          describe<PersistentTile<32, 64, 1, 1, true>>(),
+      describe<PersistentTile<32, 64, 2, 1, true>>(),          describe<PersistentTile<16, 64, 1, 1, false, 64>>(),
+      describe<PersistentTile<32, 32, 1, 1, true, 0, true>>(), describe<PersistentTile<32, 32, 2, 3, true, 0, true>>(),
   };
   return all;
 }

@@ -50,7 +50,8 @@ __global__ void __launch_bounds__(Tile::threads, 1) project_meanwhile_kernel(con
   const EpochValue* words = a.words + (static_cast<long long>(part) * rows + row0) * a.hidden_padded + 2 * piece;
   const int last_row = rows - 1 - row0;  // rows that do not exist repeat it
   const auto word = [&](int q) { return words + min(piece_row + q * Tile::row_step, last_row) * a.hidden_padded; };
-  const float* w = a.weights + (static_cast<long long>(direction * a.directions + part) * a.inputs_padded) * pitch + unit0 * 3;
+  const float* w =
+      a.weights + (static_cast<long long>(direction * a.directions + part) * a.inputs_padded) * pitch + unit0 * 3;
   const auto load = [&](int buffer) {
 #pragma unroll
     for (int q = 0; q < Tile::pieces; ++q) copy_async16(&tile.words[q][tid], word(q));
@@ -107,7 +108,8 @@ __global__ void __launch_bounds__(Tile::threads, 1) project_meanwhile_kernel(con
             *reinterpret_cast<const float4*>(&tile.values[buffer][k][q * 64 + tm * 4]);
 #pragma unroll
       for (int q = 0; q < 3; ++q)
-        *reinterpret_cast<float4*>(n + 4 * q) = *reinterpret_cast<const float4*>(&tile.weights[buffer][k][tn * 12 + 4 * q]);
+        *reinterpret_cast<float4*>(n + 4 * q) =
+            *reinterpret_cast<const float4*>(&tile.weights[buffer][k][tn * 12 + 4 * q]);
 #pragma unroll
       for (int i = 0; i < 16; ++i)
 #pragma unroll

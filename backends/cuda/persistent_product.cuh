@@ -8,7 +8,7 @@ namespace gru::cuda {
 struct GateState {
   float h, bias_hn;
   int length;  // steps before the sequence's end; < 0: no unit of the model or no sequence of the batch, h is 0
-  int input;   // offset of what the lane copies of the next step's input shares
+  int input;   // offset of what the lane copied last of the input shares
   std::uint64_t result;  // address of the next step's result; 0: not wanted
 };
 
@@ -17,7 +17,7 @@ template <class Tile>
 struct PersistentShared {
   float* partial;         // [buffers][product warp][pack or project_pack][units][r, z, n, -]
   float* stage;           // L2: [product warp][pack][columns], private to the warp; cluster: [parity][stream][pack][k]
-  float4* inputs;         // [input_parts][per_set][gate thread] prefetched input shares
+  float4* inputs;         // [input_parts][per_set][input_steps][gate thread] prefetched input shares
   GateState* states;      // [gate thread], only without dedicated gate warps
   volatile int* stopped;  // a warp of this block has given up waiting (here, as a static one's address is slow to find)
   volatile int* summed;   // [stream] steps whose sums the gates have taken
@@ -39,7 +39,7 @@ struct PersistentShared {
 
 /// Whether the two halves of a warp, which multiply different columns, add up different sequences.
 template <class Tile, int Pack>
-inline constexpr bool shares_sequences = Tile::units < 32 && Pack > 1;
+inline constexpr bool shares_sequences = Tile::units<32 && Pack> 1;
 
 /// A product lane's weights: the first columns in registers, what exceeds them in the block's shared memory.
 template <class Tile>
@@ -91,7 +91,8 @@ struct ProductWeights {
     constexpr int half = Pack / 2;
     h += lane / Tile::group_lanes * 4;
     const bool late = shares_sequences<Tile, Pack> && lane >= 16;
-    const float* rows[2] = {late ? h + half * ld : h, late ? h : h + half * ld};  // of the first half of j, of the second
+    const float* rows[2] = {late ? h + half * ld : h,
+                            late ? h : h + half * ld};  // of the first half of j, of the second
 #pragma unroll
     for (int i = 0; i < register_row; ++i) {
 #pragma unroll

@@ -37,7 +37,8 @@ struct ProjectionReader {
     copy_async_commit();
   }
   /// Leaves the values of a pass, in the given slot of the ring, in the warp's stage.
-  __device__ __forceinline__ void take(float* stage, int pass, int slot, unsigned epoch, SpinGuard<PersistentArgs>& guard) {
+  __device__ __forceinline__ void take(float* stage, int pass, int slot, unsigned epoch,
+                                       SpinGuard<PersistentArgs>& guard) {
     copy_async_wait<Tile::ring_depth - 2>();
     __syncwarp();
     uint4 v[per_lane];

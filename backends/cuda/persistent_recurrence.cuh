@@ -20,8 +20,8 @@ __device__ __forceinline__ void multiply_step(StateReader<Tile>& reader, const P
 /// step knows that the sums of two steps ago were taken. A warp that no longer waits for data does not, so it looks, and
 /// then waits at the barrier: else it could come to one twice before another warp has come once.
 template <class Tile>
-__device__ __forceinline__ void leave_sums(const SpinGuard<PersistentArgs>& guard, const PersistentShared<Tile>& shared, int stream,
-                                           int count, int threads) {
+__device__ __forceinline__ void leave_sums(const SpinGuard<PersistentArgs>& guard, const PersistentShared<Tile>& shared,
+                                           int stream, int count, int threads) {
   const int id = 1 + 2 * stream + (count & 1);
   if (guard.gave_up) {
     *shared.stopped = 1;
@@ -49,9 +49,9 @@ __device__ __forceinline__ void run_recurrence(const PersistentArgs& a, Persiste
       for (int i = 0; i < a.steps; ++i) {
 #pragma unroll
         for (int q = 0; q < Tile::per_set; ++q) {
-          if (set + q * a.gate_sets < a.streams)
+          if (q == 0 || set + q * a.gate_sets < a.streams)
             gates.step(q, i);
-          else
+          else if (!gates.one_turn())
             copy_async_commit();
         }
       }

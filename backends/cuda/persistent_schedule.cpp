@@ -106,8 +106,8 @@ double dense_clocks(const PersistentSchedule& s, const Problem& p, std::int64_t 
 /// launch lets it in when all blocks of the recurrence run, and its own blocks wait for words on multiprocessors that would
 /// be idle. A wavefront leaves too few of them to gain (kb39 on an H100: 1.13 ms against 1.12).
 bool can_overlap(const Problem& p, int layers) {
-  return layers == 1 && p.config.num_layers > 1 && p.options.math == Math::strict && p.device.compute_capability >= 90 &&
-         p.options.reserve_sms == 0 && p.config.hidden_size % kMeanwhileDepth == 0;
+  return layers == 1 && p.config.num_layers > 1 && p.options.math == Math::strict &&
+         p.device.compute_capability >= 90 && p.options.reserve_sms == 0 && p.config.hidden_size % kMeanwhileDepth == 0;
 }
 
 /// Clocks of all launches: their start, the dense projection before each, and the dependent stages.

@@ -21,12 +21,12 @@ struct PersistentTile {
   static constexpr int product_warps = Warps;
   static constexpr int product_threads = 32 * Warps;
   static constexpr int units = Units;
-  static constexpr int pack = Pack;               // sequences a stream, multiplied together
-  static constexpr int per_set = PerSet;          // streams that one gate set may serve
-  static constexpr bool cluster = Cluster;        // state exchange inside a thread-block cluster
+  static constexpr int pack = Pack;         // sequences a stream, multiplied together
+  static constexpr int per_set = PerSet;    // streams that one gate set may serve
+  static constexpr bool cluster = Cluster;  // state exchange inside a thread-block cluster
   static constexpr int group_lanes = Units / lane_units;
   static constexpr int splits = 32 / group_lanes;  // K splits inside a warp
-  static constexpr int columns = depth * splits;  // columns of h a warp multiplies
+  static constexpr int columns = depth * splits;   // columns of h a warp multiplies
   static constexpr int k = Warps * columns;
   static constexpr int gate_warps = Units * Pack >= 32 ? Units * Pack / 32 : 1;     // of one set
   static constexpr int gate_splits = Units * Pack >= 32 ? 1 : 32 / (Units * Pack);  // lanes that share one sum
@@ -64,7 +64,8 @@ struct PersistentTile {
   static constexpr bool overlap = Overlap;  // the next launch's inputs are projected beside this one
   static constexpr int input_parts = Overlap ? 2 : 1;
   static_assert(!Overlap || (Cluster && dedicated), "devices that overlap have clusters; the rest needs registers");
-  static constexpr int input_vectors = input_parts * per_set * gate_threads;  // prefetched input shares, 16 bytes each
+  static constexpr int input_steps = dedicated ? 2 : 1;  // whose shares are there or on their way
+  static constexpr int input_vectors = input_parts * per_set * input_steps * gate_threads;  // of 16 bytes
   GRU_FUNCTION static constexpr int barrier_words(int streams) {
     return 2 * project_buffers + (Cluster ? 2 * streams * Warps : 0);
   }
