@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <optional>
 
-#include "backends/cuda/dense_product.hpp"
 #include "backends/cuda/persistent_args.hpp"
+#include "backends/cuda/persistent_inputs.hpp"
 #include "backends/cuda/persistent_schedule.hpp"
 #include "backends/cuda/persistent_weights.hpp"
 #include "backends/cuda/runtime.hpp"
@@ -101,11 +101,6 @@ struct Persistent::Impl {
   Impl(StreamRef on, const Problem& for_problem, const PersistentSchedule& by,
        std::shared_ptr<const PersistentWeights> packed);
 
-  void warm_up();
-  void project(std::int64_t layer, const ConstTensorView& x);
-  void project_by_tiles(std::int64_t layer, const ConstTensorView& x) const;
-  void project_meanwhile(std::int64_t layer, const Call& call) const;
-  ProjectionArgs projection_args(std::int64_t layer, std::int64_t steps, std::int64_t batch, std::int64_t inputs) const;
   void launch(PersistentArgs args) const;
   PersistentArgs common_args(const Call& call) const;
   std::int64_t spin_limit() const { return problem.options.spin_limit > 0 ? problem.options.spin_limit : kSpinLimit; }
@@ -118,16 +113,12 @@ struct Persistent::Impl {
   std::size_t workspace_bytes = 0;
   std::shared_ptr<std::byte> memory;
   std::shared_ptr<std::uint32_t> aborted;
-  std::optional<DenseProduct> product;
-  float* first_input = nullptr;        // [T][B][D][3][Hp]
-  float* next_inputs[2] = {};          // overlap: [D][T][B][D][3][Hp], of one launch and the next in turn
-  std::int64_t part_stride = 0;        // of those, from one direction of the layer below to the next
-  EpochValue* next_words = nullptr;    // overlap: [D][T][B][Hp]
+  std::optional<PersistentInputs> inputs;
   GateInput* gate_input = nullptr;     // wavefront: [layers a launch - 1][T][B][Hp]
   EpochValue* layer_output = nullptr;  // likewise
   EpochValue* exchange = nullptr;
   float* between = nullptr;        // several launches: [T][B][D*H], the output of the layers below
-  std::uint32_t* words = nullptr;  // epoch base, blocks done; overlap: next_words' epoch - 1, blocks done
+  std::uint32_t* words = nullptr;  // epoch base, blocks done
 };
 
 Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const PersistentSchedule& by,
@@ -142,137 +133,25 @@ Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const Persisten
   const auto exchanged = static_cast<std::size_t>(schedule.recurrent_groups(c.num_directions())) * 2 *
                          static_cast<std::size_t>(schedule.streams * k.pack * k.k);
   const bool several_launches = schedule.layers < c.num_layers && !schedule.overlap();
-  const std::size_t shares = directions * rows * 3 * units;
-  part_stride = static_cast<std::int64_t>(shares);
-  const std::size_t next_shares = schedule.overlap() ? directions * shares * sizeof(float) : 0;
   const std::size_t sizes[] = {
-      shares * sizeof(float),
       later * rows * units * sizeof(GateInput),
       later * rows * units * sizeof(EpochValue),
       exchanged * sizeof(EpochValue),
       several_launches ? rows * directions * static_cast<std::size_t>(c.hidden_size) * sizeof(float) : 0,
-      4 * sizeof(std::uint32_t),
-      next_shares,
-      next_shares,
-      schedule.overlap() ? directions * rows * units * sizeof(EpochValue) : 0,
+      2 * sizeof(std::uint32_t),
+      PersistentInputs::workspace_bytes(problem, schedule),
   };
   std::size_t offsets[std::size(sizes) + 1] = {};
   for (std::size_t i = 0; i < std::size(sizes); ++i) offsets[i + 1] = offsets[i] + (sizes[i] + 255) / 256 * 256;
   workspace_bytes = offsets[std::size(sizes)];
   memory = allocate(stream, "the workspace", workspace_bytes);
-  first_input = reinterpret_cast<float*>(memory.get());
-  gate_input = reinterpret_cast<GateInput*>(memory.get() + offsets[1]);
-  layer_output = reinterpret_cast<EpochValue*>(memory.get() + offsets[2]);
-  exchange = reinterpret_cast<EpochValue*>(memory.get() + offsets[3]);
-  between = reinterpret_cast<float*>(memory.get() + offsets[4]);
-  words = reinterpret_cast<std::uint32_t*>(memory.get() + offsets[5]);
-  next_inputs[0] = reinterpret_cast<float*>(memory.get() + offsets[6]);
-  next_inputs[1] = reinterpret_cast<float*>(memory.get() + offsets[7]);
-  next_words = reinterpret_cast<EpochValue*>(memory.get() + offsets[8]);
+  gate_input = reinterpret_cast<GateInput*>(memory.get());
+  layer_output = reinterpret_cast<EpochValue*>(memory.get() + offsets[1]);
+  exchange = reinterpret_cast<EpochValue*>(memory.get() + offsets[2]);
+  between = reinterpret_cast<float*>(memory.get() + offsets[3]);
+  words = reinterpret_cast<std::uint32_t*>(memory.get() + offsets[4]);
   aborted = make_abort_word(stream);
-  if (kHasDenseProduct) {
-    product.emplace(stream, problem.options.math);
-    warm_up();
-  }
-}
-
-/// Runs each layer's product once: the library picks its kernels and loads them, which execute must not wait for.
-void Persistent::Impl::warm_up() {
-  const Config& c = problem.config;
-  for (std::int64_t layer = 0; layer < c.num_layers; layer += schedule.layers) {
-    const std::int64_t inputs = c.layer_input_size(layer), steps = problem.options.seq_len,
-                       batch = problem.options.batch_size;
-    if (layer > schedule.layers || (layer > 0 && schedule.overlap()))
-      break;  // of the same shape as the one before, or ours
-    const std::shared_ptr<std::byte> x = allocate(stream, "the projection's first run",
-                                                  static_cast<std::size_t>(steps * batch * inputs) * sizeof(float));
-    project(layer, tensor_view(reinterpret_cast<const float*>(x.get()), {steps, batch, inputs}));
-  }
-}
-
-/// shares = x W_ih^T + bias of all steps: by the library where the rows of x lie at one distance.
-void Persistent::Impl::project(std::int64_t layer, const ConstTensorView& x) {
-  const std::int64_t steps = x.extents[0], batch = x.extents[1], inputs = x.extents[2];
-  const bool one_distance = steps == 1 || batch == 1 || x.strides[0] == batch * x.strides[1];
-  const std::int64_t distance = batch == 1 ? x.strides[0] : x.strides[1];
-  if (!product || !one_distance || (inputs > 1 && x.strides[2] != 1) || distance < inputs) {
-    project_by_tiles(layer, x);
-    return;
-  }
-  const std::int64_t directions = problem.config.num_directions(), units = schedule.hidden_padded;
-  product->run(stream,
-               {.rows = steps * batch,
-                .columns = directions * 3 * units,
-                .depth = inputs,
-                .x_stride = distance,
-                .w_stride = padded_inputs(inputs)},
-               x.as<float>(), weights->rows[static_cast<std::size_t>(layer)],
-               weights->bias_x + layer * directions * 3 * units, first_input);
-}
-
-/// All but x and the shares.
-ProjectionArgs Persistent::Impl::projection_args(std::int64_t layer, std::int64_t steps, std::int64_t batch,
-                                                 std::int64_t inputs) const {
-  const std::int64_t directions = problem.config.num_directions();
-  ProjectionArgs args;
-  args.steps = static_cast<int>(steps);
-  args.batch = static_cast<int>(batch);
-  args.inputs = static_cast<int>(inputs);
-  args.inputs_padded = static_cast<int>(padded_inputs(inputs));
-  args.directions = static_cast<int>(directions);
-  args.hidden_padded = schedule.hidden_padded;
-  args.weights = weights->dense[static_cast<std::size_t>(layer)];
-  args.bias = weights->bias_x + layer * directions * 3 * schedule.hidden_padded;
-  args.direction_stride = std::int64_t{3} * schedule.hidden_padded;
-  args.row_stride = directions * args.direction_stride;
-  return args;
-}
-
-void Persistent::Impl::project_by_tiles(std::int64_t layer, const ConstTensorView& x) const {
-  ProjectionArgs args = projection_args(layer, x.extents[0], x.extents[1], x.extents[2]);
-  args.x = x.as<float>();
-  std::copy(x.strides.begin(), x.strides.end(), args.x_stride);
-  args.shares = first_input;
-  const std::int64_t directions = problem.config.num_directions();
-  const std::int64_t rows = x.extents[0] * x.extents[1];
-  const dim3 grid(static_cast<unsigned>((rows + kProjectRows - 1) / kProjectRows),
-                  static_cast<unsigned>((schedule.hidden_padded + kProjectUnits - 1) / kProjectUnits),
-                  static_cast<unsigned>(directions));
-  const auto whole = [](std::int64_t n) { return n % 4 == 0; };
-  const bool vectors = x.strides[2] == 1 && whole(x.extents[2]) && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 &&
-                       (x.extents[0] == 1 || whole(x.strides[0])) && (x.extents[1] == 1 || whole(x.strides[1]));
-  void* arguments[] = {&args};
-  check(cudaLaunchKernel(projection_kernel(vectors), grid, dim3(kProjectThreads), arguments, 0, stream.stream),
-        "cudaLaunchKernel of the input projection");
-}
-
-/// Projects what the recurrence just launched is making into the shares of `layer`, which the next launch begins with.
-/// Blocks come in once all of that recurrence's blocks run: first on idle multiprocessors, in the order of the words.
-void Persistent::Impl::project_meanwhile(std::int64_t layer, const Call& call) const {
-  const std::int64_t directions = problem.config.num_directions();
-  ProjectionArgs args = projection_args(layer, call.x.extents[0], call.x.extents[1], problem.config.hidden_size);
-  args.words = next_words;
-  args.shares = next_inputs[layer / schedule.layers % 2];
-  args.part_stride = part_stride;
-  args.count = words + 2;
-  args.blocks_done = words + 3;
-  args.aborted = aborted.get();
-  args.spin_limit = spin_limit();
-  const auto tiles = [](std::int64_t n, std::int64_t size) { return (n + size - 1) / size; };
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(
-      static_cast<unsigned>(directions * directions * tiles(call.x.extents[0] * call.x.extents[1], kMeanwhileRows) *
-                            tiles(schedule.hidden_padded, kMeanwhileUnits)));
-  config.blockDim = dim3(kMeanwhileThreads);
-  config.dynamicSmemBytes = kMeanwhileSharedBytes;
-  config.stream = stream.stream;
-  config.attrs = &early;
-  config.numAttrs = 1;
-  void* arguments[] = {&args};
-  check(cudaLaunchKernelExC(&config, meanwhile_kernel(), arguments), "cudaLaunchKernelExC of the input projection");
+  inputs.emplace(stream, problem, schedule, weights, memory.get() + offsets[5], aborted.get(), spin_limit());
 }
 
 void Persistent::Impl::launch(PersistentArgs args) const {
@@ -297,7 +176,6 @@ PersistentArgs Persistent::Impl::common_args(const Call& call) const {
   a.input_weights = reinterpret_cast<const float4*>(weights->input);
   a.bias_hn = weights->bias_hn;
   a.bias_x = weights->bias_x;
-  a.first_input = reinterpret_cast<const float4*>(first_input);
   a.gate_input = gate_input;
   a.layer_output = layer_output;
   a.exchange = exchange;
@@ -386,13 +264,7 @@ void Persistent::execute(const Call& call) {
   const TensorView between = tensor_view(my.between, {call.x.extents[0], call.x.extents[1], width});
   for (std::int64_t layer = 0; layer < c.num_layers; layer += my.schedule.layers) {
     PersistentArgs of_launch = args;
-    if (layer == 0 || !my.schedule.overlap()) {
-      my.project(layer, layer == 0 ? call.x : ConstTensorView(between));
-    } else {
-      const float* shares = my.next_inputs[layer / my.schedule.layers % 2];
-      of_launch.first_input = reinterpret_cast<const float4*>(shares);
-      if (directions == 2) of_launch.second_input = reinterpret_cast<const float4*>(shares + my.part_stride);
-    }
+    my.inputs->before(layer, layer == 0 ? call.x : ConstTensorView(between), of_launch);
     of_launch.layers = static_cast<int>(std::min<std::int64_t>(my.schedule.layers, c.num_layers - layer));
     const std::int64_t cell = layer * directions;
     of_launch.recurrent_weights = reinterpret_cast<const float4*>(
@@ -404,15 +276,12 @@ void Persistent::execute(const Call& call) {
     if (args.h0 != nullptr) of_launch.h0 += cell * args.h0_stride[0];
     if (args.h_n != nullptr) of_launch.h_n += cell * args.h_n_stride[0];
     const std::int64_t next = layer + of_launch.layers;
-    if (next < c.num_layers && my.schedule.overlap()) {
-      of_launch.next_input = my.next_words;
-      of_launch.next_count = my.words + 2;
-    } else if (next < c.num_layers) {
+    if (next < c.num_layers && !my.schedule.overlap()) {
       of_launch.output = my.between;
       std::copy(between.strides.begin(), between.strides.end(), of_launch.output_stride);
     }
     my.launch(of_launch);
-    if (next < c.num_layers && my.schedule.overlap()) my.project_meanwhile(next, call);
+    my.inputs->beside(layer, of_launch);
   }
 }
 

@@ -117,6 +117,24 @@ TEST_CASE("persistent: both directions of a stack") {
   run_on_devices(sized(512, 3, 2, true));
 }
 
+// Rows around the tiles of the projection beside the recurrence, steps around its slices; units that fill them or not.
+TEST_CASE("persistent: the next layer's inputs projected meanwhile") {
+  for (const std::int64_t hidden : {144, 240, 256}) {
+    for (const std::int64_t steps : {1, 4, 85, 86, 171}) {
+      Scenario s = sized(hidden, 3, 3, true);
+      s.steps = steps;
+      run_on_devices(s);
+    }
+    for (const std::int64_t batch : {1, 2, 10, 33}) {
+      Scenario s = sized(hidden, batch, 2, true);
+      s.steps = 60;
+      s.h0 = batch != 2;
+      s.config.bias = batch != 10;
+      run_on_devices(s);
+    }
+  }
+}
+
 TEST_CASE("persistent: long enough for every epoch and parity to come round") {
   Scenario s = sized(170, 3, 2);
   s.steps = 300;
@@ -130,7 +148,8 @@ TEST_CASE("persistent: long enough for every epoch and parity to come round") {
 // without clusters) that first wait can't be over: nothing has been sent yet. In a cluster the poll itself may last as long
 // as the exchange, so there it may come to nothing.
 TEST_CASE("persistent: a wait that outlasts its limit is reported, not hung") {
-  const Scenario scenarios[] = {sized(200, 4, 3), sized(200, 4, 2, true), sized(400, 2), sized(600, 2)};
+  const Scenario scenarios[] = {sized(200, 4, 3), sized(200, 4, 2, true), sized(240, 4, 3, true), sized(400, 2),
+                                sized(600, 2)};
   for (const Target& target : targets()) {
     if (target.backend != "cuda-persistent") continue;
     CAPTURE(target.name());

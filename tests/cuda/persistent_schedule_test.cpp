@@ -102,5 +102,37 @@ TEST_CASE("persistent schedule: H above 1024 needs an H100's shared memory") {
   CHECK_FALSE(PersistentEngine::supports(problem(2049, 1, 16)));
 }
 
+TEST_CASE(
+    "persistent schedule: layers launched one by one project the next one's inputs beside them, where devices "
+    "overlap") {
+  const auto overlaps = [](const Problem& p) {
+    const PersistentSchedule s = make_persistent_schedule(p);
+    REQUIRE(s.kernel != nullptr);
+    return s.overlap();
+  };
+  Problem p = problem(256, 10, 128);
+  p.config.num_layers = 6;
+  p.config.bidirectional = true;
+  p.options.seq_len = 512;
+  CHECK(overlaps(p));
+  CHECK(PersistentEngine::supports(p).reason.find("meanwhile") != std::string::npos);
+  Problem other = p;
+  other.config.num_layers = 1;
+  CHECK_FALSE(overlaps(other));
+  other = p;
+  other.config.hidden_size = 250;  // slices of 16 columns
+  CHECK_FALSE(overlaps(other));
+  other = p;
+  other.options.math = Math::tf32;  // the library's products are faster then
+  CHECK_FALSE(overlaps(other));
+  other = p;
+  other.options.reserve_sms = 1;  // it would take them
+  CHECK_FALSE(overlaps(other));
+  other = p;
+  other.device.compute_capability = 89;
+  other.device.max_cluster_size = 1;
+  CHECK_FALSE(overlaps(other));
+}
+
 }  // namespace
 }  // namespace gru::cuda

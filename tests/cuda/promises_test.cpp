@@ -46,7 +46,8 @@ Config two_layers(std::int64_t input, std::int64_t hidden) {
   return {.input_size = input, .hidden_size = hidden, .num_layers = 2, .bidirectional = true};
 }
 
-/// A warp a unit; FFMA tiles fused, narrow and wide; tensor cores in plain and in Hopper's tiles; the recurrence in one launch.
+/// A warp a unit; FFMA tiles fused, narrow and wide; tensor cores in plain and in Hopper's tiles; the recurrence in one launch:
+/// in single blocks, with gates on product warps and on warps of their own, the last without and with a projection beside it.
 std::vector<Subject> subjects() {
   return {
       {"cuda-per-step", Math::strict, two_layers(20, 36), 12, 7},
@@ -58,6 +59,8 @@ std::vector<Subject> subjects() {
       {"cuda-per-step", Math::tf32, two_layers(40, 520), 9, 700},
       {"cuda-persistent", Math::strict, two_layers(20, 36), 12, 7},
       {"cuda-persistent", Math::strict, two_layers(72, 300), 11, 33},
+      {"cuda-persistent", Math::strict, two_layers(40, 200), 12, 5},
+      {"cuda-persistent", Math::strict, two_layers(40, 240), 70, 5},
   };
 }
 
