@@ -65,10 +65,13 @@ Measurement measure_one(const Job& job, const Workload& workload, const Effort& 
   progress.show(label + ": prepare");
   const auto subject = job.make(workload, job.options);
   // Preparing is one-off: no more calls than repeats, however short it is.
-  const Summary prepare = repeat(label + "/prepare", {effort.repeats, 0}, [&] { return subject->prepare(); });
+  const Summary prepare =
+      repeat(label + "/prepare", {.repeats = effort.repeats, .min_time = 0}, [&] { return subject->prepare(); });
   progress.show(label + ": execute");
   subject->execute();  // first touch of caches, clocks and threads
-  const Summary execute = repeat(label + "/execute", effort, [&] { return subject->execute(); });
+  Effort of_samples = effort;
+  of_samples.calls_a_sample = subject->calls_a_sample();
+  const Summary execute = repeat(label + "/execute", of_samples, [&] { return subject->execute(); });
   subject->require_ok();
   return {.case_name = job.case_name,
           .space = job.space,

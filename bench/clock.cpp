@@ -81,7 +81,7 @@ Summary repeat(const std::string& name, const Effort& effort, const std::functio
         state.SkipWithError("the call threw");
         return;
       }
-      state.SetIterationTime(seconds.back());
+      state.SetIterationTime(seconds.back() * effort.calls_a_sample);
     }
     const Summary summary = summarize(std::move(seconds));
     state.counters["median"] = summary.median;

@@ -80,6 +80,8 @@ class SpaceTimer<CudaStream> {
 struct Effort {
   int repeats = 5;         ///< independent repeats, whose median counts
   double min_time = 0.25;  ///< seconds of calls in each repeat; 0: one call
+  int calls_a_sample =
+      1;  ///< each call does the work so often and returns the mean: what it took counts towards min_time
 };
 
 /// Repeats calls of `once`, which returns the seconds it wants counted, under Google Benchmark's harness.

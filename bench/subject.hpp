@@ -20,7 +20,8 @@ class Subject {
   Subject& operator=(const Subject&) = delete;
   virtual ~Subject() = default;
   virtual double prepare() = 0;  ///< makes the plan anew; must come first
-  virtual double execute() = 0;  ///< one execution, or one step (the mean of SpaceTimer's steps per sample)
+  virtual double execute() = 0;  ///< one execution, or one step (the mean of calls_a_sample())
+  virtual int calls_a_sample() const = 0;
   virtual Problem problem() const = 0;
   virtual void require_ok() const = 0;  ///< throws gru::Error with the plan's status
 };
@@ -71,6 +72,8 @@ class SpaceSubject final : public Subject {
     });
     return seconds / kSteps;
   }
+
+  int calls_a_sample() const override { return is_step_ ? SpaceTimer<Space>::kStepsPerSample : 1; }
 
   Problem problem() const override { return plan_->problem(); }
 

@@ -86,6 +86,15 @@ TEST_CASE("bench: the harness goes on for the time it is given") {
   CHECK(summary.median == 0.125);
 }
 
+// A device's single step is timed a thousand at a time: counted as one, a quarter of a second would take minutes.
+TEST_CASE("bench: a sample of many calls counts with all of them towards the least time") {
+  const Effort effort{.repeats = 1, .min_time = 1.0, .calls_a_sample = 1000};
+  const Summary summary = repeat("unit", effort, [] { return 0.000125; });
+  CHECK(summary.median == 0.000125);
+  CHECK(summary.calls >= 8);
+  CHECK(summary.calls < 100);
+}
+
 TEST_CASE("bench: what a call throws comes out, and the harness can be used again") {
   const auto broken = []() -> double { throw gru::Error("broken on purpose"); };
   CHECK_THROWS_WITH_AS(repeat("unit", {.repeats = 2, .min_time = 0}, broken), "broken on purpose", gru::Error);
