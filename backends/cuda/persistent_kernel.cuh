@@ -8,7 +8,7 @@
 /// unit, for the layers above as three values and an epoch in 16 bytes (GateInput).
 ///
 /// Who holds what. A group of blocks holds one W_hh in registers for all T steps: a block the r, z and n rows of 16 or 32
-/// hidden units over the full K, a lane of its eight product warps 3 x 32 or 3 x 64 weights. A group serves a slice of the
+/// hidden units over the full K, a lane of its eight product warps 96 or 192 weights of two units. A group serves a slice of the
 /// batch, cut into streams of `pack` sequences that take turns: while one stream's state travels, the next one's products
 /// are made. The product warps leave their shares of the sums in shared memory; gate warps (their own where registers
 /// allow, else product warps in turn) add them in a fixed order, keep the state in float32 and publish it:
