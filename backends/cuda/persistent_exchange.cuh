@@ -1,5 +1,6 @@
 #pragma once
-#include "persistent_args.hpp"
+#include "backends/cuda/dependent_launch.cuh"
+#include "backends/cuda/persistent_args.hpp"
 
 namespace gru::cuda {
 
@@ -79,21 +80,6 @@ struct SpinGuard {
     } while (!__all_sync(~0U, ready()));
   }
 };
-
-/// Programmatic dependent launch.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-inline constexpr bool kCanOverlap = true;
-#else
-inline constexpr bool kCanOverlap = false;
-#endif
-/// Lets a launch that may overlap with this one start, once every block has said so. It must order its own reads.
-__device__ __forceinline__ void let_next_start() {
-  if constexpr (kCanOverlap) asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
-/// Waits until all that this launch overlaps with has ended.
-__device__ __forceinline__ void wait_for_previous() {
-  if constexpr (kCanOverlap) asm volatile("griddepcontrol.wait;" ::: "memory");
-}
 
 __device__ __forceinline__ void copy_async16(void* to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(static_cast<unsigned>(__cvta_generic_to_shared(to))),

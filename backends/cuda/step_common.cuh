@@ -4,6 +4,7 @@
 
 #include <cuda_runtime.h>
 
+#include "backends/cuda/dependent_launch.cuh"
 #include "backends/cuda/step_args.hpp"
 #include "gru/cell.hpp"
 
@@ -30,19 +31,9 @@ struct ShortMath {
   __device__ static float tanh(float v) { return fmaf(-2.0F, reciprocal(1.0F + __expf(2.0F * v)), 1.0F); }
 };
 
-/// Programmatic dependent launch. Every block of a step lets the next step's blocks come in as soon as there is room, and
-/// waits for the previous step before it reads or writes anything that a step writes. Since every step waits, whatever
-/// was finished before the first step of a layer (launched without overlap) may be read before the wait.
-__device__ inline void let_next_start() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-#endif
-}
-__device__ inline void wait_for_previous() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-#endif
-}
+// Dependent launches (dependent_launch.cuh): every block of a step lets the next step's blocks come in as soon as there is
+// room, and waits for the previous step before it reads or writes anything that a step writes. Since every step waits,
+// whatever was finished before the first step of a layer (launched without overlap) may be read before the wait.
 
 /// A (B, features) matrix of inputs: the state or one time of an input. data null: zeros.
 template <class T>
