@@ -6,8 +6,8 @@
 
 Everybody is pinned to the same cores, float32, and they take turns case by case: a round is ours and each peer once, and a number is
 the median of the rounds. A peer that is not there (no gru_peer_onednn was built; no torch or onnxruntime in this Python) is left out, and a
-line says so. The FMA peak is the best that gru bench and the oneDNN program measured at that thread count. The JSON has
-every round's rows; bench/plot.py reads it.
+line says so. A share of the FMA peak is the median of the rounds', each of the peak that the same process measured beside
+the case: on a virtual machine it may double from one process to the next. The JSON has every round's rows; bench/plot.py reads it.
 """
 
 import argparse
@@ -83,17 +83,19 @@ def take_turns(everybody, chosen, threads, rounds):
 
 def print_table(rows, everybody, chosen, threads):
     """Medians of the rounds. The last column repeats the ratio with everybody's shortest call, which neighbours disturb less."""
-    peak = max(row.get("peak_gflops") or 0 for taken in rows.values() for row in taken)
+    peaks = [row["peak_gflops"] for taken in rows.values() for row in taken if row.get("peak_gflops")]
     peers = [who for who in everybody if who != "gru"]
     math = {row["math"] for taken in rows.values() for row in taken if "math" in row}
-    print(f"\n{threads} {'thread' if threads == 1 else 'threads'}, ours in math {', '.join(math)}, FMA peak {peak:.0f} GFLOP/s; milliseconds")
+    print(f"\n{threads} {'thread' if threads == 1 else 'threads'}, ours in math {', '.join(math)}, FMA peak {statistics.median(peaks):.0f} GFLOP/s "
+          f"({min(peaks):.0f} to {max(peaks):.0f}); milliseconds")
     print(f"{'case':13s}{'gru':>11s}{'GFLOP/s':>9s}{'of peak':>9s}" + "".join(f"{who:>13s}" for who in peers) +
           (f"   {'best peer':12s}{'ratio':>7s}{'of least':>10s}" if peers else ""))
     for case in chosen:
         median = {who: statistics.median(map(milliseconds, rows[who, case.name])) for who in everybody}
         shortest = {who: min(map(least, rows[who, case.name])) for who in everybody}
         rate = case.flop() / median["gru"] / 1e6
-        line = f"{case.name:13s}{median['gru']:11.4f}{rate:9.1f}{rate / peak:9.1%}"
+        share = statistics.median(row["peak_share"] for row in rows["gru", case.name])
+        line = f"{case.name:13s}{median['gru']:11.4f}{rate:9.1f}{share:9.1%}"
         line += "".join(f"{median[who]:13.4f}" for who in peers)
         if peers:
             best = min(peers, key=median.get)

@@ -44,5 +44,6 @@ inline constexpr int kMeanwhileRows = 256, kMeanwhileUnits = 64, kMeanwhileDepth
 /// Values and weights of two slices, and a slice's words.
 inline constexpr int kMeanwhileSharedBytes =
     4 * kMeanwhileDepth * (2 * (kMeanwhileRows + 4) + 2 * 3 * kMeanwhileUnits + 2 * kMeanwhileRows);
+static_assert(kMeanwhileSharedBytes <= 99 * 1024, "a block of compute capability 8.6, 8.9 and 12.0 has 99 KB");
 
 }  // namespace gru::cuda
