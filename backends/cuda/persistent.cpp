@@ -141,9 +141,8 @@ Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const Persisten
       2 * sizeof(std::uint32_t),
       PersistentInputs::workspace_bytes(problem, schedule),
   };
-  std::size_t offsets[std::size(sizes) + 1] = {};
-  for (std::size_t i = 0; i < std::size(sizes); ++i) offsets[i + 1] = offsets[i] + (sizes[i] + 255) / 256 * 256;
-  workspace_bytes = offsets[std::size(sizes)];
+  const auto offsets = lay_out(sizes);
+  workspace_bytes = offsets.back();
   memory = allocate(stream, "the workspace", workspace_bytes);
   gate_input = reinterpret_cast<GateInput*>(memory.get());
   layer_output = reinterpret_cast<EpochValue*>(memory.get() + offsets[1]);

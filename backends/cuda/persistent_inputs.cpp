@@ -21,9 +21,7 @@ std::array<std::size_t, 6> offsets_of(const Problem& p, const PersistentSchedule
   const std::size_t sizes[] = {shares, next_shares, next_shares,
                                s.overlap() ? directions * rows * units * sizeof(EpochValue) : 0,
                                2 * sizeof(std::uint32_t)};
-  std::array<std::size_t, 6> offsets{};
-  for (std::size_t i = 0; i < std::size(sizes); ++i) offsets[i + 1] = offsets[i] + (sizes[i] + 255) / 256 * 256;
-  return offsets;
+  return lay_out(sizes);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <source_location>
@@ -36,6 +37,14 @@ class DeviceGuard {
 /// copy. cudaFree waits for the device, so memory is never pulled from under a running kernel.
 /// `what` names it in the message when the device has no more.
 std::shared_ptr<std::byte> allocate(StreamRef stream, std::string_view what, std::size_t bytes);
+
+/// Where the parts of one allocation begin, each at a multiple of 256 bytes, and where the last one ends.
+template <std::size_t N>
+constexpr std::array<std::size_t, N + 1> lay_out(const std::size_t (&bytes)[N]) {
+  std::array<std::size_t, N + 1> offsets{};
+  for (std::size_t i = 0; i < N; ++i) offsets[i + 1] = offsets[i] + (bytes[i] + 255) / 256 * 256;
+  return offsets;
+}
 
 /// Host to device, done when it returns.
 void upload(StreamRef stream, void* to, const void* host, std::size_t bytes);
