@@ -150,7 +150,7 @@ class TypedEngine final : public Engine<Space> {
   Schedule make_schedule() const {
     if constexpr (kSimd) {
       const HostTraits host{problem_.device.concurrency,
-                            space_.concurrency(),
+                            concurrency_of(space_),
                             lanes(),
                             multiply_.kernels->max_rows,
                             sizeof(T),

@@ -27,6 +27,17 @@ template <class S>
 concept HostSpace = KokkosSpace<S> &&
     static_cast<bool>(Kokkos::SpaceAccessibility<Kokkos::HostSpace, typename S::memory_space>::accessible);
 
+/// The threads of this very instance. In Kokkos 4 with its deprecated code (the default) OpenMP's member is a static function
+/// that answers for the default instance unless it is given another.
+template <KokkosSpace S>
+int concurrency_of(const S& space) {
+  if constexpr (requires { S::concurrency(space); }) {
+    return S::concurrency(space);
+  } else {
+    return space.concurrency();
+  }
+}
+
 /// The processor's name for reports; empty if the system does not tell.
 std::string host_processor_name();
 
@@ -70,7 +81,7 @@ struct SpaceTraits<S> {
 
   static DeviceInfo device_info(const S& space) {
     DeviceInfo info;
-    info.concurrency = space.concurrency();
+    info.concurrency = concurrency_of(space);
     if constexpr (is_host) {
       // Threads that wait for each other gain nothing from sharing a processor.
       ProcessorSet processors;

@@ -90,7 +90,7 @@ Result<T> run(const Host& space, const Case& c, unsigned seed, std::int64_t spar
   options.seq_len = c.steps + spare;
   options.dtype = gru::dtype_of<T>();
   gru::Problem problem{c.config, options, gru::SpaceTraits<Host>::device_info(space)};
-  problem.device.concurrency = space.concurrency();  // all threads, also where the machine has fewer processors
+  problem.device.concurrency = gru::concurrency_of(space);  // all threads, also where the machine has fewer processors
   std::mt19937 generator(seed);
   std::uniform_real_distribution<double> uniform(-1, 1);
   const std::int64_t states = c.config.num_layers * c.config.num_directions();
