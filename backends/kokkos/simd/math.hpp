@@ -16,6 +16,7 @@ struct ExpConstants<float> {
   static constexpr float kLog2e = 1.44269504088896340736f;
   static constexpr float kLn2High = 0.693359375f;  // so few bits that n * kLn2High is exact
   static constexpr float kLn2Low = -2.1219444005469057e-4f;
+  static constexpr float kLn2 = 0.69314718055994530942f;
   // |error of e^r - 1| <= 2.3e-8 |r|
   static constexpr float kQ[] = {0.5f, 0.16666576989698775f, 0.041666554617204574f, 0.008363179052722578f,
                                  0.0013926183587713494f};
@@ -29,6 +30,7 @@ struct ExpConstants<double> {
   static constexpr double kLog2e = 1.44269504088896340736;
   static constexpr double kLn2High = 0.6931471803691238;  // 32 bits
   static constexpr double kLn2Low = 1.9082149292705877e-10;
+  static constexpr double kLn2 = 0.69314718055994530942;
   // |error of e^r - 1| <= 4.9e-19 |r|
   static constexpr double kQ[] = {0.5,
                                   0.1666666666666667,
@@ -45,7 +47,8 @@ struct ExpConstants<double> {
   static constexpr double kTanhEnd = 20.0;
 };
 
-/// The parts of e^x: p = e^r - 1 and scale = 2^n, for |x| <= kSigmoidEnd.
+/// The parts of e^2x: p = e^r - 1 and scale = 2^n, for |x| <= kTanhEnd. In u = r / 2, so that x is not doubled. ln 2 in one
+/// piece: where n is large tanh is close to 1, so that what is left of n ln 2 stays below a third of its last place.
 template <class T, int N>
 struct ExpParts {
   Pack<T, N> p;
@@ -53,20 +56,23 @@ struct ExpParts {
 };
 
 template <class T, int N>
-GRU_SIMD_INLINE ExpParts<T, N> exp_parts(const Pack<T, N>& x) {
+GRU_SIMD_INLINE ExpParts<T, N> exp_parts_of_twice(const Pack<T, N>& x) {
   using C = ExpConstants<T>;
   using V = Pack<T, N>;
-  const V shifted = fma(x, V(C::kLog2e), V(C::kRound));
+  const V shifted = fma(x, V(T(2) * C::kLog2e), V(C::kRound));
   const V n = shifted - V(C::kRound);
-  const V r = fma(n, V(-C::kLn2Low), fma(n, V(-C::kLn2High), x));
+  const V u = fma(n, V(T(-0.5) * C::kLn2), x);
   constexpr int degree = static_cast<int>(sizeof(C::kQ) / sizeof(C::kQ[0])) - 1;
-  V q(C::kQ[degree]);
+  constexpr auto coefficient = [](int i) { return C::kQ[i] * T(1 << (i + 2)); };  // of u^i in r^2 Q(r) / u^2
+  V q(coefficient(degree));
 #pragma GCC unroll 16
-  for (int i = degree - 1; i >= 0; --i) q = fma(q, r, V(C::kQ[i]));
+  for (int i = degree - 1; i >= 0; --i) q = fma(q, u, V(coefficient(i)));
   V scale;
 #pragma GCC unroll 8
   for (int i = 0; i < N; ++i) scale.v[i] = power_of_two(shifted.v[i]);
-  return {fma(q, r * r, r), scale};
+  // One operation less, for half a unit in the last place, which double has none to spare of.
+  if constexpr (sizeof(T) == sizeof(float)) return {fma(q, u, V(T(2))) * u, scale};
+  return {fma(q, u * u, u + u), scale};
 }
 
 /// e^-x = 2^n (1 - s + s^2 Q(-s)) with s = x + n ln 2, for |x| <= kSigmoidEnd.
@@ -100,9 +106,9 @@ struct SimdMath {
   GRU_SIMD_INLINE static Pack<T, N> sigmoid(const Pack<T, N>& x) {
     using V = Pack<T, N>;
     constexpr T end = ExpConstants<T>::kSigmoidEnd;
-    V y = reciprocal(V(T(1)) + exp_negated(min(V(end), x)));  // of no use below -end
+    V y = V(T(1)) + exp_negated(min(V(end), x));  // of no use below -end
 #pragma GCC unroll 8
-    for (int i = 0; i < N; ++i) y.v[i] = zero_if_less(x.v[i], Vec<T>(-end), y.v[i]);
+    for (int i = 0; i < N; ++i) y.v[i] = reciprocal_or_zero(y.v[i], x.v[i], Vec<T>(-end));
     return y;
   }
 
@@ -111,7 +117,7 @@ struct SimdMath {
   GRU_SIMD_INLINE static Pack<T, N> tanh(const Pack<T, N>& x) {
     using V = Pack<T, N>;
     const V clamped = clamp(x, ExpConstants<T>::kTanhEnd);
-    const ExpParts<T, N> e = exp_parts(clamped + clamped);
+    const ExpParts<T, N> e = exp_parts_of_twice(clamped);
     const V minus_one = fma(e.scale, e.p, e.scale - V(T(1)));
     return minus_one * reciprocal(minus_one + V(T(2)));
   }

@@ -130,11 +130,6 @@ GRU_SIMD_INLINE Vec<double> max(Vec<double> a, Vec<double> b) {
   return Vec<double>(a.raw > b.raw ? a.raw : b.raw);
 #endif
 }
-/// Lane by lane a < b ? 0 : x.
-template <class T>
-GRU_SIMD_INLINE Vec<T> zero_if_less(Vec<T> a, Vec<T> b, Vec<T> x) {
-  return Vec<T>(a.raw < b.raw ? typename Vec<T>::Raw{} : x.raw);
-}
 /// 2^n for n in the low mantissa bits of `shifted`.
 template <class T>
 GRU_SIMD_INLINE Vec<T> power_of_two(Vec<T> shifted) {
@@ -153,7 +148,7 @@ GRU_SIMD_INLINE Vec<float> upper_half(Vec<float> pairs) {
 }
 
 // scale: a * 2^n, n an integer as it is and `shifted` by the rounding constant; 2^n is a normal number.
-// reciprocal: 1 / a within an ulp for a in [1, 2^126]. Some cores divide a register of AVX-512 in 16 cycles, but estimate
+// reciprocal: 1 / a within an ulp for a in [1, 2^126]; reciprocal_or_zero: 0 where x < end instead, whatever a is. Some cores divide a register of AVX-512 in 16 cycles, but estimate
 // a reciprocal and improve it in 4.
 #if defined(__AVX512F__)
 GRU_SIMD_INLINE Vec<float> scale(Vec<float> a, Vec<float> n, Vec<float>) {
@@ -167,6 +162,12 @@ GRU_SIMD_INLINE Vec<float> reciprocal(Vec<float> a) {
   const Vec<float> error(Vec<float>::Raw(_mm512_fnmadd_ps(a.raw, y.raw, Vec<float>(1.0F).raw)));
   return fma(y, error, y);
 }
+GRU_SIMD_INLINE Vec<float> reciprocal_or_zero(Vec<float> a, Vec<float> x, Vec<float> end) {
+  const __mmask16 inside = _mm512_cmp_ps_mask(x.raw, end.raw, _CMP_NLT_UQ);
+  const Vec<float> y(Vec<float>::Raw(_mm512_maskz_rcp14_ps(0xffff, a.raw)));
+  const Vec<float> error(Vec<float>::Raw(_mm512_fnmadd_ps(a.raw, y.raw, Vec<float>(1.0F).raw)));
+  return Vec<float>(Vec<float>::Raw(_mm512_maskz_fmadd_ps(inside, y.raw, error.raw, y.raw)));
+}
 #else
 template <class T>
 GRU_SIMD_INLINE Vec<T> scale(Vec<T> a, Vec<T>, Vec<T> shifted) {
@@ -175,6 +176,14 @@ GRU_SIMD_INLINE Vec<T> scale(Vec<T> a, Vec<T>, Vec<T> shifted) {
 GRU_SIMD_INLINE Vec<float> reciprocal(Vec<float> a) { return Vec<float>(1.0F) / a; }
 #endif
 GRU_SIMD_INLINE Vec<double> reciprocal(Vec<double> a) { return Vec<double>(1.0) / a; }
+#if !defined(__AVX512F__)
+GRU_SIMD_INLINE Vec<float> reciprocal_or_zero(Vec<float> a, Vec<float> x, Vec<float> end) {
+  return Vec<float>(x.raw < end.raw ? Vec<float>::Raw{} : reciprocal(a).raw);
+}
+#endif
+GRU_SIMD_INLINE Vec<double> reciprocal_or_zero(Vec<double> a, Vec<double> x, Vec<double> end) {
+  return Vec<double>(x.raw < end.raw ? Vec<double>::Raw{} : reciprocal(a).raw);
+}
 
 /// N registers that go through the same operations side by side. The gates are long chains of dependent operations;
 /// with several chains interleaved in the instruction stream the core's scheduler is full of work that can start.
