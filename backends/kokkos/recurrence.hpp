@@ -13,7 +13,8 @@ namespace gru::kokkos {
 ///     step      h' = cell(gates, W_hh h + b_hn)  own units
 ///     meet      one team barrier; the state has two buffers, so nobody overwrites what another still reads
 ///
-/// Where one thread owns a whole direction nobody meets. In a wavefront every layer is in flight in the same stage,
+/// Where one thread owns a whole direction nobody meets; nor does anybody before the first step where h0 is read in place,
+/// nor after the last one: each thread has its own units there. In a wavefront every layer is in flight in the same stage,
 /// each chunk_steps behind the one below. Reset-before meets twice a step: r * h must be complete before W_hn
 /// multiplies it.
 ///
@@ -73,27 +74,30 @@ struct Recurrence {
       part.begin = own.begin;
       part.end = own.end;
       part.memory = workspace + member.league_rank() * place.end;
-      run_tile(member, part);
+      run_tile(member, part, tile + member.league_size() >= tiles);
     }
   }
 
  private:
+  /// last_tile: the team has no other after it.
   template <class Member>
-  KOKKOS_FUNCTION void run_tile(const Member& member, const Part& part) const {
+  KOKKOS_FUNCTION void run_tile(const Member& member, const Part& part, bool last_tile) const {
     const bool alone = multiply.alone(member, shape);
+    const bool in_place = reads_h0();
     if (given.data != nullptr) {
       multiply.for_team(member, part.rows, [&](int i) { lengths[part.row + i] = given.at(part.row + i, steps); });
     }
     for (int layer = 0; layer < shape.layers; layer += schedule.layers_in_flight) {
-      for (int l = layer; l < layer + schedule.layers_in_flight; ++l) {
+      const bool last = last_tile && layer + schedule.layers_in_flight >= shape.layers;
+      for (int l = layer; !in_place && l < layer + schedule.layers_in_flight; ++l) {
         for (int d = 0; d < shape.directions; ++d) load_state(member, part, l, d);
       }
-      multiply.meet(member);
+      if (!in_place || (layer == 0 && given.data != nullptr)) multiply.meet(member);
       if (alone) {
-        for (int d = 0; d < shape.directions; ++d) run_layers(member, part, layer, d, d + 1, false);
-        multiply.meet(member);
+        for (int d = 0; d < shape.directions; ++d) run_layers(member, part, layer, d, d + 1, false, false);
+        if (!last) multiply.meet(member);
       } else {
-        run_layers(member, part, layer, 0, shape.directions, true);
+        run_layers(member, part, layer, 0, shape.directions, true, !last);
       }
       for (int l = layer; l < layer + schedule.layers_in_flight; ++l) {
         for (int d = 0; d < shape.directions; ++d) store_state(member, part, l, d);
@@ -101,10 +105,11 @@ struct Recurrence {
     }
   }
 
-  /// All steps of the layers in flight from `layer` on, directions [d_begin, d_end).
+  /// All steps of the layers in flight from `layer` on, directions [d_begin, d_end). meet: between stages, and within those
+  /// of reset-before; meet_after: also after the last stage.
   template <class Member>
-  KOKKOS_FUNCTION void run_layers(const Member& member, const Part& part, int layer, int d_begin, int d_end,
-                                  bool meet) const {
+  KOKKOS_FUNCTION void run_layers(const Member& member, const Part& part, int layer, int d_begin, int d_end, bool meet,
+                                  bool meet_after) const {
     const int delay = schedule.chunk_steps;
     const int stages = steps + (schedule.layers_in_flight - 1) * delay;
     for (int stage = 0; stage < stages; ++stage) {
@@ -126,19 +131,28 @@ struct Recurrence {
           }
         }
       }
+      const bool meet_now = meet && (stage + 1 < stages || meet_after);
+      if (shape.reset_after) {
+        if (meet_now) multiply.meet(member);
+        continue;
+      }
       if (meet) multiply.meet(member);
-      if (shape.reset_after) continue;
       for (int i = 0; i < schedule.layers_in_flight; ++i) {
         const int t = stage - i * delay;
         if (t < 0 || t >= steps) continue;
         for (int d = d_begin; d < d_end; ++d) multiply.update_step(member, step_args(part, layer + i, d, t));
       }
-      if (meet) multiply.meet(member);
+      if (meet_now) multiply.meet(member);
     }
   }
 
   KOKKOS_FUNCTION std::ptrdiff_t slot(int layer, int d) const {
     return static_cast<std::ptrdiff_t>(layer % schedule.layers_in_flight) * shape.directions + d;
+  }
+  /// Whether the first step reads h0 where the caller has it: rows as far apart as a state's, and no padding.
+  KOKKOS_FUNCTION bool reads_h0() const {
+    return h0.data != nullptr && h0.stride[2] == 1 && shape.padded() == shape.hidden &&
+           (batch == 1 || h0.stride[1] == shape.padded());
   }
   /// The state before step t: (rows, padded).
   KOKKOS_FUNCTION T* state(const Part& part, int layer, int d, int t) const {
@@ -202,7 +216,7 @@ struct Recurrence {
     a.gates = gates(part, layer, d) +
               static_cast<std::ptrdiff_t>(t % schedule.chunk_steps) * part.rows * simd::kGateSlots * shape.lanes;
     a.gates_block = gates_block();
-    a.state = state(part, layer, d, t);
+    a.state = t == 0 && reads_h0() ? h0.at(layer * shape.directions + d, part.row, 0) : state(part, layer, d, t);
     a.next = state(part, layer, d, t + 1);
     a.reset = part.memory + place.reset + slot(layer, d) * schedule.tile_rows * shape.padded();
     a.state_row = shape.padded();
