@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(32 * kUnitWarps)
     in[g] = kProjected ? __ldcg(projection_of<const float>(a, d, a.step, b) + g * depth + u) : bias[g * depth];
   }
   const Destination<float> to(a, c, d);
-  const int length = to.length(b);
+  int length = kProjected ? to.length(b) : 0;
 
   Sums<kRows> sums{};
   const Matrix<float> h = state_before<float>(a, c, d);
@@ -134,27 +134,29 @@ __global__ void __launch_bounds__(32 * kUnitWarps)
   float4 state[kAhead][kRows];
   float old_state = 0.0F;
   const auto load_state = [&] {
-    wait_for_previous();
     if (h.data == nullptr) return;
 #pragma unroll
     for (int i = 0; i < kAhead; ++i) load_rows(state[i], h, rows, i * kChunk + k0, a.hidden);
     old_state = __ldcg(h.row(b) + u * h.stride_k);
   };
   if constexpr (kProjected) {
+    wait_for_previous();
     load_state();
   } else {
-    // The first chunks of input and state are asked for together: a streaming step has nothing else to hide them.
+    // Whatever came before may have made the input. Its first chunks and the state's are asked for together: a streaming
+    // step has nothing else to hide them.
     const Matrix<float> x = input_at<float>(a, c, time_of(a, d, a.step));
     const float* w_ih = static_cast<const float*>(a.weights.w_ih) + (d * 3 * depth + u) * a.input_padded;
     const std::int64_t gate_stride = depth * a.input_padded;
     UnitWeights w[2];
     float4 input[2][kRows];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      w[i].load(w_ih, gate_stride, i * kChunk + k0, a.input_size);
-      load_rows(input[i], x, rows, i * kChunk + k0, a.input_size);
-    }
+    for (int i = 0; i < 2; ++i) w[i].load(w_ih, gate_stride, i * kChunk + k0, a.input_size);
+    wait_for_previous();
+#pragma unroll
+    for (int i = 0; i < 2; ++i) load_rows(input[i], x, rows, i * kChunk + k0, a.input_size);
     load_state();
+    length = to.length(b);
     sums.template add<false>(w[0], input[0]);
     sums.template add<false>(w[1], input[1]);
     for (int k = 2 * kChunk + k0; k < a.input_size; k += kChunk) {
@@ -214,7 +216,9 @@ Kernel unit_kernel(Phase phase, int rows, int warps) {
   const void* function = rows == 1   ? unit_function<1>(phase)
                          : rows == 2 ? unit_function<2>(phase)
                                      : unit_function<5>(phase);
-  return {function, tile, 0};
+  Kernel kernel{function, tile, 0};
+  kernel.waits_first = phase == Phase::fused;
+  return kernel;
 }
 
 }  // namespace gru::cuda
