@@ -64,13 +64,17 @@ struct SequenceProducer {
     }
   }
 
-  __device__ void wait_for_group(unsigned count) {
+  /// After giving up it still waits until the last states have come, `parity` being their phase: else it would expect the
+  /// next bytes at a barrier that counts the last ones, and the block would hang. Bytes of a pair that is a step ahead
+  /// end a phase early; as many come in all as are expected in all.
+  __device__ void wait_for_group(unsigned count, int parity) {
     const StepArgs& a = block.a;
     const unsigned* counter = block.arrived();
     for (long long spins = 1; !gave_up && hopper::load_acquire(counter) < count; ++spins) {
-      if (spins >= a.spin_limit) atomicExch_system(a.aborted, 1U);
+      if (spins >= a.spin_limit) *static_cast<volatile unsigned*>(a.aborted) = 1U;
       gave_up = spins >= a.spin_limit || (spins % 4096 == 0 && *static_cast<volatile unsigned*>(a.aborted) != 0);
     }
+    for (int s = 0; gave_up && s < block.slices; ++s) hopper::wait_barrier(block.full + s, parity);
     hopper::fence_proxies();
   }
 
@@ -95,7 +99,7 @@ struct SequenceProducer {
     load_weights();
     for (int step = a.step; step < a.step + a.steps_here; ++step) {
       // What came before this launch is there.
-      if (step > a.step) wait_for_group(static_cast<unsigned>(step) * gridDim.x);
+      if (step > a.step) wait_for_group(static_cast<unsigned>(step) * gridDim.x, (step - a.step - 1) % 2);
       load_state(step);
     }
   }

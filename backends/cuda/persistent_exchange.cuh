@@ -16,6 +16,10 @@ __device__ __forceinline__ unsigned load_relaxed(const std::uint32_t* p) {
   asm volatile("ld.relaxed.sys.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
   return v;
 }
+/// Not an atomic operation, which not every host's memory takes from a device.
+__device__ __forceinline__ void store_relaxed(std::uint32_t* p, std::uint32_t value) {
+  asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(p), "r"(value) : "memory");
+}
 /// Two epoch-tagged values; each half is one 64-bit access and vouches for itself.
 __device__ __forceinline__ uint4 load_pair(const EpochValue* p) {
   unsigned long long a, b;
@@ -71,7 +75,7 @@ struct SpinGuard {
     if (__all_sync(~0U, ready()) || gave_up) return;
     long long spins = 1;
     do {
-      if (spins >= a.spin_limit) atomicExch_system(a.aborted, 1U);
+      if (spins >= a.spin_limit) store_relaxed(a.aborted, 1U);
       if (spins >= a.spin_limit || (spins % 4096 == 0 && __any_sync(~0U, load_relaxed(a.aborted) != 0))) {
         gave_up = true;
         return;
