@@ -33,6 +33,7 @@ struct SequenceBlock {
   std::byte* weights;   // [slices][48][32]
   std::uint64_t* full;  // a slice of states is there
   std::uint64_t* weights_full;
+  volatile int* multiplied;  // steps whose products this block has made
   int slices;
   int d = static_cast<int>(blockIdx.z);
   int u0 = static_cast<int>(blockIdx.x) * kTile.units;
@@ -64,17 +65,19 @@ struct SequenceProducer {
     }
   }
 
-  /// After giving up it still waits until the last states have come, `parity` being their phase: else it would expect the
-  /// next bytes at a barrier that counts the last ones, and the block would hang. Bytes of a pair that is a step ahead
-  /// end a phase early; as many come in all as are expected in all.
-  __device__ void wait_for_group(unsigned count, int parity) {
+  /// After giving up it still waits for this block's own products: else it would expect the next bytes at a barrier that
+  /// counts the last ones, or get two phases ahead of who waits there. Bytes of a pair that is a step ahead may end a phase
+  /// early; as many come in all as are expected in all.
+  __device__ void wait_for_group(int steps_done) {
+    const unsigned count = static_cast<unsigned>(block.a.step + steps_done) * gridDim.x;
     const StepArgs& a = block.a;
     const unsigned* counter = block.arrived();
     for (long long spins = 1; !gave_up && hopper::load_acquire(counter) < count; ++spins) {
       if (spins >= a.spin_limit) *static_cast<volatile unsigned*>(a.aborted) = 1U;
       gave_up = spins >= a.spin_limit || (spins % 4096 == 0 && *static_cast<volatile unsigned*>(a.aborted) != 0);
     }
-    for (int s = 0; gave_up && s < block.slices; ++s) hopper::wait_barrier(block.full + s, parity);
+    while (gave_up && *block.multiplied < steps_done) {
+    }
     hopper::fence_proxies();
   }
 
@@ -99,7 +102,7 @@ struct SequenceProducer {
     load_weights();
     for (int step = a.step; step < a.step + a.steps_here; ++step) {
       // What came before this launch is there.
-      if (step > a.step) wait_for_group(static_cast<unsigned>(step) * gridDim.x, (step - a.step - 1) % 2);
+      if (step > a.step) wait_for_group(step - a.step);
       load_state(step);
     }
   }
@@ -278,7 +281,10 @@ struct SequenceConsumer {
       // The release and the waiting producer's acquire and proxy fence order every thread's part of the state before the
       // bulk copies that read it.
       hopper::sync_threads<1, kConsumers>();
-      if (threadIdx.x == 0) hopper::add_release(block.arrived(), 1);
+      if (threadIdx.x == 0) {
+        hopper::add_release(block.arrived(), 1);
+        *block.multiplied = i + 1;
+      }
       if (i + 1 < a.steps_here) load_gates();
       store_output();
       time += time_step;
@@ -297,8 +303,10 @@ __global__ void __launch_bounds__(HopperResident::shape.threads(), 1)
   const int slices = (a.hidden + kSlice - 1) / kSlice;
   std::byte* weights = sequence_shared + slices * kRowSlice;
   auto* full = reinterpret_cast<std::uint64_t*>(weights + slices * kWeightSlice);
-  const SequenceBlock block{a, sequence_shared, weights, full, full + slices, slices};
+  auto* multiplied = reinterpret_cast<volatile int*>(full + slices + 1);
+  const SequenceBlock block{a, sequence_shared, weights, full, full + slices, multiplied, slices};
   if (threadIdx.x == 0) {
+    *multiplied = 0;
     for (int s = 0; s <= slices; ++s) hopper::init_barrier(full + s, 1);
     hopper::publish_barriers();
   }
