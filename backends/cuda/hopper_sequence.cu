@@ -69,8 +69,8 @@ struct SequenceProducer {
   /// counts the last ones, or get two phases ahead of who waits there. Bytes of a pair that is a step ahead may end a phase
   /// early; as many come in all as are expected in all.
   __device__ void wait_for_group(int steps_done) {
-    const unsigned count = static_cast<unsigned>(block.a.step + steps_done) * gridDim.x;
     const StepArgs& a = block.a;
+    const unsigned count = static_cast<unsigned>(a.step + steps_done) * gridDim.x;
     const unsigned* counter = block.arrived();
     for (long long spins = 1; !gave_up && hopper::load_acquire(counter) < count; ++spins) {
       if (spins >= a.spin_limit) *static_cast<volatile unsigned*>(a.aborted) = 1U;

@@ -159,8 +159,8 @@ struct Kernel {
   std::size_t shared_bytes = 0;
   int cluster = 1;           ///< blocks along the units
   bool cooperative = false;  ///< its blocks wait for each other
-  bool waits_first =
-      false;  ///< reads weights alone, and the call where it is an argument, before the launch before it has ended
+  /// Reads weights alone, and the call where it is an argument, before the launch before it has ended.
+  bool waits_first = false;
 };
 
 Kernel simt_kernel(Phase phase, bool large);  ///< float; no `recurrent`; projection large, reset small only

@@ -148,8 +148,8 @@ GRU_SIMD_INLINE Vec<float> upper_half(Vec<float> pairs) {
 }
 
 // scale: a * 2^n, n an integer as it is and `shifted` by the rounding constant; 2^n is a normal number.
-// reciprocal: 1 / a within an ulp for a in [1, 2^126]; reciprocal_or_zero: 0 where x < end instead, whatever a is. Some cores divide a register of AVX-512 in 16 cycles, but estimate
-// a reciprocal and improve it in 4.
+// reciprocal: 1 / a within an ulp for a in [1, 2^126]; reciprocal_or_zero: 0 where x < end instead, whatever a is. Some
+// cores divide a register of AVX-512 in 16 cycles, but estimate a reciprocal and improve it in 4.
 #if defined(__AVX512F__)
 GRU_SIMD_INLINE Vec<float> scale(Vec<float> a, Vec<float> n, Vec<float>) {
   return Vec<float>(Vec<float>::Raw(_mm512_maskz_scalef_ps(0xffff, a.raw, n.raw)));
@@ -157,16 +157,15 @@ GRU_SIMD_INLINE Vec<float> scale(Vec<float> a, Vec<float> n, Vec<float>) {
 GRU_SIMD_INLINE Vec<double> scale(Vec<double> a, Vec<double> n, Vec<double>) {
   return Vec<double>(Vec<double>::Raw(_mm512_maskz_scalef_pd(0xff, a.raw, n.raw)));
 }
-GRU_SIMD_INLINE Vec<float> reciprocal(Vec<float> a) {
+/// 1 / a in the lanes of `kept`, 0 in the others.
+GRU_SIMD_INLINE Vec<float> masked_reciprocal(__mmask16 kept, Vec<float> a) {
   const Vec<float> y(Vec<float>::Raw(_mm512_maskz_rcp14_ps(0xffff, a.raw)));
   const Vec<float> error(Vec<float>::Raw(_mm512_fnmadd_ps(a.raw, y.raw, Vec<float>(1.0F).raw)));
-  return fma(y, error, y);
+  return Vec<float>(Vec<float>::Raw(_mm512_maskz_fmadd_ps(kept, y.raw, error.raw, y.raw)));
 }
+GRU_SIMD_INLINE Vec<float> reciprocal(Vec<float> a) { return masked_reciprocal(0xffff, a); }
 GRU_SIMD_INLINE Vec<float> reciprocal_or_zero(Vec<float> a, Vec<float> x, Vec<float> end) {
-  const __mmask16 inside = _mm512_cmp_ps_mask(x.raw, end.raw, _CMP_NLT_UQ);
-  const Vec<float> y(Vec<float>::Raw(_mm512_maskz_rcp14_ps(0xffff, a.raw)));
-  const Vec<float> error(Vec<float>::Raw(_mm512_fnmadd_ps(a.raw, y.raw, Vec<float>(1.0F).raw)));
-  return Vec<float>(Vec<float>::Raw(_mm512_maskz_fmadd_ps(inside, y.raw, error.raw, y.raw)));
+  return masked_reciprocal(_mm512_cmp_ps_mask(x.raw, end.raw, _CMP_NLT_UQ), a);
 }
 #else
 template <class T>
