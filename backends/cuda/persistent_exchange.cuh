@@ -123,19 +123,6 @@ __device__ __forceinline__ void barrier_arrive(int id, int threads) {
 __device__ __forceinline__ void mbarrier_init(unsigned bar, unsigned count) {
   asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(bar), "r"(count) : "memory");
 }
-__device__ __forceinline__ void mbarrier_arrive(unsigned bar) {
-  asm volatile("{.reg .b64 s; mbarrier.arrive.shared.b64 s, [%0];}" ::"r"(bar) : "memory");
-}
-/// True once the phase of the given parity has completed (test_wait: any architecture from sm_80 on).
-__device__ __forceinline__ bool mbarrier_test(unsigned bar, unsigned phase) {
-  unsigned ok;
-  asm volatile("{.reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
-               : "=r"(ok)
-               : "r"(bar), "r"(phase)
-               : "memory");
-  return ok != 0;
-}
-
 __device__ __forceinline__ void mbarrier_expect(unsigned bar, unsigned bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
 }

@@ -38,10 +38,6 @@ __global__ void __launch_bounds__(Tile::max_threads, 1) persistent_kernel(const 
   if (threadIdx.x == 0) {
     *shared.stopped = 0;
     for (int i = 0; i < a.streams; ++i) shared.summed[i] = 0;
-    for (int i = 0; i < Tile::project_buffers; ++i) {
-      mbarrier_init(shared.full + 8 * i, Tile::product_warps);
-      mbarrier_init(shared.empty + 8 * i, Tile::project_gate_warps);
-    }
     if constexpr (Tile::cluster && kHasClusters) {
       for (int i = 0; i < 2 * a.streams * Tile::product_warps; ++i) {
         mbarrier_init(shared.arrived + 8 * i, 1);

@@ -20,8 +20,7 @@ struct PersistentShared {
   float4* inputs;         // [input_parts][per_set][input_steps][gate thread] prefetched input shares
   GateState* states;      // [gate thread], only without dedicated gate warps
   volatile int* stopped;  // a warp of this block has given up waiting (here, as a static one's address is slow to find)
-  volatile int* summed;   // [stream] steps whose sums the gates have taken
-  unsigned full, empty;   // mbarriers [project_buffers] of the projection
+  volatile int* summed;   // [stream] steps whose sums gate warps of their own have taken
   unsigned arrived;       // cluster: mbarriers [parity][stream][product warp]
 
   __device__ __forceinline__ PersistentShared(float* base, int streams) {
@@ -29,9 +28,7 @@ struct PersistentShared {
     stage = partial + Tile::all_partial_floats(streams);
     inputs = reinterpret_cast<float4*>(stage + Tile::stage_floats(streams));
     states = reinterpret_cast<GateState*>(inputs + Tile::input_vectors);
-    full = shared_address(states + Tile::gate_states);
-    empty = full + 8 * Tile::project_buffers;
-    arrived = empty + 8 * Tile::project_buffers;
+    arrived = shared_address(states + Tile::gate_states);
     stopped = reinterpret_cast<int*>(states + Tile::gate_states) + 2 * Tile::barrier_words(streams);
     summed = stopped + 1;
   }

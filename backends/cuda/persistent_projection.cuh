@@ -70,55 +70,18 @@ struct ProjectionReader {
   }
 };
 
-/// A pass's sums go from the product warps to the set of warps that finishes it, through one of two buffers. With gate
-/// warps of their own the two kinds meet at named barriers, where they sleep; product warps that finish passes in turn
-/// can't, and poll mbarriers.
+/// A pass's sums go from the product warps to the set of warps that finishes it, through one of two buffers. All meet once
+/// the sums are there: whoever then finishes the pass comes to the next meeting when it has taken them, so that the pass
+/// after the next one may use the buffer again.
 template <class Tile>
 struct ProjectionBuffers {
-  static constexpr int threads = Tile::product_threads + 32 * Tile::project_gate_warps;
-  PersistentShared<Tile>& shared;
-  const int lane;
-  unsigned buffer = 0, use = 0;  // of the pass at hand
+  static constexpr int threads = Tile::product_threads + (Tile::dedicated ? 32 * Tile::project_gate_warps : 0);
+  float* const partial;
+  int buffer = 0;  // of the pass at hand
 
-  __device__ __forceinline__ void take(unsigned count) {
-    buffer = count % Tile::project_buffers;
-    use = count / Tile::project_buffers;
-  }
-  __device__ __forceinline__ float* sums() const { return shared.partial + buffer * Tile::project_partial_floats; }
-  __device__ __forceinline__ void wait_empty() const {
-    if (use == 0) return;
-    if constexpr (Tile::dedicated) {
-      barrier_sync(1 + Tile::project_buffers + buffer, threads);
-    } else {
-      while (!mbarrier_test(shared.empty + 8 * buffer, (use - 1) & 1u)) {
-      }
-    }
-  }
-  __device__ __forceinline__ void set_full() const {
-    if constexpr (Tile::dedicated) {
-      barrier_arrive(1 + buffer, threads);
-    } else {
-      __syncwarp();
-      if (lane == 0) mbarrier_arrive(shared.full + 8 * buffer);
-    }
-  }
-  __device__ __forceinline__ void wait_full() const {
-    if constexpr (Tile::dedicated) {
-      barrier_sync(1 + buffer, threads);
-    } else {
-      while (!mbarrier_test(shared.full + 8 * buffer, use & 1u)) {
-      }
-    }
-  }
-  /// `last`: nobody waits for this buffer any more.
-  __device__ __forceinline__ void set_empty(bool last) const {
-    if constexpr (Tile::dedicated) {
-      if (!last) barrier_arrive(1 + Tile::project_buffers + buffer, threads);
-    } else {
-      __syncwarp();
-      if (lane == 0) mbarrier_arrive(shared.empty + 8 * buffer);
-    }
-  }
+  __device__ __forceinline__ float* sums() const { return partial + buffer * Tile::project_partial_floats; }
+  __device__ __forceinline__ void meet() const { barrier_sync(1 + buffer, threads); }
+  __device__ __forceinline__ void next() { buffer = buffer + 1 == Tile::project_buffers ? 0 : buffer + 1; }
 };
 
 /// A projection block's whole work. Sums of a pass are finished by a set of warps while the next pass is multiplied: gate
@@ -156,11 +119,11 @@ __device__ __forceinline__ void run_projection(const PersistentArgs& a, Persiste
   const float3 bias = make_float3(bias_x[0], bias_x[a.hidden_padded], bias_x[2 * a.hidden_padded]);
   GateInput* results = a.gate_input + static_cast<long long>(plane) * items * a.hidden_padded + unit;
 
-  ProjectionBuffers<Tile> buffers{shared, lane};
+  ProjectionBuffers<Tile> buffers{shared.partial};
+  static_assert(!Tile::dedicated || sets == 1, "the finishing warps come to every meeting");
   int slot = 0;
   unsigned count = 0;  // passes of this group so far
   for (int pass = role.turn; pass < passes; pass += stride, ++count) {
-    buffers.take(count);
     if (product) {
       float acc[Tile::project_pack][Tile::lane_units][3] = {};
       if (warp * Tile::columns < a.hidden_padded) {
@@ -170,20 +133,18 @@ __device__ __forceinline__ void run_projection(const PersistentArgs& a, Persiste
         slot = slot + 1 == Tile::ring_depth ? 0 : slot + 1;
         weights.multiply(stage, Tile::columns, lane, acc);
       }
-      buffers.wait_empty();
       store_partial<Tile>(buffers.sums(), warp, lane, acc);
-      buffers.set_full();
     }
+    buffers.meet();
     if (static_cast<int>(count % sets) == set) {
-      buffers.wait_full();
       float sum[3];
       item.sum(reinterpret_cast<const float4*>(buffers.sums()) + item.first_share(), sum);
-      buffers.set_empty(pass + Tile::project_buffers * stride >= passes);
       const int row = pass * Tile::project_pack + item.j;
       if (row < items && item.part == 0)
         store_gate_input(results + static_cast<long long>(row) * a.hidden_padded, sum[0] + bias.x, sum[1] + bias.y,
                          sum[2] + bias.z, epoch);
     }
+    buffers.next();
   }
 }
 

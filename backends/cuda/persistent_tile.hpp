@@ -67,7 +67,7 @@ struct PersistentTile {
   static constexpr int input_steps = dedicated ? 2 : 1;  // whose shares are there or on their way
   static constexpr int input_vectors = input_parts * per_set * input_steps * gate_threads;  // of 16 bytes
   GRU_FUNCTION static constexpr int barrier_words(int streams) {
-    return 2 * project_buffers + (Cluster ? 2 * streams * Warps : 0);
+    return Cluster ? 2 * streams * Warps : 0;
   }
   GRU_FUNCTION static constexpr int smem_bytes(int streams) {
     return 4 * (shared_weights + all_partial_floats(streams) + stage_floats(streams) + 6 * gate_states) +
