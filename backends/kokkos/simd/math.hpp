@@ -12,7 +12,8 @@ struct ExpConstants;
 
 template <>
 struct ExpConstants<float> {
-  static constexpr float kRound = 0x1.8p23f;  // adding it rounds to an integer in the low mantissa bits
+  // Adding it rounds to an integer, which lies in the low mantissa bits as the exponent of a power of two.
+  static constexpr float kRound = 0x1.8p23f + 127;
   static constexpr float kLog2e = 1.44269504088896340736f;
   static constexpr float kLn2High = 0.693359375f;  // so few bits that n * kLn2High is exact
   static constexpr float kLn2Low = -2.1219444005469057e-4f;
@@ -26,7 +27,7 @@ struct ExpConstants<float> {
 
 template <>
 struct ExpConstants<double> {
-  static constexpr double kRound = 0x1.8p52;
+  static constexpr double kRound = 0x1.8p52 + 1023;
   static constexpr double kLog2e = 1.44269504088896340736;
   static constexpr double kLn2High = 0.6931471803691238;  // 32 bits
   static constexpr double kLn2Low = 1.9082149292705877e-10;
@@ -75,9 +76,9 @@ GRU_SIMD_INLINE ExpParts<T, N> exp_parts_of_twice(const Pack<T, N>& x) {
   return {fma(q, u * u, u + u), scale};
 }
 
-/// e^-x = 2^n (1 - s + s^2 Q(-s)) with s = x + n ln 2, for |x| <= kSigmoidEnd.
+/// 1 + e^-x = 1 + 2^n (1 - s + s^2 Q(-s)) with s = x + n ln 2, for |x| <= kSigmoidEnd.
 template <class T, int N>
-GRU_SIMD_INLINE Pack<T, N> exp_negated(const Pack<T, N>& x) {
+GRU_SIMD_INLINE Pack<T, N> one_plus_exp_negated(const Pack<T, N>& x) {
   using C = ExpConstants<T>;
   using V = Pack<T, N>;
   const V shifted = fma(x, V(-C::kLog2e), V(C::kRound));
@@ -89,7 +90,7 @@ GRU_SIMD_INLINE Pack<T, N> exp_negated(const Pack<T, N>& x) {
   for (int i = degree - 1; i >= 0; --i) q = fma(q, s, V(i % 2 == 0 ? C::kQ[i] : -C::kQ[i]));
   q = fma(fma(q, s, V(T(-1))), s, V(T(1)));
 #pragma GCC unroll 8
-  for (int i = 0; i < N; ++i) q.v[i] = scale(q.v[i], n.v[i], shifted.v[i]);
+  for (int i = 0; i < N; ++i) q.v[i] = fma(q.v[i], power_of_two(shifted.v[i]), Vec<T>(T(1)));
   return q;
 }
 
@@ -106,7 +107,7 @@ struct SimdMath {
   GRU_SIMD_INLINE static Pack<T, N> sigmoid(const Pack<T, N>& x) {
     using V = Pack<T, N>;
     constexpr T end = ExpConstants<T>::kSigmoidEnd;
-    V y = V(T(1)) + exp_negated(min(V(end), x));  // of no use below -end
+    V y = one_plus_exp_negated(min(V(end), x));  // of no use below -end
 #pragma GCC unroll 8
     for (int i = 0; i < N; ++i) y.v[i] = reciprocal_or_zero(y.v[i], x.v[i], Vec<T>(-end));
     return y;

@@ -87,12 +87,13 @@ void project(const ProjectArgs<T>& a) {
   const auto* weights = static_cast<const T*>(a.weights);
   const std::ptrdiff_t weights_block = static_cast<std::ptrdiff_t>(elements_of<Storage>(a.features)) * 3 * lanes;
   const auto tile_at = [&]<int Rows, int Blocks>(int block, int row, int k_begin, int k_end) {
-    const T* x[Rows];
+    AnyRows<T, Rows> x;
+    x.feature_stride = a.x.feature_stride;
     int step = row / a.rows;
     int within = row - step * a.rows;
 #pragma GCC unroll 8
     for (int m = 0; m < Rows; ++m) {
-      x[m] = a.x.data + step * a.x.step_stride + within * a.x.row_stride;
+      x.row[m] = a.x.data + step * a.x.step_stride + within * a.x.row_stride;
       if (++within == a.rows) within = 0, ++step;
     }
     Tile<T, Rows, Blocks, 3> tile;
@@ -108,7 +109,7 @@ void project(const ProjectArgs<T>& a) {
         }
       }
     }
-    multiply<Storage>(tile, weights + block * weights_block, weights_block, 0, x, a.x.feature_stride, k_begin, k_end);
+    multiply<Storage>(tile, weights + block * weights_block, weights_block, 0, x, k_begin, k_end);
 #pragma GCC unroll 4
     for (int b = 0; b < Blocks; ++b) {
 #pragma GCC unroll 3
@@ -277,9 +278,6 @@ void run_step(const StepArgs<T>& a) {
   const T* const h = Phase::multiplied(a);
   const auto tile_at = [&]<int Rows, int Blocks>(int block, int row, int k_begin, int k_end) {
     if (k_end == a.hidden) fetch_output<Rows, Blocks>(a, block, row);
-    const T* state[Rows];
-#pragma GCC unroll 8
-    for (int m = 0; m < Rows; ++m) state[m] = h + (row + m) * a.state_row;
     T* const own = a.gates + block * a.gates_block + static_cast<std::ptrdiff_t>(row) * kGateSlots * lanes;
     const auto slot = [&](int b, int g, int m) {
       const int gate = Phase::kFirstGate + g;
@@ -297,8 +295,8 @@ void run_step(const StepArgs<T>& a) {
         }
       }
     }
-    multiply<Storage>(tile, weights + block * weights_block, weights_block, Phase::kFirstGate, state, 1, k_begin,
-                      k_end);
+    const EvenRows<T, Rows> states(h + row * a.state_row, a.state_row);
+    multiply<Storage>(tile, weights + block * weights_block, weights_block, Phase::kFirstGate, states, k_begin, k_end);
 #pragma GCC unroll 4
     for (int b = 0; b < Blocks; ++b) {
 #pragma GCC unroll 3
@@ -323,13 +321,10 @@ void run_step_with_input(const StepArgs<T>& a) {
   const std::ptrdiff_t input_block = static_cast<std::ptrdiff_t>(elements_of<Storage>(a.features)) * 3 * lanes;
   const auto tile_at = [&]<int Rows, int Blocks>(int block, int row, int, int) {
     fetch_output<Rows, Blocks>(a, block, row);
-    const T* x[Rows];
-    const T* state[Rows];
+    const T* const x = a.x.data + row * a.x.row_stride;
+    if (block == a.block_begin) {
 #pragma GCC unroll 8
-    for (int m = 0; m < Rows; ++m) {
-      x[m] = a.x.data + (row + m) * a.x.row_stride;
-      if (block == a.block_begin) __builtin_prefetch(x[m] + a.x.step_stride);
-      state[m] = a.state + (row + m) * a.state_row;
+      for (int m = 0; m < Rows; ++m) __builtin_prefetch(x + m * a.x.row_stride + a.x.step_stride);
     }
     Tile<T, Rows, Blocks, 3> tile;
 #pragma GCC unroll 4
@@ -341,7 +336,16 @@ void run_step_with_input(const StepArgs<T>& a) {
         for (int m = 0; m < Rows; ++m) tile.sum[b][g][m] = bias;
       }
     }
-    multiply<Storage>(tile, input_weights + block * input_block, input_block, 0, x, a.x.feature_stride, 0, a.features);
+    if (a.x.feature_stride == 1) {
+      const EvenRows<T, Rows> rows(x, a.x.row_stride);
+      multiply<Storage>(tile, input_weights + block * input_block, input_block, 0, rows, 0, a.features);
+    } else {
+      AnyRows<T, Rows> rows;
+      rows.feature_stride = a.x.feature_stride;
+#pragma GCC unroll 8
+      for (int m = 0; m < Rows; ++m) rows.row[m] = x + m * a.x.row_stride;
+      multiply<Storage>(tile, input_weights + block * input_block, input_block, 0, rows, 0, a.features);
+    }
     T* const own = a.gates + block * a.gates_block + static_cast<std::ptrdiff_t>(row) * kGateSlots * lanes;
     const auto slot = [&](int b, int index, int m) {
       return own + b * a.gates_block + (m * kGateSlots + index) * lanes;
@@ -355,7 +359,8 @@ void run_step_with_input(const StepArgs<T>& a) {
         tile.sum[b][2][m] = bias;
       }
     }
-    multiply<Storage>(tile, weights + block * weights_block, weights_block, 0, state, 1, 0, a.hidden);
+    const EvenRows<T, Rows> states(a.state + row * a.state_row, a.state_row);
+    multiply<Storage>(tile, weights + block * weights_block, weights_block, 0, states, 0, a.hidden);
 #pragma GCC unroll 4
     for (int b = 0; b < Blocks; ++b) {
 #pragma GCC unroll 3

@@ -47,13 +47,43 @@ constexpr int elements_of(int depth) {
   return (depth + Storage::kPerElement - 1) / Storage::kPerElement;
 }
 
-/// sum[b][g][m] += v[b][g] * row[m][at]
-template <class T, int Rows, int Blocks, int Gates>
+/// Rows at one distance with their features next to each other, from the first feature on: three addresses and the distance
+/// reach eight rows. An address a row fills the general registers, and every tile then saves and restores them.
+template <class T, int Rows>
+struct EvenRows {
+  const char* third[3];  ///< of rows 0, 3 and 6
+  std::ptrdiff_t distance;
+
+  GRU_SIMD_INLINE EvenRows(const T* first, std::ptrdiff_t row_stride)
+      : distance(row_stride * static_cast<std::ptrdiff_t>(sizeof(T))) {
+    third[0] = reinterpret_cast<const char*>(first);
+    third[1] = third[0] + 3 * distance;
+    third[2] = third[1] + 3 * distance;
+  }
+  GRU_SIMD_INLINE T operator[](int m) const { return *reinterpret_cast<const T*>(third[m / 3] + m % 3 * distance); }
+  GRU_SIMD_INLINE void skip(int features) {
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; ++i) third[i] += features * static_cast<std::ptrdiff_t>(sizeof(T));
+  }
+};
+/// Rows wherever they are.
+template <class T, int Rows>
+struct AnyRows {
+  const T* row[Rows];
+  std::ptrdiff_t feature_stride;
+  std::ptrdiff_t at = 0;
+
+  GRU_SIMD_INLINE T operator[](int m) const { return row[m][at]; }
+  GRU_SIMD_INLINE void skip(int features) { at += features * feature_stride; }
+};
+
+/// sum[b][g][m] += v[b][g] * rows[m]
+template <class T, int Rows, int Blocks, int Gates, class From>
 GRU_SIMD_INLINE void add_products(Tile<T, Rows, Blocks, Gates>& sums, const Vec<T> (&v)[Blocks][Gates],
-                                  const T* const (&row)[Rows], std::ptrdiff_t at) {
+                                  const From& rows) {
 #pragma GCC unroll 8
   for (int m = 0; m < Rows; ++m) {
-    const Vec<T> h(row[m][at]);
+    const Vec<T> h(rows[m]);
 #pragma GCC unroll 4
     for (int b = 0; b < Blocks; ++b) {
 #pragma GCC unroll 3
@@ -72,17 +102,16 @@ GRU_SIMD_INLINE void halves(const Vec<T> (&pairs)[Blocks][Gates], Vec<T> (&v)[Bl
   }
 }
 
-/// sum[b][g][m] += weights[b][k][first_gate + g] * row[m][k] for k in [k_begin, k_end), ascending; k_begin is a multiple
-/// of Storage::kPerElement.
-/// weights: (Blocks, block_stride) packed; row[m]: (features) with feature_stride.
-template <class Storage, class T, int Rows, int Blocks, int Gates>
+/// sum[b][g][m] += weights[b][k][first_gate + g] * (feature k of row m) for k in [k_begin, k_end), ascending; k_begin is a
+/// multiple of Storage::kPerElement.
+/// weights: (Blocks, block_stride) packed; rows: EvenRows or AnyRows, at feature 0.
+template <class Storage, class T, int Rows, int Blocks, int Gates, class From>
 GRU_SIMD_INLINE void multiply(Tile<T, Rows, Blocks, Gates>& tile, const T* weights, std::ptrdiff_t block_stride,
-                              int first_gate, const T* const (&row)[Rows], std::ptrdiff_t feature_stride, int k_begin,
-                              int k_end) {
+                              int first_gate, From rows, int k_begin, int k_end) {
   constexpr int lanes = kLanes<T>;
   constexpr int step = Storage::kPerElement;
   const T* w = weights + (static_cast<std::ptrdiff_t>(k_begin / step) * 3 + first_gate) * lanes;
-  std::ptrdiff_t at = k_begin * feature_stride;
+  rows.skip(k_begin);
   auto sums = tile;  // a local whose address is never taken lives in registers
   for (int k = k_begin; k < k_end; k += step) {
     Vec<T> v[Blocks][Gates];
@@ -92,20 +121,21 @@ GRU_SIMD_INLINE void multiply(Tile<T, Rows, Blocks, Gates>& tile, const T* weigh
       for (int g = 0; g < Gates; ++g) v[b][g] = Vec<T>::load(w + b * block_stride + g * lanes);
     }
     if constexpr (step == 1) {
-      add_products(sums, v, row, at);
+      add_products(sums, v, rows);
     } else {
       Vec<T> one[Blocks][Gates];
       halves(
           v, one, [](Vec<T> pair) __attribute__((always_inline)) { return lower_half(pair); });
-      add_products(sums, one, row, at);
+      add_products(sums, one, rows);
+      rows.skip(1);
       if (k + 1 < k_end) {
         halves(
             v, one, [](Vec<T> pair) __attribute__((always_inline)) { return upper_half(pair); });
-        add_products(sums, one, row, at + feature_stride);
+        add_products(sums, one, rows);
       }
     }
+    rows.skip(1);
     w += 3 * lanes;
-    at += step * feature_stride;
   }
   tile = sums;
 }

@@ -31,7 +31,6 @@ struct RawTypes;
 template <>
 struct RawTypes<float> {
   static constexpr int kMantissaBits = 23;
-  static constexpr std::int32_t kOneBits = 0x3f800000;
   typedef float Raw __attribute__((vector_size(kBytes)));
   typedef std::int32_t RawInt __attribute__((vector_size(kBytes)));
   typedef float Unaligned __attribute__((vector_size(kBytes), aligned(4), may_alias));
@@ -39,7 +38,6 @@ struct RawTypes<float> {
 template <>
 struct RawTypes<double> {
   static constexpr int kMantissaBits = 52;
-  static constexpr std::int64_t kOneBits = 0x3ff0000000000000;
   typedef double Raw __attribute__((vector_size(kBytes)));
   typedef std::int64_t RawInt __attribute__((vector_size(kBytes)));
   typedef double Unaligned __attribute__((vector_size(kBytes), aligned(8), may_alias));
@@ -130,11 +128,11 @@ GRU_SIMD_INLINE Vec<double> max(Vec<double> a, Vec<double> b) {
   return Vec<double>(a.raw > b.raw ? a.raw : b.raw);
 #endif
 }
-/// 2^n for n in the low mantissa bits of `shifted`.
+/// 2^n for the biased exponent n in the low mantissa bits of `shifted`: of use while that is one of a normal number.
 template <class T>
 GRU_SIMD_INLINE Vec<T> power_of_two(Vec<T> shifted) {
   const auto bits = (typename Vec<T>::RawInt)(shifted.raw);
-  return Vec<T>((typename Vec<T>::Raw)((bits << RawTypes<T>::kMantissaBits) + RawTypes<T>::kOneBits));
+  return Vec<T>((typename Vec<T>::Raw)(bits << RawTypes<T>::kMantissaBits));
 }
 
 /// The two bfloat16 of each lane as float32: of the lower and of the upper half of its bits.
@@ -147,16 +145,9 @@ GRU_SIMD_INLINE Vec<float> upper_half(Vec<float> pairs) {
   return Vec<float>((Vec<float>::Raw)(bits & static_cast<std::int32_t>(0xffff0000)));
 }
 
-// scale: a * 2^n, n an integer as it is and `shifted` by the rounding constant; 2^n is a normal number.
 // reciprocal: 1 / a within an ulp for a in [1, 2^126]; reciprocal_or_zero: 0 where x < end instead, whatever a is. Some
 // cores divide a register of AVX-512 in 16 cycles, but estimate a reciprocal and improve it in 4.
 #if defined(__AVX512F__)
-GRU_SIMD_INLINE Vec<float> scale(Vec<float> a, Vec<float> n, Vec<float>) {
-  return Vec<float>(Vec<float>::Raw(_mm512_maskz_scalef_ps(0xffff, a.raw, n.raw)));
-}
-GRU_SIMD_INLINE Vec<double> scale(Vec<double> a, Vec<double> n, Vec<double>) {
-  return Vec<double>(Vec<double>::Raw(_mm512_maskz_scalef_pd(0xff, a.raw, n.raw)));
-}
 /// 1 / a in the lanes of `kept`, 0 in the others.
 GRU_SIMD_INLINE Vec<float> masked_reciprocal(__mmask16 kept, Vec<float> a) {
   const Vec<float> y(Vec<float>::Raw(_mm512_maskz_rcp14_ps(0xffff, a.raw)));
@@ -168,10 +159,6 @@ GRU_SIMD_INLINE Vec<float> reciprocal_or_zero(Vec<float> a, Vec<float> x, Vec<fl
   return masked_reciprocal(_mm512_cmp_ps_mask(x.raw, end.raw, _CMP_NLT_UQ), a);
 }
 #else
-template <class T>
-GRU_SIMD_INLINE Vec<T> scale(Vec<T> a, Vec<T>, Vec<T> shifted) {
-  return a * power_of_two(shifted);
-}
 GRU_SIMD_INLINE Vec<float> reciprocal(Vec<float> a) { return Vec<float>(1.0F) / a; }
 #endif
 GRU_SIMD_INLINE Vec<double> reciprocal(Vec<double> a) { return Vec<double>(1.0) / a; }
