@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -165,6 +166,8 @@ class TypedEngine final : public Engine<Space> {
 
   void allocate() {
     schedule_ = make_schedule();
+    if constexpr (kSimd) one_each_ = OneEach(space_, 0, schedule_.teams * schedule_.team_size);
+    if (!as_range()) teams_ = Policy(space_, schedule_.teams, schedule_.team_size);
     place_ = workspace_of(shape_, schedule_, static_cast<int>(problem_.options.seq_len));
     const auto uninitialised = [&](const char* label) {
       return Kokkos::view_alloc(space_, Kokkos::WithoutInitializing, std::string(label));
@@ -182,6 +185,9 @@ class TypedEngine final : public Engine<Space> {
     launch("gru::kokkos::clear_workspace", ClearWorkspace<T>{workspace_.data(), place_.end});
     space_.fence("gru::kokkos::clear_workspace");
   }
+
+  /// Whether threads are woken as a plain range; else Kokkos' teams.
+  static bool as_range() { return kSimd && ranges_run_at_once<Space>(); }
 
   /// Runs the functor on the schedule's teams. A single thread of a host space needs no dispatch: the space's kernels
   /// run while their caller waits anyway, so the caller's own thread is the space's.
@@ -202,16 +208,15 @@ class TypedEngine final : public Engine<Space> {
     // Kokkos copies the label, on the heap from 16 letters on, though only tools read it.
     const std::string& shown = Kokkos::Tools::profileLibraryLoaded() ? label : unlabelled_;
     if constexpr (kSimd) {
-      if (ranges_run_at_once<Space>()) {
+      if (as_range()) {
         const int teams = schedule_.teams;
         const int size = schedule_.team_size;
-        Kokkos::parallel_for(shown, OneEach(space_, 0, teams * size), [=](int i) {
-          functor(HostMember{i / size, teams, i % size, size});
-        });
+        Kokkos::parallel_for(shown, one_each_, [=](int i) { functor(HostMember{i / size, teams, i % size, size}); });
         return;
       }
     }
-    Kokkos::parallel_for(shown, Policy(space_, schedule_.teams, schedule_.team_size), functor);
+    // Not made where it was not expected: a plan made outside of a parallel region may be executed inside.
+    Kokkos::parallel_for(shown, teams_ ? *teams_ : Policy(space_, schedule_.teams, schedule_.team_size), functor);
   }
 
   Space space_;
@@ -225,6 +230,9 @@ class TypedEngine final : public Engine<Space> {
   Integers lengths_;                              // (batch_size)
   Kokkos::View<std::uint32_t*, Memory> meeting_;  // (teams, meeting_words), where SIMD threads meet
   int parity_ = 0;
+  // Made once, as Kokkos 4 makes a policy on the heap: the threads of all teams, or the teams.
+  OneEach one_each_;
+  std::optional<Policy> teams_;
   const std::string label_ = "gru::kokkos::recurrence";
   const std::string unlabelled_;
 };

@@ -305,6 +305,34 @@ TEST_CASE_TEMPLATE("kokkos: results at 1, 2, 3 and 8 threads are bitwise equal",
   }
 }
 
+#if defined(KOKKOS_ENABLE_OPENMP)
+TEST_CASE("kokkos: a plan made outside of a parallel region gives the same inside of one") {
+  constexpr std::int64_t steps = 20, batch = 10, hidden = 150, input = 40;
+  const gru::Config config{.input_size = input, .hidden_size = hidden};
+  gru::PlanOptions options;
+  options.seq_len = steps;
+  options.batch_size = batch;
+  options.backend = "kokkos";
+  const auto schedule = gru::kokkos::schedule_for_host({config, options, {}}, {2, 2, 16, 8, sizeof(float)});
+  CHECK(schedule.teams * schedule.team_size == 2);  // else there is no dispatch that could go wrong
+  gru::Plan<Host> plan(instance(2), gru::Weights::random(config, 3), options);
+  std::vector<float> x(steps * batch * input);
+  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 17) / 17 - 0.4F;
+  gru::Call call;
+  call.x = gru::tensor_view(x.data(), {steps, batch, input});
+  const auto run_into = [&](std::vector<float>& output) {
+    call.output = gru::tensor_view(output.data(), {steps, batch, hidden});
+    plan.execute(call);
+  };
+  std::vector<float> outside(steps * batch * hidden, -2), inside(outside.size(), -3);
+  run_into(outside);
+#pragma omp parallel num_threads(2)
+#pragma omp single
+  run_into(inside);
+  CHECK(inside == outside);
+}
+#endif
+
 TEST_CASE("kokkos: a schedule uses what there is and no more") {
   for (const int threads : {1, 2, 3, 7, 16, 64}) {
     for (const std::int64_t batch : {1, 2, 10, 1000}) {
