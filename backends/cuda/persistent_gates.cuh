@@ -355,7 +355,7 @@ struct GateWarp {
     // A block that gave up keeps its state to itself: nobody then gets ahead of what it has really received, and the
     // counts at the barriers stay right until all have given up.
     if (more && !stopped && !guard.gave_up) publish(me, to, g.h, i + 1);
-    if (Tile::dedicated && me.thread % 32 == 0) shared.summed[stream] = i + 1;
+    if (!Tile::meets && me.thread % 32 == 0) shared.summed[stream] = i + 1;
     g.input += strides().input;
     prefetch(me, q, g, i + copied_ahead());
     const float y = valid ? g.h : 0.f;

@@ -20,7 +20,7 @@ struct PersistentShared {
   float4* inputs;         // [input_parts][per_set][input_steps][gate thread] prefetched input shares
   GateState* states;      // [gate thread], only without dedicated gate warps
   volatile int* stopped;  // a warp of this block has given up waiting (here, as a static one's address is slow to find)
-  volatile int* summed;   // [stream] steps whose sums gate warps of their own have taken
+  volatile int* summed;   // [stream] steps whose sums were taken, unless the tile meets
   unsigned arrived;       // cluster: mbarriers [parity][stream][product warp]
 
   __device__ __forceinline__ PersistentShared(float* base, int streams) {
