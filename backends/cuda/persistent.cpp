@@ -52,6 +52,17 @@ struct Launch {
   cudaLaunchConfig_t config{};
 };
 
+/// Lets the kernel have the shared memory of its largest schedule: the attribute belongs to the function, so that one
+/// plan's own need would take from another plan what that one was made with.
+void allow_shared_memory(const PersistentKernel& kernel, std::size_t static_bytes, int device) {
+  int most = 0;
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute");
+  const int streams = std::min(kernel.max_streams, kernel.max_sets * kernel.per_set);
+  check(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             std::min(kernel.shared_bytes(streams), most - static_cast<int>(static_bytes))),
+        "cudaFuncSetAttribute");
+}
+
 /// Asks the device whether all blocks of the schedule fit at once, beside the reserved multiprocessors.
 bool fits_device(const PersistentSchedule& s, const Problem& problem, StreamRef stream) {
   const void* function = s.kernel->function;
@@ -61,8 +72,7 @@ bool fits_device(const PersistentSchedule& s, const Problem& problem, StreamRef 
   if (s.overlap())
     check(cudaFuncSetAttribute(meanwhile_kernel(), cudaFuncAttributeMaxDynamicSharedMemorySize, kMeanwhileSharedBytes),
           "cudaFuncSetAttribute");
-  check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, s.shared_bytes),
-        "cudaFuncSetAttribute");
+  allow_shared_memory(*s.kernel, attributes.sharedSizeBytes, stream.device);
   int resident = 0;
   if (s.kernel->cluster) {
     check(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cudaFuncSetAttribute");
@@ -111,8 +121,8 @@ struct Persistent::Impl {
   PersistentSchedule schedule;
   std::shared_ptr<const PersistentWeights> weights;
   std::size_t workspace_bytes = 0;
+  std::shared_ptr<std::uint32_t> aborted;  // freed after memory, whose freeing waits for kernels that look at it
   std::shared_ptr<std::byte> memory;
-  std::shared_ptr<std::uint32_t> aborted;
   std::optional<PersistentInputs> inputs;
   GateInput* gate_input = nullptr;     // wavefront: [layers a launch - 1][T][B][Hp]
   EpochValue* layer_output = nullptr;  // likewise
@@ -124,6 +134,7 @@ struct Persistent::Impl {
 Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const PersistentSchedule& by,
                        std::shared_ptr<const PersistentWeights> packed)
     : stream(on), problem(for_problem), schedule(by), weights(std::move(packed)) {
+  const DeviceGuard guard(stream.device);
   const Config& c = problem.config;
   const auto rows = static_cast<std::size_t>(problem.options.seq_len * problem.options.batch_size);
   const auto units = static_cast<std::size_t>(schedule.hidden_padded);
@@ -253,7 +264,8 @@ void Persistent::execute(const Call& call) {
   require_device_memory(call, my.stream);
   // Not status(), which asks the stream: that is not allowed while another stream is being captured.
   if (const Status before = my.abort_status(); !before.ok) {
-    *my.aborted = 0;
+    // Blocks that still run must go on finding it: they wait for data that won't come.
+    if (has_ended(my.stream)) *my.aborted = 0;
     throw Error("gru::Plan::execute: an earlier execution failed: " + before.message);
   }
   const Config& c = my.problem.config;
@@ -284,7 +296,9 @@ void Persistent::execute(const Call& call) {
   }
 }
 
-std::size_t Persistent::workspace_bytes() const { return impl_->workspace_bytes; }
+std::size_t Persistent::workspace_bytes() const {
+  return impl_->workspace_bytes + (kHasDenseProduct ? kDenseWorkspace : 0);
+}
 
 Status Persistent::Impl::abort_status() const {
   if (*static_cast<const volatile std::uint32_t*>(aborted.get()) == 0) return {};
