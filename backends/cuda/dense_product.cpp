@@ -18,9 +18,6 @@ namespace gru::cuda {
 #if defined(GRU_CUDA_CUBLASLT)
 namespace {
 
-/// Shapes remembered a plan: its own, and what shorter sequences and smaller batches ask for.
-constexpr std::size_t kPlans = 8;
-
 void check_blas(cublasStatus_t status, std::string_view call) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   throw Error(fmt::format("gru::cuda: {} failed with {}; build with GRU_CUDA_CUBLASLT=OFF to do without cuBLASLt", call,
@@ -41,10 +38,26 @@ using Operation = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
 using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
 using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
 
-/// Bytes, a power of two up to 256, that both the address and the step from batch to batch are multiples of.
+/// Bytes, a power of two up to 16 (no access is longer), that both the address and the step from batch to batch are multiples
+/// of.
 std::uint32_t alignment_of(const void* address, std::int64_t step) {
-  const auto bits = reinterpret_cast<std::uintptr_t>(address) | static_cast<std::uintptr_t>(step * 4) | 256u;
+  const auto bits = reinterpret_cast<std::uintptr_t>(address) | static_cast<std::uintptr_t>(step * 4) | 16u;
   return static_cast<std::uint32_t>(bits & (~bits + 1));
+}
+
+/// Of w, x and y.
+struct Alignments {
+  Alignments(const DenseShape& s, const void* x, const void* w, const void* y)
+      : bytes{alignment_of(w, s.batches > 1 ? s.columns * s.w_stride : 0), alignment_of(x, 0),
+              alignment_of(y, s.batches > 1 ? s.rows * s.columns : 0)} {}
+  std::uint32_t bytes[3];
+};
+
+bool empty(const DenseShape& s) { return s.rows == 0 || s.columns == 0 || s.batches == 0; }
+
+void set_layout(const Layout& layout, cublasLtMatrixLayoutAttribute_t attribute, const auto& value) {
+  check_blas(cublasLtMatrixLayoutSetAttribute(layout.get(), attribute, &value, sizeof value),
+             "cublasLtMatrixLayoutSetAttribute");
 }
 
 Layout make_layout(std::int64_t rows, std::int64_t columns, std::int64_t stride, std::int64_t batches,
@@ -54,18 +67,15 @@ Layout make_layout(std::int64_t rows, std::int64_t columns, std::int64_t stride,
                                         static_cast<std::uint64_t>(columns), stride),
              "cublasLtMatrixLayoutCreate");
   Layout layout(made);
-  const auto count = static_cast<std::int32_t>(batches);
-  check_blas(cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count),
-             "cublasLtMatrixLayoutSetAttribute");
-  check_blas(cublasLtMatrixLayoutSetAttribute(made, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &batch_stride,
-                                              sizeof batch_stride),
-             "cublasLtMatrixLayoutSetAttribute");
+  set_layout(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<std::int32_t>(batches));
+  set_layout(layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, batch_stride);
   return layout;
 }
 
 /// A shape with its descriptors and the algorithm found for it. cuBLASLt counts in columns: y^T = w x^T.
 struct Planned {
   DenseShape shape;
+  std::int64_t rows = 0;             // in the layouts now; the algorithm takes fewer than the shape's, too
   std::uint32_t alignments[3] = {};  // of w, x, y
   Operation operation;
   Layout w, x, y;
@@ -80,15 +90,44 @@ struct DenseProduct::Impl {
   cublasComputeType_t compute = CUBLAS_COMPUTE_32F;
   std::vector<Planned> plans;
 
-  const Planned& plan(const DenseShape& shape, const std::uint32_t (&alignments)[3]);
+  Planned* known(const DenseShape& shape, const std::uint32_t (&alignments)[3]);
+  Planned& plan(const DenseShape& shape, const std::uint32_t (&alignments)[3]);
+  bool takes(Planned& planned, std::int64_t rows) const;
   void find_algorithm(Planned& planned) const;
+  void launch(StreamRef stream, const Planned& p, const float* x, const float* w, const float* bias, float* y) const;
 };
 
-const Planned& DenseProduct::Impl::plan(const DenseShape& shape, const std::uint32_t (&alignments)[3]) {
-  for (const Planned& known : plans)
-    if (known.shape == shape && std::ranges::equal(known.alignments, alignments)) return known;
+/// The plan for a shape, or for the same with more rows; null if there is none. Allocates nothing.
+Planned* DenseProduct::Impl::known(const DenseShape& shape, const std::uint32_t (&alignments)[3]) {
+  for (Planned& p : plans) {
+    DenseShape longest = shape;
+    longest.rows = p.shape.rows;
+    if (shape.rows <= longest.rows && longest == p.shape && std::ranges::equal(p.alignments, alignments) &&
+        takes(p, shape.rows))
+      return &p;
+  }
+  return nullptr;
+}
+
+/// Whether a plan's algorithm takes so many rows, which its layouts then have.
+bool DenseProduct::Impl::takes(Planned& p, std::int64_t rows) const {
+  if (p.rows == rows) return true;
+  p.rows = 0;
+  set_layout(p.x, CUBLASLT_MATRIX_LAYOUT_COLS, static_cast<std::uint64_t>(rows));
+  set_layout(p.y, CUBLASLT_MATRIX_LAYOUT_COLS, static_cast<std::uint64_t>(rows));
+  set_layout(p.y, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, rows * p.shape.columns);
+  cublasLtMatmulHeuristicResult_t found{};
+  const cublasStatus_t status = cublasLtMatmulAlgoCheck(context.get(), p.operation.get(), p.w.get(), p.x.get(),
+                                                        p.y.get(), p.y.get(), &p.algorithm, &found);
+  if (status != CUBLAS_STATUS_SUCCESS || found.workspaceSize > kDenseWorkspace) return false;
+  p.rows = rows;
+  return true;
+}
+
+Planned& DenseProduct::Impl::plan(const DenseShape& shape, const std::uint32_t (&alignments)[3]) {
   Planned p;
   p.shape = shape;
+  p.rows = shape.rows;
   std::ranges::copy(alignments, p.alignments);
   cublasLtMatmulDesc_t made = nullptr;
   check_blas(cublasLtMatmulDescCreate(&made, compute, CUDA_R_32F), "cublasLtMatmulDescCreate");
@@ -103,7 +142,6 @@ const Planned& DenseProduct::Impl::plan(const DenseShape& shape, const std::uint
   p.x = make_layout(shape.depth, shape.rows, shape.x_stride, shape.batches, 0);
   p.y = make_layout(shape.columns, shape.rows, shape.columns, shape.batches, shape.rows * shape.columns);
   find_algorithm(p);
-  if (plans.size() == kPlans) plans.erase(plans.begin());
   return plans.emplace_back(std::move(p));
 }
 
@@ -141,19 +179,31 @@ DenseProduct::DenseProduct(StreamRef stream, Math math) : impl_(std::make_unique
   if (math == Math::tf32) impl_->compute = CUBLAS_COMPUTE_32F_FAST_TF32;
 }
 
-void DenseProduct::run(StreamRef stream, const DenseShape& shape, const float* x, const float* w, const float* bias,
-                       float* y) {
-  if (shape.rows == 0 || shape.columns == 0 || shape.batches == 0) return;
-  const std::uint32_t alignments[] = {alignment_of(w, shape.columns * shape.w_stride), alignment_of(x, 0),
-                                      alignment_of(y, shape.rows * shape.columns)};
-  const Planned& p = impl_->plan(shape, alignments);
+void DenseProduct::Impl::launch(StreamRef stream, const Planned& p, const float* x, const float* w, const float* bias,
+                                float* y) const {
   check_blas(cublasLtMatmulDescSetAttribute(p.operation.get(), CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias),
              "cublasLtMatmulDescSetAttribute");
   const float one = 1.f, zero = 0.f;
-  check_blas(
-      cublasLtMatmul(impl_->context.get(), p.operation.get(), &one, w, p.w.get(), x, p.x.get(), &zero, y, p.y.get(), y,
-                     p.y.get(), &p.algorithm, impl_->workspace.get(), kDenseWorkspace, stream.stream),
-      "cublasLtMatmul");
+  check_blas(cublasLtMatmul(context.get(), p.operation.get(), &one, w, p.w.get(), x, p.x.get(), &zero, y, p.y.get(), y,
+                            p.y.get(), &p.algorithm, workspace.get(), kDenseWorkspace, stream.stream),
+             "cublasLtMatmul");
+}
+
+void DenseProduct::prepare(StreamRef stream, const DenseShape& shape, const float* x, const float* w, const float* bias,
+                           float* y) {
+  if (empty(shape)) return;
+  const Alignments alignments(shape, x, w, y);
+  Planned* known = impl_->known(shape, alignments.bytes);
+  impl_->launch(stream, known != nullptr ? *known : impl_->plan(shape, alignments.bytes), x, w, bias, y);
+}
+
+bool DenseProduct::run(StreamRef stream, const DenseShape& shape, const float* x, const float* w, const float* bias,
+                       float* y) {
+  if (empty(shape)) return true;
+  const Planned* known = impl_->known(shape, Alignments(shape, x, w, y).bytes);
+  if (known == nullptr) return false;
+  impl_->launch(stream, *known, x, w, bias, y);
+  return true;
 }
 
 #else
@@ -163,7 +213,8 @@ struct DenseProduct::Impl {};
 DenseProduct::DenseProduct(StreamRef, Math) {
   throw Error("gru::cuda::DenseProduct: this library was built without cuBLASLt; build it with GRU_CUDA_CUBLASLT=ON");
 }
-void DenseProduct::run(StreamRef, const DenseShape&, const float*, const float*, const float*, float*) {}
+void DenseProduct::prepare(StreamRef, const DenseShape&, const float*, const float*, const float*, float*) {}
+bool DenseProduct::run(StreamRef, const DenseShape&, const float*, const float*, const float*, float*) { return false; }
 
 #endif
 

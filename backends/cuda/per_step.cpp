@@ -74,6 +74,9 @@ PerStep::Impl::Impl(StreamRef on, const Problem& for_problem, Schedule by, std::
   for (const Kernel* kernel : {&schedule.step, &schedule.reset, &schedule.projection}) {
     allow_shared_memory(*kernel);
   }
+  for (const void* kernel : {write_call_kernel(), copy_input_kernel().function, schedule.form_state.function}) {
+    if (kernel != nullptr) load_kernel(kernel);
+  }
   if (schedule.dense) warm_up();
   const std::int64_t count = launches(problem.options.seq_len);
   if (problem.options.batch_size > 0 && count >= kGraphFrom && count <= kGraphLimit) capture();
@@ -102,13 +105,23 @@ void PerStep::Impl::capture() {
   const std::shared_ptr<CUstream_st> recorder_owner(recorder,
                                                     [](cudaStream_t s) { static_cast<void>(cudaStreamDestroy(s)); });
   check(cudaStreamBeginCapture(recorder, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-  launch_all({recorder, stream.device}, problem.options.seq_len, problem.options.batch_size, space.stored_call, {});
-  cudaGraph_t recorded = nullptr;
-  check(cudaStreamEndCapture(recorder, &recorded), "cudaStreamEndCapture");
-  const std::shared_ptr<std::remove_pointer_t<cudaGraph_t>> owner(
-      recorded, [](cudaGraph_t g) { static_cast<void>(cudaGraphDestroy(g)); });
+  const auto end = [&] {
+    cudaGraph_t made = nullptr;
+    const cudaError_t code = cudaStreamEndCapture(recorder, &made);
+    return std::pair(code, std::shared_ptr<std::remove_pointer_t<cudaGraph_t>>(
+                               made, [](cudaGraph_t g) { static_cast<void>(cudaGraphDestroy(g)); }));
+  };
+  try {
+    launch_all({recorder, stream.device}, problem.options.seq_len, problem.options.batch_size, space.stored_call, {});
+  } catch (...) {
+    static_cast<void>(end());  // memory can't be freed while this thread captures
+    static_cast<void>(cudaGetLastError());
+    throw;
+  }
+  const auto [code, recorded] = end();
+  check(code, "cudaStreamEndCapture");
   cudaGraphExec_t executable = nullptr;
-  check(cudaGraphInstantiate(&executable, recorded, 0), "cudaGraphInstantiate");
+  check(cudaGraphInstantiate(&executable, recorded.get(), 0), "cudaGraphInstantiate");
   graph.reset(executable);
   check(cudaGraphUpload(executable, stream.stream), "cudaGraphUpload");
 }
@@ -122,9 +135,12 @@ void PerStep::Impl::multiply(StreamRef on, const StepArgs& args, int direction, 
                          .depth = args.input_padded,
                          .x_stride = x_stride,
                          .w_stride = args.input_padded};
-  dense->run(on, shape, x, static_cast<const float*>(args.weights.w_ih) + direction * columns * args.input_padded,
-             static_cast<const float*>(args.weights.bias) + std::int64_t{4} * direction * args.hidden_padded,
-             static_cast<float*>(args.projection) + direction * space.projection_rows * columns);
+  const float* const w = static_cast<const float*>(args.weights.w_ih) + direction * columns * args.input_padded;
+  const float* const bias =
+      static_cast<const float*>(args.weights.bias) + std::int64_t{4} * direction * args.hidden_padded;
+  float* const y = static_cast<float*>(args.projection) + direction * space.projection_rows * columns;
+  // All operands are padded to 16 bytes, so that whatever warm_up prepared is known here.
+  if (!dense->run(on, shape, x, w, bias, y)) dense->prepare(on, shape, x, w, bias, y);
 }
 
 /// The portion that args describes.
@@ -305,7 +321,8 @@ void PerStep::execute(const Call& call) {
   require_device_memory(call, my.stream);
   if (my.gave_up()) {
     const std::string message = status().message;
-    *my.space.aborted = 0;
+    // Blocks that still run must go on finding it: they wait for data that won't come.
+    if (has_ended(my.stream)) *my.space.aborted = 0;
     throw Error("gru::Plan::execute: an earlier execution failed: " + message);
   }
   const std::int64_t steps = call.x.extents[0];

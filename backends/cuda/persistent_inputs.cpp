@@ -44,9 +44,12 @@ PersistentInputs::PersistentInputs(StreamRef stream, const Problem& problem, con
   next_inputs_[0] = reinterpret_cast<float*>(memory + offsets[1]);
   next_inputs_[1] = reinterpret_cast<float*>(memory + offsets[2]);
   next_words_ = reinterpret_cast<EpochValue*>(memory + offsets[3]);
+  next_words_bytes_ = offsets[4] - offsets[3];
   counters_ = reinterpret_cast<std::uint32_t*>(memory + offsets[4]);
   part_stride_ = problem.options.seq_len * problem.options.batch_size * problem.config.num_directions() * 3 *
                  schedule.hidden_padded;
+  load_kernel(projection_kernel(true));
+  load_kernel(projection_kernel(false));
   if (kHasDenseProduct) {
     product_.emplace(stream_, problem_.options.math);
     warm_up();
@@ -61,7 +64,7 @@ void PersistentInputs::warm_up() {
                        batch = problem_.options.batch_size;
     const std::shared_ptr<std::byte> x = allocate(stream_, "the projection's first run",
                                                   static_cast<std::size_t>(steps * batch * inputs) * sizeof(float));
-    project(layer, tensor_view(reinterpret_cast<const float*>(x.get()), {steps, batch, inputs}));
+    project(layer, tensor_view(reinterpret_cast<const float*>(x.get()), {steps, batch, inputs}), true);
   }
 }
 
@@ -74,12 +77,15 @@ void PersistentInputs::before(std::int64_t layer, const ConstTensorView& x, Pers
     if (args.directions == 2) args.second_input = reinterpret_cast<const float4*>(next_inputs(layer) + part_stride_);
   }
   if (!overlaps(layer)) return;
+  // An execution that failed between the two launches left words of the epoch that comes again now.
+  if (words_made_) check(cudaMemsetAsync(next_words_, 0, next_words_bytes_, stream_.stream), "cudaMemsetAsync");
+  words_made_ = true;
   args.next_input = next_words_;
   args.next_count = counters_;
 }
 
-/// By the library where the rows of x lie at one distance.
-void PersistentInputs::project(std::int64_t layer, const ConstTensorView& x) {
+/// By the library where the rows of x lie at one distance and it need not be asked for an algorithm.
+void PersistentInputs::project(std::int64_t layer, const ConstTensorView& x, bool first_run) {
   const std::int64_t steps = x.extents[0], batch = x.extents[1], inputs = x.extents[2];
   const bool one_distance = steps == 1 || batch == 1 || x.strides[0] == batch * x.strides[1];
   const std::int64_t distance = batch == 1 ? x.strides[0] : x.strides[1];
@@ -88,14 +94,18 @@ void PersistentInputs::project(std::int64_t layer, const ConstTensorView& x) {
     return;
   }
   const std::int64_t directions = problem_.config.num_directions(), units = schedule_.hidden_padded;
-  product_->run(stream_,
-                {.rows = steps * batch,
-                 .columns = directions * 3 * units,
-                 .depth = inputs,
-                 .x_stride = distance,
-                 .w_stride = padded_inputs(inputs)},
-                x.as<float>(), weights_->rows[static_cast<std::size_t>(layer)],
-                weights_->bias_x + layer * directions * 3 * units, first_input_);
+  const DenseShape shape{.rows = steps * batch,
+                         .columns = directions * 3 * units,
+                         .depth = inputs,
+                         .x_stride = distance,
+                         .w_stride = padded_inputs(inputs)};
+  const float* const w = weights_->rows[static_cast<std::size_t>(layer)];
+  const float* const bias = weights_->bias_x + layer * directions * 3 * units;
+  if (first_run) {
+    product_->prepare(stream_, shape, x.as<float>(), w, bias, first_input_);
+  } else if (!product_->run(stream_, shape, x.as<float>(), w, bias, first_input_)) {
+    project_by_tiles(layer, x);
+  }
 }
 
 /// All but x and the shares.
@@ -133,7 +143,7 @@ void PersistentInputs::project_by_tiles(std::int64_t layer, const ConstTensorVie
 }
 
 /// Blocks come in once all of that recurrence's blocks run: first on idle multiprocessors, in the order of the words.
-void PersistentInputs::beside(std::int64_t layer, const PersistentArgs& recurrence) const {
+void PersistentInputs::beside(std::int64_t layer, const PersistentArgs& recurrence) {
   if (!overlaps(layer)) return;
   const std::int64_t next = layer + schedule_.layers, directions = problem_.config.num_directions();
   ProjectionArgs args = projection_args(next, recurrence.steps, recurrence.batch, problem_.config.hidden_size);
@@ -158,6 +168,7 @@ void PersistentInputs::beside(std::int64_t layer, const PersistentArgs& recurren
   config.numAttrs = 1;
   void* arguments[] = {&args};
   check(cudaLaunchKernelExC(&config, meanwhile_kernel(), arguments), "cudaLaunchKernelExC of the input projection");
+  words_made_ = false;
 }
 
 }  // namespace gru::cuda

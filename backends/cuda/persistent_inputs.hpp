@@ -28,7 +28,7 @@ class PersistentInputs {
   /// before, and says in `args` where they are and whether its results are projected beside it.
   void before(std::int64_t layer, const ConstTensorView& x, PersistentArgs& args);
   /// After it: projects what it is making for the next launch, where the schedule says so.
-  void beside(std::int64_t layer, const PersistentArgs& args) const;
+  void beside(std::int64_t layer, const PersistentArgs& args);
 
  private:
   bool overlaps(std::int64_t layer) const {
@@ -36,7 +36,7 @@ class PersistentInputs {
   }
   float* next_inputs(std::int64_t layer) const { return next_inputs_[layer / schedule_.layers % 2]; }
   ProjectionArgs projection_args(std::int64_t layer, std::int64_t steps, std::int64_t batch, std::int64_t inputs) const;
-  void project(std::int64_t layer, const ConstTensorView& x);
+  void project(std::int64_t layer, const ConstTensorView& x, bool first_run = false);
   void project_by_tiles(std::int64_t layer, const ConstTensorView& x) const;
   void warm_up();
 
@@ -45,10 +45,12 @@ class PersistentInputs {
   PersistentSchedule schedule_;
   std::shared_ptr<const PersistentWeights> weights_;
   std::optional<DenseProduct> product_;
-  float* first_input_ = nullptr;       // [T][B][D][3][Hp]
-  float* next_inputs_[2] = {};         // overlap: [D][T][B][D][3][Hp], of one launch and the next in turn
-  std::int64_t part_stride_ = 0;       // of those, from one direction of the layer below to the next
-  EpochValue* next_words_ = nullptr;   // overlap: [D][T][B][Hp]
+  float* first_input_ = nullptr;      // [T][B][D][3][Hp]
+  float* next_inputs_[2] = {};        // overlap: [D][T][B][D][3][Hp], of one launch and the next in turn
+  std::int64_t part_stride_ = 0;      // of those, from one direction of the layer below to the next
+  EpochValue* next_words_ = nullptr;  // overlap: [D][T][B][Hp]
+  std::size_t next_words_bytes_ = 0;
+  bool words_made_ = false;            // by a launch whose projection, which ends their epoch, has not been launched
   std::uint32_t* counters_ = nullptr;  // overlap: the words' epoch - 1, blocks done
   std::uint32_t* aborted_;
   std::int64_t spin_limit_;

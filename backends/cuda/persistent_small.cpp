@@ -57,6 +57,9 @@ SmallPersistent::Impl::Impl(StreamRef on, const Problem& for_problem, SmallSched
                                kernel->max_teams * kernel->team_bytes),
           "cudaFuncSetAttribute");
   }
+  for (const bool vectors : {false, true}) {
+    if (projects) load_kernel(projection_kernel(vectors));
+  }
   const auto whole = [](std::size_t bytes) { return (bytes + 255) / 256 * 256; };
   const std::size_t for_shares =
       projects ? whole(directions * rows * static_cast<std::size_t>(schedule.layers[0]->k) * 3 * sizeof(float)) : 0;

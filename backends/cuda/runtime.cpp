@@ -87,6 +87,22 @@ bool is_capturing(StreamRef stream) {
   return status != cudaStreamCaptureStatusNone;
 }
 
+void load_kernel(const void* kernel) {
+  cudaFuncAttributes attributes{};
+  check(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
+}
+
+bool has_ended(StreamRef stream) {
+  const DeviceGuard guard(stream.device);
+  // Else a capture of another stream, by this or another thread, would be spoilt by the question.
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  check(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode");
+  const bool ended = !is_capturing(stream) && cudaStreamQuery(stream.stream) == cudaSuccess;
+  static_cast<void>(cudaGetLastError());
+  check(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode");
+  return ended;
+}
+
 Status status_of(StreamRef stream, std::string_view backend) {
   const DeviceGuard guard(stream.device);
   if (is_capturing(stream)) return {};

@@ -49,6 +49,12 @@ constexpr std::array<std::size_t, N + 1> lay_out(const std::size_t (&bytes)[N]) 
 /// Host to device, done when it returns.
 void upload(StreamRef stream, void* to, const void* host, std::size_t bytes);
 
+/// Loads a kernel onto the current device, which may otherwise happen in its first launch and then wait for the device.
+void load_kernel(const void* kernel);
+
+/// Whether everything launched on the stream has ended; false while it is recording a graph, when it must not be asked.
+bool has_ended(StreamRef stream);
+
 /// The stream is recording a graph: what is launched now runs later, maybe often.
 bool is_capturing(StreamRef stream);
 

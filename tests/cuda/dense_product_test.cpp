@@ -45,7 +45,8 @@ struct OnDevice {
 };
 
 /// The largest error of any y, in units of eps * (|x| . |w| + |bias|): the rounding of one product of the sum.
-double error_of(const DenseShape& s, Math math, std::int64_t offset) {
+/// prepared_rows: of the shape that was prepared; 0: as many.
+double error_of(const DenseShape& s, Math math, std::int64_t offset, std::int64_t prepared_rows = 0) {
   const CudaStream space;
   const StreamRef stream = stream_of(space);
   std::mt19937 engine(7);
@@ -55,7 +56,16 @@ double error_of(const DenseShape& s, Math math, std::int64_t offset) {
   std::vector<float> y(static_cast<std::size_t>(s.batches * s.rows * s.columns), -9.0F);
   const OnDevice dx(stream, x, offset), dw(stream, w, offset), dbias(stream, bias, offset), dy(stream, y, offset);
   DenseProduct product(stream, math);
-  product.run(stream, s, dx.data, dw.data, dbias.data, dy.data);
+  if (prepared_rows == 0) {
+    product.prepare(stream, s, dx.data, dw.data, dbias.data, dy.data);
+  } else {
+    DenseShape prepared = s;
+    prepared.rows = prepared_rows;
+    const OnDevice longer(stream, random_values(prepared_rows * s.x_stride, engine), offset);
+    const OnDevice unused(stream, random_values(s.batches * prepared_rows * s.columns, engine), offset);
+    product.prepare(stream, prepared, longer.data, dw.data, dbias.data, unused.data);
+    REQUIRE(product.run(stream, s, dx.data, dw.data, dbias.data, dy.data));
+  }
   const auto* data = dy.data;
   check(cudaMemcpyAsync(y.data(), data, y.size() * sizeof(float), cudaMemcpyDeviceToHost, stream.stream),
         "the copy back");
@@ -99,6 +109,34 @@ TEST_CASE("dense product: strict float32 is float32's own error, whatever the al
   }
 }
 
+TEST_CASE("dense product: fewer rows than prepared run at once, other shapes not at all") {
+  if (!ready()) return;
+  for (const std::int64_t rows : {1, 67, 129, 130}) {
+    for (const std::int64_t batches : {1, 2}) {
+      CAPTURE(rows);
+      CAPTURE(batches);
+      const DenseShape s{.rows = rows, .columns = 192, .depth = 36, .batches = batches, .x_stride = 36, .w_stride = 64};
+      CHECK(error_of(s, Math::strict, 0, 130) <= static_cast<double>(s.depth + 1));
+    }
+  }
+  const CudaStream space;
+  const StreamRef stream = stream_of(space);
+  DenseProduct product(stream, Math::strict);
+  const std::shared_ptr<std::byte> memory = allocate(stream, "a test's values", std::size_t{1} << 20);
+  auto* const p = reinterpret_cast<float*>(memory.get());
+  const DenseShape known{.rows = 64, .columns = 96, .depth = 32, .x_stride = 32, .w_stride = 32};
+  CHECK_FALSE(product.run(stream, known, p, p, p, p + 65536));
+  product.prepare(stream, known, p, p, p, p + 65536);
+  CHECK(product.run(stream, known, p, p, p, p + 65536));
+  DenseShape other = known;
+  other.rows = 65;
+  CHECK_FALSE(product.run(stream, other, p, p, p, p + 65536));
+  other = known;
+  other.depth = 31;
+  CHECK_FALSE(product.run(stream, other, p, p, p, p + 65536));
+  CHECK_FALSE(product.run(stream, known, p + 1, p, p, p + 65536));
+}
+
 TEST_CASE("dense product: tf32 is within the rounding of its factors to 11 bits, and uses it") {
   if (!ready()) return;
   constexpr double kTf32 = 0x1p-9 / std::numeric_limits<float>::epsilon();  // both factors cut to 2^-10
@@ -113,7 +151,8 @@ TEST_CASE("dense product: nothing to multiply is nothing launched") {
   const CudaStream space;
   DenseProduct product(stream_of(space), Math::strict);
   CHECK_NOTHROW(
-      product.run(stream_of(space), {.rows = 0, .columns = 96, .depth = 8}, nullptr, nullptr, nullptr, nullptr));
+      product.prepare(stream_of(space), {.rows = 0, .columns = 96, .depth = 8}, nullptr, nullptr, nullptr, nullptr));
+  CHECK(product.run(stream_of(space), {.rows = 0, .columns = 96, .depth = 8}, nullptr, nullptr, nullptr, nullptr));
 }
 
 }  // namespace

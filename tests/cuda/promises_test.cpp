@@ -143,6 +143,58 @@ TEST_CASE("cuda promises: two plans and a fork on three streams at once") {
   });
 }
 
+// What CUDA keeps for a kernel, such as the shared memory that it may have, belongs to all plans that run it.
+TEST_CASE("cuda promises: a plan still runs after others of the same kernel with smaller batches") {
+  if (!SpaceTraits<Space>::available()) {
+    std::puts("skipped: no CUDA device");
+    return;
+  }
+  for (const std::int64_t hidden : {200, 256, 400, 600, 1024}) {
+    const Config config{.input_size = 20, .hidden_size = hidden};
+    const auto subject = [&](std::int64_t batch) {
+      return Subject{"cuda-persistent", Math::strict, config, 12, batch};
+    };
+    const Space space = Space::create();
+    const auto run = [&](Plan<Space>& plan, const Subject& s) {
+      const Buffer<Space> x(space, Tensors::input(s, 1));
+      Buffer<Space> h_n(space, DType::float32, {1, s.batch, hidden});
+      Call call;
+      call.x = x.view();
+      call.h_n = h_n.view();
+      plan.execute(call);
+      return h_n.to_host();
+    };
+    CAPTURE(hidden);
+    const Subject large = subject(16);
+    Plan<Space> first(space, large.weights(), large.options());
+    const Tensor right = run(first, large);
+    for (const std::int64_t batch : {8, 4, 1}) {
+      const Subject small = subject(batch);
+      Plan<Space> later(space, small.weights(), small.options());
+      CHECK_NOTHROW(run(later, small));
+      CHECK(same(run(first, large), right));
+    }
+  }
+}
+
+TEST_CASE("cuda promises: a plan is made on its stream's device, whichever is current") {
+  int devices = 0;
+  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices < 2) {
+    std::puts(devices == 1 ? "skipped: one CUDA device" : "skipped: no CUDA device");
+    return;
+  }
+  for (const Subject& s : subjects()) {
+    const std::string name = s.name();
+    CAPTURE(name);
+    const Results right = computed(s, 1);
+    const Space space = Space::create(1);
+    Plan<Space> plan(space, s.weights(), s.options());
+    Tensors t(space, s, 1);
+    plan.execute(t.call());
+    CHECK(Results(t) == right);
+  }
+}
+
 TEST_CASE("cuda promises: a captured execution reads at each replay what is there then") {
   on_each_subject([](const Subject& s) {
     const Space space = Space::create();
@@ -275,6 +327,11 @@ TEST_CASE("cuda promises: execute neither allocates nor waits for the device") {
     // While this thread captures another stream, CUDA refuses it calls such as cudaMalloc and cudaDeviceSynchronize.
     cudaGraph_t nothing = nullptr;
     require(cudaStreamBeginCapture(bystander.stream(), cudaStreamCaptureModeThreadLocal));
+    CHECK_NOTHROW(plan.execute(t.call()));
+    Call shorter = t.call();  // of a shape that nobody planned
+    shorter.x.extents[0] -= 2;
+    shorter.output = {};
+    CHECK_NOTHROW(plan.execute(shorter));
     CHECK_NOTHROW(plan.execute(t.call()));
     gate.open = true;
     require(cudaStreamEndCapture(bystander.stream(), &nothing));
