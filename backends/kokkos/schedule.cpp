@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 
 namespace gru::kokkos {
@@ -17,6 +18,7 @@ struct Costs {
   static constexpr double kL2Size = 1024 * 1024;  // L2 of server cores that have AVX-512
   static constexpr double kGateCycles = 30;       // one register of new states: two sigmoids, one tanh
   static constexpr double kRound = 500;           // of a meeting, which takes log2 of the threads' number: 0.2 us
+  static constexpr double kSlowest = 1.03;        // threads that meet wait for the slowest of them
   static constexpr double kDispatch = 8000;       // waking the pool and sending it back to sleep
   static constexpr double kTimeSlice = 50000;     // each thread of the pool that has to wait for a processor
 };
@@ -37,21 +39,28 @@ double bytes_a_cycle(double resident) {
 
 struct Sizes {
   double blocks, input, hidden, layers, directions, batch, steps;
-  double block_bytes;  // of the weights that one register of units multiplies with one state
+  double block_bytes;    // of the weights that one register of units multiplies with one state
+  double register_rows;  // of the largest register tile
   double cell_bytes(double features) const { return blocks * 3 * block_bytes * features; }
 };
+
+/// Cycles in which `registers` of weights, which come in at `rate`, multiply each of `rows` rows: the first register tile
+/// waits for them, the next ones find them in L1.
+double product_cycles(const Sizes& s, double registers, double rows, double rate) {
+  const double first = rows / std::ceil(rows / s.register_rows);
+  return std::max(registers * first / Costs::kMultiplyAdds, registers * s.block_bytes / rate) +
+         registers * (rows - first) / Costs::kMultiplyAdds;
+}
 
 /// Cycles of one step of one (layer, direction), projection included, for one thread with `own` blocks and `rows` rows
 /// whose weights share the caches with `resident` bytes.
 double step_cycles(const Sizes& s, double own, double rows, double features, double resident, const Schedule& c) {
-  const double registers = own * 3 * s.hidden;
-  const double multiply = registers * rows / Costs::kMultiplyAdds;
-  const double load = registers * s.block_bytes / bytes_a_cycle(resident);
-  const double input_multiply = own * 3 * features * rows / Costs::kMultiplyAdds;
+  const double rate = bytes_a_cycle(resident);
   // Layer after layer, W_hh drives W_ih out of L2 between two chunks.
-  const double input_rate = c.layers_in_flight > 1 ? bytes_a_cycle(resident) : Costs::kL3Bytes;
-  const double input_load = own * 3 * features * s.block_bytes / input_rate / c.chunk_steps;
-  return std::max(multiply, load) + std::max(input_multiply, input_load) + own * rows * Costs::kGateCycles;
+  const double input_rate = c.layers_in_flight > 1 ? rate : Costs::kL3Bytes;
+  return product_cycles(s, own * 3 * s.hidden, rows, rate) +
+         product_cycles(s, own * 3 * features, rows * c.chunk_steps, input_rate) / c.chunk_steps +
+         own * rows * Costs::kGateCycles;
 }
 
 double meeting_cycles(int team_size) {
@@ -107,6 +116,7 @@ Estimate estimate(const Sizes& s, const HostTraits& host, int teams, int team_si
   const double rows = c.tile_rows;
   double step =
       step_cycles(s, own, rows, s.input, resident, c) + (s.layers - 1) * step_cycles(s, own, rows, upper, resident, c);
+  if (!alone) step *= Costs::kSlowest;
   const double barrier = alone ? 0 : meeting_cycles(team_size);
   // The work is the same either way: a wavefront's first and last stages have fewer layers in flight. It saves meetings.
   const double meetings = wavefront ? s.steps + (s.layers - 1) * c.chunk_steps : s.steps * s.layers;
@@ -128,7 +138,8 @@ Schedule schedule_for_host(const Problem& problem, const HostTraits& host) {
                 static_cast<double>(c.num_directions()),
                 static_cast<double>(std::max<std::int64_t>(problem.options.batch_size, 1)),
                 static_cast<double>(problem.options.seq_len),
-                static_cast<double>(host.lanes) * static_cast<double>(host.element_bytes) / host.per_element};
+                static_cast<double>(host.lanes) * static_cast<double>(host.element_bytes) / host.per_element,
+                static_cast<double>(host.register_rows)};
   Estimate best = estimate(s, host, 1, 1, false);
   const int most_teams = static_cast<int>(std::min<double>(host.threads, s.batch));
   for (int teams = 1; teams <= most_teams; ++teams) {
