@@ -14,7 +14,7 @@
 /// allow, else product warps in turn) add them in a fixed order, keep the state in float32 and publish it:
 ///   L2:      8-byte words {value, epoch} in two alternating buffers, polled in place by the warps that need them;
 ///   cluster: st.async into every peer's shared memory, one mbarrier for each product warp's columns.
-/// No flags, no fences, no block-wide barrier in a step. Two buffers are enough: a block that sends h(t+1) has received
+/// No flags and no fences in a step; a block's warps all meet only where product warps finish streams in clusters, once. Two buffers are enough: a block that sends h(t+1) has received
 /// all of h(t), so everybody has read h(t-1).
 ///
 /// Wavefront: further groups hold the W_ih of the layers above the launch's first and multiply each output of the layer
@@ -22,7 +22,8 @@
 ///
 /// A step moves B*H*8 bytes from each block of a group to the others and makes 6*B*H*H flops. Small batches are bound by
 /// the chain exchange -> products -> sums -> gates, batches of a few tens by the FMA pipes.
-/// Not for: H > 2048 (1024 where a block has less than 100 KB and more of shared memory), weights that need more blocks than are resident (the launch is cooperative), T below a few steps.
+/// Not for: H > 2048 (1024 where a block has less than 215 KB of shared memory), weights that need more blocks than are
+/// resident (the launch is cooperative), T below a few steps.
 
 #include "backends/cuda/persistent_projection.cuh"
 #include "backends/cuda/persistent_recurrence.cuh"

@@ -61,7 +61,7 @@ struct StepArgs {
       nullptr;                 ///< the state in the form that the kernel multiplies: hopper_step.cu, simt_recurrent.cu
   void* formed_out = nullptr;  ///< the new state, or h0, in that form; null: not needed
   int formed_rows = 0;         ///< rows of a formed state, padded
-  void* copied_input = nullptr;  ///< copy_input.cu: (D or 1, projection_rows, K_x padded)
+  void* copied_input = nullptr;  ///< step_input.cu: (D or 1, projection_rows, K_x padded)
   unsigned* arrived = nullptr;   ///< hopper_sequence.cu: (D, groups, kCounterStride), zero before a layer's first step
   unsigned* aborted = nullptr;   ///< host memory: not zero once a wait was given up
   std::int64_t spin_limit = 0;   ///< polls of one wait

@@ -118,7 +118,8 @@ class TypedEngine final : public Engine<Space> {
   }
 
   std::size_t workspace_bytes() const override {
-    return workspace_.extent(0) * sizeof(T) + lengths_.extent(0) * sizeof(std::int32_t);
+    return workspace_.extent(0) * sizeof(T) + lengths_.extent(0) * sizeof(std::int32_t) +
+           meeting_.extent(0) * sizeof(std::uint32_t);
   }
 
  private:

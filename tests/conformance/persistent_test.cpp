@@ -149,7 +149,7 @@ TEST_CASE("persistent: long enough for every epoch and parity to come round") {
 // as the exchange, so there it may come to nothing.
 TEST_CASE("persistent: a wait that outlasts its limit is reported, not hung") {
   const Scenario scenarios[] = {sized(200, 4, 3), sized(200, 4, 2, true), sized(240, 4, 3, true), sized(400, 2),
-                                sized(600, 2)};
+                                sized(600, 2),    sized(500, 1, 3),       sized(500, 2, 2)};
   for (const Target& target : targets()) {
     if (target.backend != "cuda-persistent") continue;
     CAPTURE(target.name());

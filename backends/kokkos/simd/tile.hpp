@@ -57,8 +57,8 @@ struct EvenRows {
   GRU_SIMD_INLINE EvenRows(const T* first, std::ptrdiff_t row_stride)
       : distance(row_stride * static_cast<std::ptrdiff_t>(sizeof(T))) {
     third[0] = reinterpret_cast<const char*>(first);
-    third[1] = third[0] + 3 * distance;
-    third[2] = third[1] + 3 * distance;
+    third[1] = Rows > 3 ? third[0] + 3 * distance : third[0];
+    third[2] = Rows > 6 ? third[1] + 3 * distance : third[0];
   }
   GRU_SIMD_INLINE T operator[](int m) const { return *reinterpret_cast<const T*>(third[m / 3] + m % 3 * distance); }
   GRU_SIMD_INLINE void skip(int features) {
