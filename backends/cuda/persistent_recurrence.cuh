@@ -17,19 +17,19 @@ __device__ __forceinline__ void multiply_step(StateReader<Tile>& reader, const P
 }
 
 /// Tells the warps that finish a stream that this warp's sums are there, at one of two barriers that alternate, so nobody may
-/// come to one twice before another has come once. Tiles that meet do so at the last stream, once a step; in the others
-/// warps only arrive. There, whoever has received the state of a step knows that the sums of two steps ago were taken; a
-/// warp that no longer waits for data does not, so it looks, and then waits at the barrier.
+/// come to one twice before another has come once. Where warps do not meet, whoever has received the state of a step knows
+/// that the sums of two steps ago were taken; a warp that no longer waits for data does not, so it looks, and then waits at
+/// the barrier.
 template <class Tile>
 __device__ __forceinline__ void leave_sums(const SpinGuard<PersistentArgs>& guard, const PersistentShared<Tile>& shared,
-                                           int stream, int streams, int count, int threads) {
+                                           int stream, int count, int threads) {
   const int id = 1 + 2 * stream + (count & 1);
   if (guard.gave_up) {
     *shared.stopped = 1;
     while (!Tile::meets && shared.summed[stream] + 1 < count) {
     }
   }
-  if (guard.gave_up || (Tile::meets && stream + 1 == streams))
+  if (guard.gave_up || Tile::meets)
     barrier_sync(id, threads);
   else
     barrier_arrive(id, threads);
@@ -80,7 +80,7 @@ __device__ __forceinline__ void run_recurrence(const PersistentArgs& a, Persiste
       if (!Tile::dedicated && stream == own_stream)
         gates.step(0, i);
       else
-        leave_sums(guard, shared, stream, a.streams, i, meeting);
+        leave_sums(guard, shared, stream, i, meeting);
       if constexpr (Tile::dedicated) {
         reader.rearm(place);
         place.next_stream();

@@ -31,12 +31,13 @@ struct PersistentTile {
   static constexpr int gate_warps = Units * Pack >= 32 ? Units * Pack / 32 : 1;     // of one set
   static constexpr int gate_splits = Units * Pack >= 32 ? 1 : 32 / (Units * Pack);  // lanes that share one sum
   static constexpr bool dedicated = Depth == 32;  // gates on warps of their own; else registers allow none
-  /// Whether the warps that leave sums wait, once a step, for those that take them. Measured against only telling them:
-  /// without gate warps 3 % faster in clusters and 1 % slower through L2; with them 2 to 5 % slower.
+  /// Whether the warps that leave sums wait for those that take them. Measured against only telling them: without gate warps
+  /// 3 % faster in clusters and 1 % slower through L2; with them 2 to 5 % slower.
   static constexpr bool meets = !dedicated && cluster;
   static constexpr int cluster_blocks = k / Units;
   static constexpr int extra_warps = 4;  // dedicated gate warps: 12 warps leave 168 registers a thread
-  static constexpr int max_sets = (dedicated ? extra_warps : Warps) / gate_warps;
+  /// Of gate warps. A tile that meets serves one stream: with more it would never be the fastest.
+  static constexpr int max_sets = meets ? 1 : (dedicated ? extra_warps : Warps) / gate_warps;
   static constexpr int max_threads = product_threads + (dedicated ? 32 * extra_warps : 0);
   static constexpr int partial_floats = Warps * 4 * Pack * Units;
   static constexpr int project_pack = dedicated ? 4 : 1;  // (step, sequence) items a pass of the projection
