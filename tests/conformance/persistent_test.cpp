@@ -135,6 +135,17 @@ TEST_CASE("persistent: the next layer's inputs projected meanwhile") {
   }
 }
 
+// With fewer multiprocessors more sequences share a group, other tiles are chosen, or the plan goes to another backend.
+TEST_CASE("persistent: multiprocessors left to other work") {
+  for (const int reserved : {1, 20, 60, 90, 110}) {
+    for (const std::int64_t hidden : {200, 256, 400}) {
+      Scenario s = sized(hidden, 10, 2, hidden == 200);
+      s.reserve_sms = reserved;
+      run_on_devices(s);
+    }
+  }
+}
+
 TEST_CASE("persistent: long enough for every epoch and parity to come round") {
   Scenario s = sized(170, 3, 2);
   s.steps = 300;

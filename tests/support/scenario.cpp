@@ -115,6 +115,7 @@ std::string describe(const Scenario& s) {
                                  s.batch, s.steps + s.spare_steps, s.batch + s.spare_batch, s.seed, s.weight_scale);
   if (s.batch_first) text += " batch_first";
   if (s.unbatched) text += " unbatched";
+  if (s.reserve_sms > 0) text += fmt::format(" reserve_sms={}", s.reserve_sms);
   if (s.lengths) text += fmt::format(" lengths {}", name_of(s.lengths_dtype));
   text += fmt::format("; x {}", describe(s.x_layout));
   if (s.h0) text += fmt::format("; h0 {}", describe(s.h0_layout));
@@ -228,6 +229,7 @@ PlanOptions plan_options(const Scenario& s) {
   options.batch_size = s.batch + s.spare_batch;
   options.seq_len = s.steps + s.spare_steps;
   options.batch_first = s.batch_first;
+  options.reserve_sms = s.reserve_sms;
   return options;
 }
 

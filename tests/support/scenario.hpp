@@ -28,6 +28,7 @@ struct Scenario {
   std::vector<std::int64_t> given_lengths;  ///< empty: drawn from 1..T
   bool output = true;
   bool h_n = true;
+  int reserve_sms = 0;
   double weight_scale = 1;  ///< times torch's initial scale 1/sqrt(H)
   Layout x_layout, h0_layout, output_layout, h_n_layout;
   std::uint64_t seed = 1;
