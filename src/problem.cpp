@@ -1,6 +1,7 @@
 #include "gru/problem.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -29,8 +30,8 @@ void require_at_least(std::string_view what, std::int64_t value, std::int64_t le
 void require_bytes(std::string_view what, std::initializer_list<std::int64_t> factors) {
   const auto elements = checked_product(factors);
   if (!elements || !checked_product({*elements, 64})) {
-    throw Error(
-        fmt::format("gru: {} is too large: {} elements overflow the address space", what, fmt::join(factors, " x ")));
+    throw Error(fmt::format("gru: {} is too large: {} elements overflow the address space", what,
+                            fmt::join(factors.begin(), factors.end(), " x ")));
   }
 }
 

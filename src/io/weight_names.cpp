@@ -1,6 +1,7 @@
 #include "io/weight_names.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <map>

@@ -1,6 +1,7 @@
 #include "tests/support/corrupt_files.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 

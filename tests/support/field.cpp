@@ -1,6 +1,7 @@
 #include "tests/support/field.hpp"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstring>
