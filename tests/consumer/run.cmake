@@ -8,11 +8,15 @@ function(run)
 endfunction()
 
 file(REMOVE_RECURSE "${WORK_DIR}")
-set(arguments -D "CMAKE_CXX_COMPILER=${CXX_COMPILER}" -D "CMAKE_CXX_FLAGS=${CXX_FLAGS}" -D "Kokkos_DIR=${Kokkos_DIR}")
+set(arguments -D "CMAKE_CXX_COMPILER=${CXX_COMPILER}" -D "CMAKE_CXX_FLAGS=${CXX_FLAGS}")
 if(KIND STREQUAL "installed")
   run("${CMAKE_COMMAND}" --install "${GRU_BINARY_DIR}" --prefix "${WORK_DIR}/prefix")
-  # Nothing but Kokkos may be asked for: the private dependencies are not passed on.
-  list(APPEND arguments -D "CMAKE_PREFIX_PATH=${WORK_DIR}/prefix" -D CMAKE_BUILD_TYPE=Release)
+  # Nothing but Kokkos may be asked for: the private dependencies are not passed on. The package knows where its Kokkos is,
+  # and passes by another one that fits any request less strict than its own.
+  set(other "${WORK_DIR}/other/lib/cmake/Kokkos")
+  file(WRITE "${other}/KokkosConfig.cmake" "add_library(Kokkos::kokkos INTERFACE IMPORTED)\nset(Kokkos_DEVICES SERIAL)\n")
+  file(WRITE "${other}/KokkosConfigVersion.cmake" "set(PACKAGE_VERSION 5.9.9)\nset(PACKAGE_VERSION_COMPATIBLE TRUE)\n")
+  list(APPEND arguments -D "CMAKE_PREFIX_PATH=${WORK_DIR}/prefix;${WORK_DIR}/other" -D CMAKE_BUILD_TYPE=Release)
   # The package must not lead back to the sources or the build.
   file(GLOB_RECURSE package "${WORK_DIR}/prefix/*.cmake")
   foreach(file IN LISTS package)
@@ -28,8 +32,19 @@ else()
   # Without optimisation: this compiles the library a second time, only to see that it can be done.
   list(APPEND arguments -D "GRU_SOURCE_DIR=${GRU_SOURCE_DIR}" -D CMAKE_BUILD_TYPE=Debug
                         -D "GRU_ENABLE_CUDA=${CUDA}" -D "GRU_CUDA_ARCHITECTURES=${CUDA_ARCHITECTURES}"
-                        -D "Eigen3_DIR=${Eigen3_DIR}" -D "fmt_DIR=${fmt_DIR}"
+                        -D "Kokkos_DIR=${Kokkos_DIR}" -D "Eigen3_DIR=${Eigen3_DIR}" -D "fmt_DIR=${fmt_DIR}"
                         -D "nlohmann_json_DIR=${nlohmann_json_DIR}")
+endif()
+if(KIND STREQUAL "installed")
+  # A project that has taken another Kokkos already gets a refusal that says so, not two of them in one program.
+  file(WRITE "${WORK_DIR}/late/CMakeLists.txt"
+    "cmake_minimum_required(VERSION 3.25)\nproject(late LANGUAGES CXX)\nfind_package(Kokkos REQUIRED)\nfind_package(gru REQUIRED)\n")
+  execute_process(COMMAND "${CMAKE_COMMAND}" -S "${WORK_DIR}/late" -B "${WORK_DIR}/late/build" -G "${GENERATOR}" ${arguments}
+                          -D "Kokkos_DIR=${other}" RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  string(REGEX REPLACE "[ \n]+" " " output "${output}")
+  if(status EQUAL 0 OR NOT output MATCHES "this project has found Kokkos 5.9.9 before")
+    message(FATAL_ERROR "gru was to refuse Kokkos 5.9.9, but (${status}): ${output}")
+  endif()
 endif()
 run("${CMAKE_COMMAND}" -S "${SOURCE_DIR}" -B "${WORK_DIR}/build" -G "${GENERATOR}" ${arguments})
 run("${CMAKE_COMMAND}" --build "${WORK_DIR}/build" --parallel 2)
