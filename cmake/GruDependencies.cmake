@@ -29,9 +29,18 @@ macro(gru_provide_dependency method name)
     set(${name}_FOUND FALSE)
     set(_gru_failures "")
     set(_gru_steps ${GRU_DEPS_FROM})
-    # A Kokkos named by hand in Kokkos_ROOT counts as installed with the right options.
-    if("${name}" STREQUAL "Kokkos" AND GRU_DEPS_KOKKOS_OPTIONS AND NOT Kokkos_ROOT)
+    # A Kokkos that must have certain options comes from its archive, or from Kokkos_ROOT and from nowhere else.
+    if("${name}" STREQUAL "Kokkos" AND GRU_DEPS_KOKKOS_OPTIONS)
       set(_gru_steps upstream)
+      if(Kokkos_ROOT)
+        set(_gru_steps "")
+        unset(Kokkos_DIR CACHE)
+        find_package(Kokkos ${_gru_arguments} QUIET BYPASS_PROVIDER PATHS ${Kokkos_ROOT} NO_DEFAULT_PATH)
+        set(_gru_found "${Kokkos_FOUND}")
+        set(Kokkos_FOUND TRUE)  # as below: one error is enough
+        gru_deps_check_named_kokkos("${_gru_found}" "${Kokkos_DEVICES}")
+        gru_deps_report(Kokkos Kokkos_ROOT "${Kokkos_VERSION}" "${Kokkos_DIR}")
+      endif()
     endif()
     # What lies here already serves first, so that only the first configuration asks the network.
     foreach(_gru_attempt IN ITEMS kept fetched)

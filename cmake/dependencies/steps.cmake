@@ -19,6 +19,19 @@ function(gru_deps_forget_private name)
   endif()
 endfunction()
 
+# Kokkos_ROOT must hold a Kokkos, with every device that GRU_DEPS_KOKKOS_OPTIONS asks for.
+function(gru_deps_check_named_kokkos found devices)
+  if(NOT found)
+    message(FATAL_ERROR " Kokkos_ROOT=${Kokkos_ROOT} holds no Kokkos that fits (4.6 to 5). Name the prefix of one, or leave Kokkos_ROOT out to have one built with ${GRU_DEPS_KOKKOS_OPTIONS}")
+  endif()
+  foreach(option IN LISTS GRU_DEPS_KOKKOS_OPTIONS)
+    string(REGEX MATCH "^-DKokkos_ENABLE_(CUDA|HIP|SYCL|OPENMP|THREADS|SERIAL)(:BOOL)?=(ON|TRUE|YES|1)$" asks "${option}")
+    if(asks AND NOT CMAKE_MATCH_1 IN_LIST devices)
+      message(FATAL_ERROR " The Kokkos of Kokkos_ROOT=${Kokkos_ROOT} was built for ${devices}, but GRU_DEPS_KOKKOS_OPTIONS asks for ${option}. Name one that has it, or leave Kokkos_ROOT out to have one built")
+    endif()
+  endforeach()
+endfunction()
+
 # The prefix in which STEP has package NAME: left by an earlier configuration (ATTEMPT "kept"), or now ("fetched").
 # Empty, with a reason, where there is none.
 function(gru_deps_prefix step name attempt out_prefix out_reason)

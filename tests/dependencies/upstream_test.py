@@ -85,7 +85,7 @@ class Upstream(unittest.TestCase):
         self.archive = stand_in_archive()
         self.sha256 = hashlib.sha256(self.archive).hexdigest()
 
-    def configure(self, url, steps="upstream", sha256=None):
+    def configure(self, url, steps="upstream", sha256=None, more=()):
         """Configures the asking project from nothing but what .deps holds; returns (status, output, seconds)."""
         table = self.folder / "upstream.cmake"
         table.write_text(
@@ -97,7 +97,7 @@ class Upstream(unittest.TestCase):
         done = subprocess.run(
             [CMAKE, "-S", self.folder, "-B", self.folder / "build", "-G", GENERATOR, "--fresh"]
             + ["-D", f"CMAKE_PROJECT_TOP_LEVEL_INCLUDES={SOURCE_DIR}/cmake/GruDependencies.cmake"]
-            + ["-D", f"GRU_DEPS_FROM={steps}", "-D", f"GRU_DEPS_UPSTREAM={table}"],
+            + ["-D", f"GRU_DEPS_FROM={steps}", "-D", f"GRU_DEPS_UPSTREAM={table}", *more],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -158,6 +158,34 @@ class Upstream(unittest.TestCase):
             self.assertEqual(status, 0, output)
             self.assertIn("got 5.0.0 kept", output)
             self.assertIn("they run only while it stays where it is", output)
+
+    def leave(self, prefix, devices):
+        """A Kokkos of these devices as an installation would leave it."""
+        package = self.folder / prefix / "lib/cmake/Kokkos"
+        package.mkdir(parents=True)
+        (package / "KokkosConfig.cmake").write_text(f"set(STANDS_IN {prefix})\nset(Kokkos_DEVICES {devices})\n")
+        (package / "KokkosConfigVersion.cmake").write_text(
+            "set(PACKAGE_VERSION 5.0.0)\nset(PACKAGE_VERSION_COMPATIBLE TRUE)\n"
+        )
+
+    def configure_named(self, prefix):
+        """Kokkos must have Cuda and is named in Kokkos_ROOT; another one without Cuda is installed."""
+        return self.configure("http://127.0.0.1:9", steps="installed", more=[
+            "-D", "GRU_DEPS_KOKKOS_OPTIONS=-DKokkos_ENABLE_CUDA=ON", "-D", f"Kokkos_ROOT={self.folder / prefix}",
+            "-D", f"CMAKE_PREFIX_PATH={self.folder / 'plain'}"])
+
+    def test_a_named_kokkos_is_taken_from_there_alone(self):
+        self.leave("plain", "OPENMP;SERIAL")
+        self.leave("device", "OPENMP;CUDA")
+        status, output, _ = self.configure_named("device")
+        self.assertEqual(status, 0, output)
+        self.assertIn("got 5.0.0 device", output)
+        for prefix, words in (("mistyped", "holds no Kokkos that fits"), ("plain", "was built for OPENMP;SERIAL")):
+            status, output, _ = self.configure_named(prefix)
+            self.assertNotEqual(status, 0, output)
+            self.assertIn(words, output)
+            self.assertIn(f"Kokkos_ROOT={self.folder / prefix}", output)
+            self.assertEqual(output.count("CMake Error"), 1, output)
 
     def test_an_unknown_step_is_refused(self):
         status, output, _ = self.configure("http://127.0.0.1:9", steps="elsewhere")
