@@ -18,11 +18,11 @@
 
 namespace gru {
 
-/// The spaces that this build of the library serves.
+/// The spaces that this build of the library serves: what is instantiated at the end of backends/plan.cpp.
 template <class Space>
-inline constexpr bool is_enabled_space = std::is_same_v<Space, Kokkos::DefaultExecutionSpace> ||
-                                         std::is_same_v<Space, Kokkos::DefaultHostExecutionSpace> ||
-                                         (kCudaEnabled && std::is_same_v<Space, CudaStream>);
+inline constexpr bool is_enabled_space = std::is_same_v<Space, Kokkos::DefaultHostExecutionSpace> ||
+                                         (kCudaEnabled && (std::is_same_v<Space, Kokkos::DefaultExecutionSpace> ||
+                                                           std::is_same_v<Space, CudaStream>));
 
 /// A GRU made ready to run: a backend was chosen, the weights are packed, all memory is there.
 ///
@@ -32,8 +32,8 @@ template <class Space>
 class Plan {
   static_assert(
       is_enabled_space<Space>,
-      "gru::Plan: this build of the library serves Kokkos' default execution space, its default host space and, "
-      "if built with GRU_ENABLE_CUDA, gru::CudaStream");
+      "gru::Plan: this build of the library serves Kokkos' default host space and, if built with GRU_ENABLE_CUDA, "
+      "gru::CudaStream and Kokkos' default execution space; a device space needs a build with GRU_ENABLE_CUDA=ON");
 
  public:
   /// Chooses the backend: options.backend by name, or the first candidate of the space's list whose supports() says yes.
