@@ -22,9 +22,7 @@ namespace fs = std::filesystem;
 /// Whether two paths name one file, be it there yet or not.
 bool same_file(const std::string& a, const std::string& b) {
   std::error_code error;
-  const fs::path one = fs::weakly_canonical(a, error);
-  const fs::path other = fs::weakly_canonical(b, error);
-  return one == other || fs::equivalent(a, b, error);
+  return follow_links(a) == follow_links(b) || fs::equivalent(a, b, error);
 }
 
 class Run final : public Command {
@@ -100,6 +98,7 @@ class Run final : public Command {
     std::optional<OutputFile> h_n;
     if (!output_.empty()) output.emplace(stage_npy(output_, outcome.output));
     if (!h_n_.empty()) h_n.emplace(stage_npy(h_n_, outcome.h_n));
+    if (output && h_n) return OutputFile::commit_together({&*output, &*h_n});
     if (output) output->commit();
     if (h_n) h_n->commit();
   }

@@ -35,7 +35,7 @@ Weights load_weights(const std::filesystem::path& path, const WeightOptions& opt
 /// All tensors of a safetensors file whose dtype the library knows, e.g. to read a layer beside the GRU.
 std::vector<std::pair<std::string, Tensor>> load_safetensors(const std::filesystem::path& path);
 
-/// A NumPy .npy file, format 1 or 2: float32, float64, int32 or int64 (little-endian), C or Fortran order (converted to
+/// A NumPy .npy file, format 1, 2 or 3: float32, float64, int32 or int64 (little-endian), C or Fortran order (converted to
 /// row-major). Throws gru::Error with the path.
 Tensor load_npy(const std::filesystem::path& path);
 

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,11 +22,18 @@ std::string reason(int error) { return std::generic_category().message(error); }
 
 // A name that no other process, thread or earlier run uses, beside the target so that rename() stays on one file
 // system.
-fs::path temporary_name(const fs::path& target) {
+fs::path temporary_name(const fs::path& target, std::string_view what) {
   static std::atomic<unsigned> counter{0};
   fs::path name = target;
-  name += fmt::format(".{}-{}.partial", ::getpid(), counter.fetch_add(1));
+  name += fmt::format(".{}-{}.{}", ::getpid(), counter.fetch_add(1), what);
   return name;
+}
+
+// The permissions of a file that is there, else those of a new one.
+mode_t permissions(const fs::path& target) {
+  struct stat status {};
+  constexpr mode_t kPermissions = 0777;
+  return ::stat(target.c_str(), &status) == 0 ? status.st_mode & kPermissions : 0;
 }
 
 }  // namespace
@@ -73,6 +81,33 @@ void InputFile::refuse(const std::string& message) const {
   throw Error(fmt::format("{}: {}", path_.string(), message));
 }
 
+void InputFile::refuse_for_memory(std::uint64_t bytes) const {
+  refuse(fmt::format("takes {} bytes of memory, more than there is; free some, or use a smaller file", bytes));
+}
+
+Tensor InputFile::make_tensor(DType dtype, const std::vector<std::int64_t>& extents) const {
+  try {
+    return {dtype, extents};
+  } catch (const Error& error) {
+    refuse(error.what());
+  }
+}
+
+// fs::canonical wants a file at the end, and fs::weakly_canonical takes a link to nowhere for a plain name.
+fs::path follow_links(const fs::path& path) {
+  fs::path target = path;
+  constexpr int kMostLinks = 40;  // the kernel's own limit
+  for (int links = 0; links < kMostLinks; ++links) {
+    std::error_code error;
+    const fs::path next = fs::read_symlink(target, error);
+    if (error) break;  // not a link
+    target = target.parent_path() / next;
+  }
+  std::error_code error;
+  const fs::path folder = fs::canonical(target.has_parent_path() ? target.parent_path() : ".", error);
+  return error ? target : folder / target.filename();
+}
+
 OutputFile::OutputFile(fs::path path) : path_(std::move(path)) {
   if (path_.empty()) throw Error("an output path is empty; name a file");
   std::error_code error;
@@ -82,28 +117,33 @@ OutputFile::OutputFile(fs::path path) : path_(std::move(path)) {
   if (fs::exists(status) && status.type() != fs::file_type::regular) {
     throw Error(fmt::format("{}: is not a regular file and cannot be replaced; name another path", path_.string()));
   }
-  error.clear();  // a file that is not there yet is no error
-  target_ = fs::exists(status) ? fs::canonical(path_, error) : path_;
-  if (error) fail("cannot be written", error.value());
-  if (fs::exists(status) && ::access(target_.c_str(), W_OK) != 0) fail("cannot be replaced", errno);
-  temporary_ = temporary_name(target_);
-  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  target_ = follow_links(path_);
+  if (fs::is_symlink(target_, error)) fail("cannot be written", ELOOP);
+  const bool replaces = fs::exists(status);
+  if (replaces && ::access(target_.c_str(), W_OK) != 0) fail("cannot be replaced", errno);
+  temporary_ = temporary_name(target_, "partial");
+  // What only its owner may read must not be readable for a moment either, so the file is never more open than the old.
+  const mode_t mode = replaces ? permissions(target_) : 0666;
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
   if (descriptor_ < 0) {
     const int opening = errno;
     temporary_.clear();
     fail("cannot be written there", opening);
   }
+  if (replaces) static_cast<void>(::fchmod(descriptor_, mode));  // what the umask took; no file system must have it
 }
 
 OutputFile::OutputFile(OutputFile&& other) noexcept
     : path_(std::move(other.path_)),
       target_(std::move(other.target_)),
       temporary_(std::exchange(other.temporary_, fs::path{})),
+      old_(std::exchange(other.old_, fs::path{})),
       descriptor_(std::exchange(other.descriptor_, -1)) {}
 
 OutputFile::~OutputFile() {
   if (descriptor_ >= 0) ::close(descriptor_);
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (!old_.empty()) ::unlink(old_.c_str());
 }
 
 void OutputFile::write(const void* data, std::size_t bytes) {
@@ -118,11 +158,53 @@ void OutputFile::write(const void* data, std::size_t bytes) {
   }
 }
 
-void OutputFile::commit() {
+void OutputFile::finish() {
   if (::fsync(descriptor_) != 0 && errno != EINVAL) fail("could not be written to the disk", errno);
   if (::close(std::exchange(descriptor_, -1)) != 0) fail("could not be written", errno);
+}
+
+void OutputFile::keep_old() {
+  std::error_code error;
+  if (!fs::is_regular_file(target_, error)) return;  // nothing there, or what must not be replaced
+  fs::path name = temporary_name(target_, "old");
+  // Where a file cannot have two names, it is away until the new one is there.
+  if (::link(target_.c_str(), name.c_str()) != 0 && ::rename(target_.c_str(), name.c_str()) != 0) {
+    fail("cannot be replaced", errno);
+  }
+  old_ = std::move(name);
+}
+
+void OutputFile::put_in_place() {
   if (::rename(temporary_.c_str(), target_.c_str()) != 0) fail("could not be put in place", errno);
   temporary_.clear();
+}
+
+std::string OutputFile::take_back() {
+  const bool in_place = temporary_.empty();
+  if (old_.empty()) {
+    if (in_place) ::unlink(target_.c_str());
+    return {};
+  }
+  if (::rename(old_.c_str(), target_.c_str()) == 0)
+    return {};  // two names of one file: the destructor removes the second
+  return fmt::format("; what was in {} is now in {}", path_.string(), std::exchange(old_, fs::path{}).string());
+}
+
+void OutputFile::commit() {
+  finish();
+  put_in_place();
+}
+
+void OutputFile::commit_together(std::initializer_list<OutputFile*> files) {
+  for (OutputFile* file : files) file->finish();
+  try {
+    for (OutputFile* file : files) file->keep_old();
+    for (OutputFile* file : files) file->put_in_place();
+  } catch (const Error& error) {
+    std::string message = error.what();
+    for (OutputFile* file : files) message += file->take_back();
+    throw Error(message);
+  }
 }
 
 void OutputFile::fail(std::string_view what, int error) const {

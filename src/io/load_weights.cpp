@@ -39,6 +39,13 @@ ConstTensorView make_view(const SafetensorsEntry& entry, const std::byte* data) 
   return view;
 }
 
+constexpr std::size_t kAlignment = 64;  // a cache line
+
+std::shared_ptr<std::byte> aligned_memory(std::size_t bytes) {
+  return {static_cast<std::byte*>(::operator new (bytes, std::align_val_t{kAlignment})),
+          [](std::byte* memory) { ::operator delete (memory, std::align_val_t{kAlignment}); }};
+}
+
 }  // namespace
 
 Weights weights_from_tensors(const NamedTensors& tensors, const WeightOptions& options,
@@ -62,15 +69,12 @@ Weights load_weights(const std::filesystem::path& path, const WeightOptions& opt
   const GruTensors found = find_gru(infos, options, path.string());
 
   // The GRU's tensors alone are read, into one block of memory, each at a cache line of its own.
-  constexpr std::size_t kAlignment = 64;
   const auto aligned = [](std::uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; };
   std::uint64_t total = kAlignment;
   for (const auto& fields : found.cells) {
     for (const auto& at : fields) total += at ? aligned(entries[*at].bytes) : 0;
   }
-  const std::shared_ptr<std::byte> memory(
-      static_cast<std::byte*>(::operator new (static_cast<std::size_t>(total), std::align_val_t{kAlignment})),
-      [](std::byte* bytes) { ::operator delete (bytes, std::align_val_t{kAlignment}); });
+  const auto memory = file.with_memory(total, [&] { return aligned_memory(static_cast<std::size_t>(total)); });
   std::byte* next = memory.get();
   std::vector<CellWeights> cells = make_cells(found, [&](std::size_t i) {
     std::byte* data = next;

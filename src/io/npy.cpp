@@ -262,9 +262,10 @@ Tensor load_npy(const std::filesystem::path& path) {
                             fmt::join(header.extents, ", "), *bytes,
                             there < static_cast<std::uint64_t>(*bytes) ? "it is cut off" : "something is appended"));
   }
-  Tensor tensor(header.dtype, header.extents);
+  Tensor tensor = file.make_tensor(header.dtype, header.extents);
   if (header.fortran_order && header.extents.size() > 1) {
-    std::vector<std::byte> elements(tensor.size_bytes());
+    const std::size_t size = tensor.size_bytes();
+    auto elements = file.with_memory(size, [&] { return std::vector<std::byte>(size); });
     file.read(data_begin, elements.data(), elements.size());
     copy_from_fortran_order(elements.data(), tensor);
   } else {

@@ -189,7 +189,7 @@ std::string read_header_text(InputFile& file) {
     file.refuse(fmt::format("ends within its header: {} bytes announced, {} there; was it cut off?", length,
                             file.size() - kLengthBytes));
   }
-  std::string text(static_cast<std::size_t>(length), ' ');
+  std::string text = file.with_memory(length, [&] { return std::string(static_cast<std::size_t>(length), ' '); });
   file.read(kLengthBytes, text.data(), text.size());
   return text;
 }
@@ -241,7 +241,8 @@ void check_cover(const InputFile& file, const std::vector<SafetensorsEntry>& ent
 std::vector<SafetensorsEntry> read_safetensors_header(InputFile& file) {
   const std::string text = read_header_text(file);
   HeaderReader reader(file);
-  nlohmann::json::sax_parse(text, &reader);  // the reader throws for whatever is wrong
+  // The reader throws for whatever is wrong.
+  file.with_memory(text.size(), [&] { return nlohmann::json::sax_parse(text, &reader); });
   const std::uint64_t data_begin = kLengthBytes + text.size();
   const std::uint64_t data_bytes = file.size() - data_begin;
 
@@ -271,7 +272,7 @@ std::vector<std::pair<std::string, Tensor>> load_safetensors(const std::filesyst
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (SafetensorsEntry& entry : read_safetensors_header(file)) {
     if (!entry.dtype) continue;
-    Tensor tensor(*entry.dtype, std::move(entry.extents));
+    Tensor tensor = file.make_tensor(*entry.dtype, entry.extents);
     file.read(entry.begin, tensor.bytes(), tensor.size_bytes());
     tensors.emplace_back(std::move(entry.name), std::move(tensor));
   }

@@ -101,6 +101,14 @@ TEST_CASE("gru run: h0 and lengths are checked as the input is") {
   refused("--lengths", npy("<i4", "(2, 2)", 16), "expected int32 or int64 of shape (B)");
 }
 
+TEST_CASE("gru run: two outputs that a link makes one are refused, be the file there or not") {
+  const TemporaryFolder folder;
+  folder.write("w.safetensors", good_weights());
+  folder.write("x.npy", good_input());
+  std::filesystem::create_symlink("hn.npy", folder / "y.npy");
+  check_refused(folder, run_in(folder), folder / "y.npy", "the same file", 3);
+}
+
 TEST_CASE("gru run: a disk that is full, or its like, exits 1 and leaves no output") {
   const TemporaryFolder folder;
   folder.write("w.safetensors", good_weights());

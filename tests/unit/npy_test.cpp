@@ -1,3 +1,5 @@
+#include "io/npy.hpp"
+
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -11,6 +13,8 @@
 #include "gru/error.hpp"
 #include "gru/io.hpp"
 #include "tests/support/corrupt_files.hpp"
+#include "tests/support/memory_limit.hpp"
+#include "tests/support/sanitizer.hpp"
 #include "tests/support/temporary_folder.hpp"
 
 namespace {
@@ -161,6 +165,67 @@ TEST_CASE("npy: an output appears whole or not at all") {
   CHECK(std::filesystem::is_symlink(folder / "link.npy"));
   CHECK(gru::load_npy(kept).extents() == Extents{3});
   CHECK(folder.count() == 2);
+
+  // Where it points to may be nothing yet.
+  std::filesystem::remove(kept);
+  gru::save_npy(folder / "link.npy", tensor);
+  CHECK(std::filesystem::is_symlink(folder / "link.npy"));
+  CHECK(gru::load_npy(kept).extents() == Extents{3});
+  std::filesystem::create_symlink("loop.npy", folder / "loop.npy");
+  CHECK_THROWS_AS(gru::save_npy(folder / "loop.npy", tensor), gru::Error);
+}
+
+TEST_CASE("npy: a file that is replaced leaves its permissions") {
+  using std::filesystem::perms;
+  const TemporaryFolder folder;
+  const std::filesystem::path path = folder.write("y.npy", "secret");
+  for (const perms mode : {perms{0600}, perms{0664}}) {
+    std::filesystem::permissions(path, mode);
+    gru::save_npy(path, Tensor(DType::float32, {3}));
+    CHECK(std::filesystem::status(path).permissions() == mode);
+  }
+}
+
+TEST_CASE("npy: of files committed together all are replaced or none") {
+  const TemporaryFolder folder;
+  const auto stage = [&](const char* name) { return gru::stage_npy(folder / name, Tensor(DType::float32, {3})); };
+  folder.write("old.npy", "old");
+  {
+    gru::OutputFile old = stage("old.npy");
+    gru::OutputFile fresh = stage("fresh.npy");
+    gru::OutputFile last = stage("last.npy");
+    std::filesystem::create_directory(folder / "last.npy");  // in the way since it was asked for
+    CHECK_THROWS_WITH_AS(gru::OutputFile::commit_together({&old, &fresh, &last}), doctest::Contains("last.npy"),
+                         gru::Error);
+  }
+  CHECK(gru::test::read_bytes(folder / "old.npy") == "old");
+  CHECK(folder.count() == 2);
+
+  std::filesystem::remove(folder / "last.npy");
+  {
+    gru::OutputFile old = stage("old.npy");
+    gru::OutputFile last = stage("last.npy");
+    gru::OutputFile::commit_together({&old, &last});
+  }
+  CHECK(gru::load_npy(folder / "old.npy").extents() == Extents{3});
+  CHECK(gru::load_npy(folder / "last.npy").extents() == Extents{3});
+  CHECK(folder.count() == 2);
+}
+
+TEST_CASE("npy: a file that is larger than memory is refused by name") {
+  if (gru::test::kAddressSanitizer) return;
+  constexpr std::size_t kElements = std::size_t{1} << 27U;
+  const TemporaryFolder folder;
+  for (const bool fortran_order : {false, true}) {
+    const std::string header = npy_file(npy_header("<f4", "(2, 67108864)", fortran_order), "");
+    const std::filesystem::path path = folder.write("x.npy", header);
+    std::filesystem::resize_file(path, header.size() + 4 * kElements);  // a hole: it takes no space
+    const gru::test::MemoryLimit limit((fortran_order ? 6 : 2) * kElements);
+    const std::string message = refusal(path);
+    CAPTURE(message);
+    CHECK(message.starts_with(path.string()));
+    CHECK(message.find("536870912 bytes") != std::string::npos);
+  }
 }
 
 TEST_CASE("npy: check_writable leaves nothing behind and changes nothing") {

@@ -9,6 +9,8 @@
 #include "gru/error.hpp"
 #include "gru/io.hpp"
 #include "tests/support/corrupt_files.hpp"
+#include "tests/support/memory_limit.hpp"
+#include "tests/support/sanitizer.hpp"
 #include "tests/support/temporary_folder.hpp"
 
 namespace {
@@ -88,6 +90,24 @@ TEST_CASE("safetensors: every cut and every flipped header byte is refused or re
     bytes[at] = static_cast<char>(bytes[at] ^ (at % 2 == 0 ? 1 : 0x80));
     const std::filesystem::path path = folder.write("w.safetensors", bytes);
     refusal([&] { gru::load_weights(path); });
+  }
+}
+
+TEST_CASE("safetensors: a file that is larger than memory is refused by name") {
+  if (gru::test::kAddressSanitizer) return;
+  const TemporaryFolder folder;
+  const std::string header =
+      safetensors_file(R"({"weight_ih_l0":{"dtype":"F32","shape":[24,4194304],"data_offsets":[0,402653184]},)"
+                       R"("weight_hh_l0":{"dtype":"F32","shape":[24,8],"data_offsets":[402653184,402653952]}})",
+                       "");
+  const std::filesystem::path path = folder.write("w.safetensors", header);
+  std::filesystem::resize_file(path, header.size() + 402653952);  // a hole: it takes no space
+  const gru::test::MemoryLimit limit(std::size_t{1} << 27U);
+  for (const std::string& message :
+       {refusal([&] { gru::load_weights(path); }), refusal([&] { gru::load_safetensors(path); })}) {
+    CAPTURE(message);
+    CHECK(message.starts_with(path.string()));
+    CHECK(message.find(" bytes") != std::string::npos);
   }
 }
 
