@@ -146,6 +146,19 @@ ConstTensorView tensor_view(const void* data, DType dtype, std::initializer_list
   return make_view<ConstTensorView>(data, dtype, extents);
 }
 
+std::size_t size_bytes_of(const ConstTensorView& view) {
+  if (view.size() == 0) return 0;
+  std::optional<std::int64_t> bytes = static_cast<std::int64_t>(size_of(view.dtype));
+  for (int d = 0; d < view.rank && bytes; ++d) {
+    bytes = checked_product({*bytes, view.extents[static_cast<std::size_t>(d)]});
+  }
+  if (!bytes) {
+    throw Error(fmt::format("gru: the bytes of {} {} overflow 64 bits; use smaller extents", name_of(view.dtype),
+                            format_extents(view.rank, view.extents)));
+  }
+  return static_cast<std::size_t>(*bytes);
+}
+
 Dims strides_of(int rank, std::initializer_list<std::int64_t> strides) {
   if (static_cast<int>(strides.size()) != rank) {
     throw Error(fmt::format("gru::tensor_view: expected {} strides, one per extent, got {}", rank, strides.size()));
@@ -195,7 +208,13 @@ std::vector<T> to_vector(const ConstTensorView& view) {
   if (!is_floating(view.dtype)) {
     throw Error(fmt::format("gru::to_vector: expected a floating element type, got {}", name_of(view.dtype)));
   }
-  std::vector<T> values(static_cast<std::size_t>(view.size()));
+  std::vector<T> values;
+  try {
+    values.resize(static_cast<std::size_t>(view.size()));
+  } catch (const std::exception&) {  // bad_alloc or length_error
+    throw Error(fmt::format("gru::to_vector: out of memory for {} elements of {} {}", view.size(), name_of(view.dtype),
+                            format_extents(view.rank, view.extents)));
+  }
   for_each_element(view, [&](std::int64_t i, const std::byte* at) {
     values[static_cast<std::size_t>(i)] = load_as<T>(view.dtype, at);
   });

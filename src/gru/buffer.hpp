@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <exception>
 #include <initializer_list>
 #include <memory>
 #include <string>
@@ -21,7 +22,7 @@ class Buffer {
   Buffer(Buffer&&) noexcept = default;
   Buffer& operator=(Buffer&&) noexcept = default;
 
-  /// Throws gru::Error for extents out of range or if the space is not ready.
+  /// Throws gru::Error for extents out of range, if the space is not ready, or if its memory does not suffice.
   Buffer(const Space& space, DType dtype, std::initializer_list<std::int64_t> extents)
       : Buffer(space, tensor_view(static_cast<void*>(nullptr), dtype, extents)) {}
 
@@ -52,11 +53,23 @@ class Buffer {
     SpaceTraits<Space>::require_ready(space);
     space_ = std::make_shared<Space>(space);
     // One element at least: an empty tensor still has an address that is the space's.
-    const std::size_t bytes = std::max<std::size_t>(size_bytes(), size_of(view_.dtype));
-    memory_ = SpaceTraits<Space>::allocate(space, "gru::Buffer", bytes);
+    const std::size_t bytes = std::max(size_bytes_of(view_), size_of(view_.dtype));
+    memory_ = allocate(space, bytes);
     view_.data = memory_.get();
     SpaceTraits<Space>::set_zero(space, view_.data, bytes);
     SpaceTraits<Space>::fence(space);  // the memory may be used on any instance from here on
+  }
+
+  // Whatever else than an Error comes out of the space is one: std::bad_alloc, or what Kokkos throws in its place.
+  static std::shared_ptr<void> allocate(const Space& space, std::size_t bytes) {
+    try {
+      return SpaceTraits<Space>::allocate(space, "gru::Buffer", bytes);
+    } catch (const Error&) {
+      throw;
+    } catch (const std::exception& error) {
+      throw Error("gru::Buffer: " + std::to_string(bytes) + " bytes could not be allocated: " + error.what() +
+                  "; free some memory, or use smaller extents");
+    }
   }
 
   static TensorView shape_of(const Tensor& host) {

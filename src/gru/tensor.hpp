@@ -91,6 +91,9 @@ auto tensor_view(T* data, std::initializer_list<std::int64_t> extents) {
   return tensor_view(static_cast<Pointer>(data), dtype_of<T>(), extents);
 }
 
+/// Bytes of a view's elements, side by side; throws gru::Error if they overflow.
+std::size_t size_bytes_of(const ConstTensorView& view);
+
 /// The given strides as Dims; throws gru::Error unless there is one per dimension.
 Dims strides_of(int rank, std::initializer_list<std::int64_t> strides);
 

@@ -277,6 +277,14 @@ TEST_CASE("buffer: memory of a space, in and out") {
   CHECK(Buffer(Host{}, gru::DType::float32, {3, 0, 2}).to_host().size() == 0);
   CHECK_THROWS_AS(Buffer(Host{}, gru::DType::float32, {}), gru::Error);
   CHECK_THROWS_AS(Buffer(Host{}, gru::DType::float32, {2, -1}), gru::Error);
+  // 2^62 elements are a number, 2^64 bytes are none; 2^62 bytes are one that no machine has.
+  constexpr std::int64_t kLarge = std::int64_t{1} << 31;
+  CHECK_THROWS_WITH_AS(Buffer(Host{}, gru::DType::float32, {kLarge, kLarge}), doctest::Contains("overflow"),
+                       gru::Error);
+  if (!gru::test::kAddressSanitizer) {
+    CHECK_THROWS_WITH_AS(Buffer(Host{}, gru::DType::float32, {kLarge / 2, kLarge / 2}),
+                         doctest::Contains("4611686018427387904 bytes could not be allocated"), gru::Error);
+  }
 }
 
 TEST_CASE("buffer: a Kokkos view is a tensor") {

@@ -123,6 +123,13 @@ TEST_CASE("tensor: extents that only a 0 among them makes possible") {
   }
 }
 
+TEST_CASE("tensor: a vector larger than memory is refused") {
+  if (gru::test::kAddressSanitizer) return;
+  const float value = 0;
+  CHECK_THROWS_WITH_AS(gru::to_vector<double>(gru::tensor_view(&value, {std::int64_t{1} << 50}, {0})),
+                       doctest::Contains("out of memory for 1125899906842624 elements"), gru::Error);
+}
+
 TEST_CASE("tensor: a Tensor is zeroed, typed and never larger than memory") {
   gru::Tensor tensor(DType::float64, {2, 3});
   CHECK(tensor.size() == 6);
