@@ -4,13 +4,12 @@
 #include <fmt/ostream.h>
 
 #include <algorithm>
-#include <fstream>
 #include <ostream>
-#include <system_error>
 #include <utility>
 
 #include "bench/cases.hpp"
-#include "gru/error.hpp"
+#include "gru/io.hpp"
+#include "src/io/file.hpp"
 
 namespace gru::bench {
 namespace {
@@ -127,26 +126,13 @@ void print_cases(std::ostream& out) {
   }
 }
 
-JsonFile::JsonFile(std::filesystem::path path) : path_(std::move(path)), part_(path_) {
-  part_ += ".part";
-  if (std::filesystem::is_directory(path_) || !std::ofstream(part_)) {
-    throw Error(fmt::format("gru bench: cannot write '{}'; give a file in a folder that exists and may be written",
-                            path_.string()));
-  }
-}
+JsonFile::JsonFile(std::filesystem::path path) : path_(std::move(path)) { check_writable(path_); }
 
-JsonFile::~JsonFile() {
-  std::error_code ignored;  // already renamed, or of no use
-  std::filesystem::remove(part_, ignored);
-}
-
-void JsonFile::write(const ordered_json& json) {
-  std::ofstream file(part_);
-  file << json.dump(1) << '\n';
-  file.close();
-  std::error_code error;
-  if (file) std::filesystem::rename(part_, path_, error);
-  if (!file || error) throw Error(fmt::format("gru bench: writing '{}' failed", path_.string()));
+void JsonFile::write(const ordered_json& json) const {
+  const std::string text = json.dump(1) + '\n';
+  OutputFile file(path_);
+  file.write(text.data(), text.size());
+  file.commit();
 }
 
 }  // namespace gru::bench

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <iosfwd>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -19,18 +20,15 @@ void print_table(const Report& report, std::ostream& out);
 void print_cases(std::ostream& out);
 nlohmann::ordered_json cases_as_json();
 
-/// A JSON file that appears whole or not at all. The constructor throws gru::Error if nothing can be written there.
+/// A JSON file that appears whole or not at all. The constructor throws gru::Error if nothing can be written there, and
+/// leaves nothing there: what is measured until write() may be interrupted.
 class JsonFile {
  public:
   explicit JsonFile(std::filesystem::path path);
-  JsonFile(const JsonFile&) = delete;
-  JsonFile& operator=(const JsonFile&) = delete;
-  ~JsonFile();
-  void write(const nlohmann::ordered_json& json);
+  void write(const nlohmann::ordered_json& json) const;
 
  private:
   std::filesystem::path path_;
-  std::filesystem::path part_;
 };
 
 }  // namespace gru::bench

@@ -22,6 +22,7 @@
 #include "bench/report.hpp"
 #include "gru/error.hpp"
 #include "gru/plan.hpp"
+#include "tests/support/temporary_folder.hpp"
 
 namespace {
 
@@ -197,7 +198,6 @@ TEST_CASE("bench: a mode that nobody has is an error with the reasons, and nothi
   options.json = path.string();
   CHECK_THROWS_WITH_AS(run(options, nowhere(), nowhere()), doctest::Contains("tiny on eigen"), gru::Error);
   CHECK_FALSE(std::filesystem::exists(path));
-  CHECK_FALSE(std::filesystem::exists(path.string() + ".part"));
 }
 
 TEST_CASE("bench: efforts out of range are refused") {
@@ -275,22 +275,29 @@ TEST_CASE("bench: a file that cannot be written is refused before anything is ti
   Options options = tiny_run();
   options.json = (std::filesystem::temp_directory_path() / "gru_no_such_folder" / "out.json").string();
   std::ostringstream out;
-  CHECK_THROWS_WITH_AS(run(options, out, nowhere()), doctest::Contains("cannot write"), gru::Error);
+  CHECK_THROWS_WITH_AS(run(options, out, nowhere()), doctest::Contains("cannot be written"), gru::Error);
+  CHECK(out.str().empty());
+  options.json = "/dev/null";  // a device stays one
+  CHECK_THROWS_WITH_AS(run(options, out, nowhere()), doctest::Contains("not a regular file"), gru::Error);
+  CHECK(std::filesystem::is_character_file("/dev/null"));
   CHECK(out.str().empty());
 }
 
-TEST_CASE("bench: a JSON file appears whole, with nothing beside it") {
-  const auto path = std::filesystem::temp_directory_path() / "gru_bench_test.json";
-  std::filesystem::remove(path);
+TEST_CASE("bench: a JSON file appears whole, with nothing beside it, through a link too") {
+  const gru::test::TemporaryFolder folder;
+  const auto path = folder / "results.json";
+  folder.write("results.json.part", "somebody else's");
+  std::filesystem::create_symlink(path, folder / "link.json");
   Options options = tiny_run();
-  options.json = path.string();
+  options.json = (folder / "link.json").string();
   std::ostringstream table;
   CHECK(run(options, table, nowhere()) == 0);
   std::ifstream file(path);
   CHECK(nlohmann::json::parse(file).contains("results"));
-  CHECK_FALSE(std::filesystem::exists(path.string() + ".part"));
   CHECK(table.str().find("tiny") != std::string::npos);
-  std::filesystem::remove(path);
+  CHECK(std::filesystem::is_symlink(folder / "link.json"));
+  CHECK(gru::test::read_bytes(folder / "results.json.part") == "somebody else's");
+  CHECK(folder.count() == 3);
 }
 
 }  // namespace
