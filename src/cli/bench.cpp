@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <optional>
 #include <utility>
 
+#include "bench/cases.hpp"
 #include "cli/command.hpp"
 #include "cli/options.hpp"
 #include "cli/progress.hpp"
@@ -57,6 +59,7 @@ class Bench final : public Command {
   void prepare(const std::vector<SpaceReport>& spaces) override {
     options_.plan = plan_.options(files_.batch_first);
     if (app->get_option("--json")->count() > 0) options_.json = json_.empty() ? "-" : json_;
+    refuse_case_as_file();
     if (options_.list) return refuse_beside_list();
     check_names(spaces, options_.plan);
     const bool own_model = files_.weights_option->count() > 0 || sizes_.any_given();
@@ -77,6 +80,15 @@ class Bench final : public Command {
   }
 
  private:
+  // --json takes the word behind it, so that a case there would be left out and written over.
+  void refuse_case_as_file() const {
+    if (std::ranges::find(bench::kCases, json_, &bench::Case::name) == bench::kCases.end()) return;
+    throw Error(
+        fmt::format("--json: '{0}' is a case and would be the file's name; for JSON on stdout write gru bench {0} "
+                    "--json, for a file of that name --json ./{0}",
+                    json_));
+  }
+
   void refuse_beside_list() const {
     for (const CLI::Option* option : app->get_options()) {
       const std::string name = option->get_name();

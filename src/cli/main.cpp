@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cli/command.hpp"
+#include "cli/environment.hpp"
 #include "gru/error.hpp"
 #include "gru/version.hpp"
 
@@ -19,6 +20,8 @@ constexpr int kRunTimeFailure = 1;
 constexpr int kBadInput = 2;
 
 int work(gru::cli::Command& command, bool& reading_input) {
+  gru::cli::check_environment();
+  reading_input = false;
   // stderr is for what the user asked; how to bind threads is said in the documentation.
   const Kokkos::ScopeGuard kokkos(Kokkos::InitializationSettings().set_disable_warnings(true));
   const auto spaces = gru::cli::survey_spaces();
@@ -50,7 +53,6 @@ int main(int argc, char** argv) {
   bool reading_input = true;
   try {
     program.parse(argc, argv);
-    reading_input = false;
     for (const auto& command : commands) {
       if (command->app->parsed()) return work(*command, reading_input);
     }

@@ -108,6 +108,8 @@ TEST_CASE("gru: bad usage exits 2 and says what is wrong") {
       {{"bench", "cell", "--repeats", "0"}, "--repeats"},
       {{"bench", "cell", "--backend", "abacus"}, "no 'abacus'"},
       {{"bench", "cell", "--json", model.folder / "none" / "b.json"}, "b.json"},
+      {{"bench", "cell", "--json", "/dev/null"}, "not a regular file"},
+      {{"bench", "--json", "cell"}, "gru bench cell --json"},
   };
   for (const Row& row : rows) {
     const Finished finished = run_program(row.arguments);
@@ -117,6 +119,28 @@ TEST_CASE("gru: bad usage exits 2 and says what is wrong") {
     CHECK(contains(finished.err, row.words));
     CHECK(finished.out.empty());
     CHECK(model.folder.count() == 2);
+  }
+}
+
+TEST_CASE("gru: environment variables that say nothing exit 2 and name what would") {
+  for (const char* set :
+       {"KOKKOS_NUM_THREADS=abc", "KOKKOS_NUM_THREADS=0", "KOKKOS_NUM_THREADS=-3",
+        "KOKKOS_NUM_THREADS=", "KOKKOS_NUM_THREADS=4x", "KOKKOS_NUM_THREADS=99999999999", "KOKKOS_DEVICE_ID=-1",
+        "KOKKOS_VISIBLE_DEVICES=0,", "KOKKOS_MAP_DEVICE_ID_BY=luck", "KOKKOS_DISABLE_WARNINGS=perhaps",
+        "KOKKOS_PRINT_CONFIGURATION=maybe", "KOKKOS_TUNE_INTERNALS=2", "GRU_SIMD=vax"}) {
+    CAPTURE(set);
+    for (const char* command : {"check", "bench"}) {
+      const Finished finished = run_program({command}, std::string(set) + " ");
+      CAPTURE(finished.err);
+      CHECK(finished.status == 2);
+      CHECK(contains(finished.err, std::string_view(set).substr(0, std::string_view(set).find('='))));
+      CHECK(finished.out.empty());
+    }
+  }
+  for (const char* set :
+       {"KOKKOS_NUM_THREADS=1", "KOKKOS_DISABLE_WARNINGS=TRUE", "KOKKOS_TUNE_INTERNALS=No", "GRU_SIMD=generic"}) {
+    CAPTURE(set);
+    CHECK(run_program({"check"}, std::string(set) + " ").status == 0);
   }
 }
 
