@@ -122,6 +122,7 @@ def main():
     if args.rounds < 1:
         parser.error(f"--rounds {args.rounds}: expected at least 1")
     chosen = cases.choose(cases.CPU_CASES, args.cases)
+    cases.check_writable(args.json)
     everybody = contestants(args.build, ["--repeats", str(args.repeats), "--min-time", str(args.min_time)], args.math)
     results, stamp = [], {}
     for threads in args.threads:

@@ -22,6 +22,8 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
+sys.path.insert(0, str(HERE / "peers"))
+import cases  # noqa: E402
 
 
 def measure(build, names, samples):
@@ -97,13 +99,16 @@ def main():
     args = parser.parse_args()
     if args.samples < 1:
         parser.error("--samples must be at least 1")
+    # All that can be wrong is found before anything is measured, and what was measured is shown before it is written.
+    cases.choose(cases.GPU_CASES, args.cases)
+    cases.check_writable(args.json)
     if args.files:
         documents = [json.loads(pathlib.Path(name).read_text()) for name in args.files]
     else:
         documents = measure(args.build, args.cases, args.samples)
-    if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(documents, indent=1))
     print_table(documents)
+    if args.json:
+        cases.write_whole(args.json, json.dumps(documents, indent=1) + "\n")
 
 
 if __name__ == "__main__":

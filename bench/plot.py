@@ -3,7 +3,8 @@
 
     gru bench --json ours.json
     python bench/peers/cpu.py --threads 1 2 --json peers.json
-    python bench/plot.py ours.json peers.json --out cpu.svg                 one panel a case, milliseconds
+    python bench/plot.py ours.json                                          ours.svg: one panel a case, milliseconds
+    python bench/plot.py ours.json peers.json --out cpu.svg                 the same with peers
     python bench/plot.py ours*.json peers.json --scaling --out scaling.svg  GFLOP/s over threads
 
 Rows of the same case, backend and thread count (rounds, repeated runs) become one: the median of their medians, the
@@ -158,7 +159,7 @@ def plot_scaling(measurements, machine):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", metavar="JSON")
-    parser.add_argument("--out", required=True, metavar="FILE", help="picture to write: .svg, .png or .pdf")
+    parser.add_argument("--out", metavar="FILE", help="picture to write: .svg, .png or .pdf (default: the first JSON's name, .svg)")
     parser.add_argument("--scaling", action="store_true", help="rates over threads instead of bars")
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="all by default")
     parser.add_argument("--mixed", action="store_true", help="allow files from different machines")
@@ -169,11 +170,13 @@ def main():
         if unknown:
             parser.error(f"no results for {', '.join(sorted(unknown))}")
         measurements = [m for m in measurements if m.case in args.cases]
+    out = args.out or pathlib.Path(args.files[0]).with_suffix(".svg").name
     figure = (plot_scaling if args.scaling else plot_bars)(measurements, machine)
     try:
-        figure.savefig(args.out, dpi=150)
+        figure.savefig(out, dpi=150)
     except (OSError, ValueError) as error:
-        sys.exit(f"{args.out}: {error}")
+        sys.exit(f"{out}: {error}")
+    print(f"wrote {out}")
 
 
 if __name__ == "__main__":

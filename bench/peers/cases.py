@@ -7,9 +7,11 @@ the program. `gru bench --list --json` prints the source's own list.
 import dataclasses
 import datetime
 import json
+import os
 import pathlib
 import platform
 import statistics
+import time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +87,44 @@ def row(entry):
             f"{entry['ms_max']:.4f}]  {entry['gflops']:9.1f} GFLOP/s")
 
 
+def open_beside(path):
+    """What `path` leads to through its links, a file of a new name beside that, and its descriptor; ends the program if there
+    is no place for a regular file."""
+    try:
+        target = pathlib.Path(path).resolve()
+        if target.exists() and not target.is_file():
+            raise SystemExit(f"{path}: is not a regular file and cannot be replaced; name another path")
+        if target.exists() and not os.access(target, os.W_OK):
+            raise SystemExit(f"{path}: may not be written; name another path")
+        whole = target.with_name(f"{target.name}.{os.getpid()}-{time.monotonic_ns()}.partial")
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666
+        descriptor = os.open(whole, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        if target.exists():
+            os.chmod(whole, mode)  # what the umask took
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle are a RuntimeError before Python 3.13
+        raise SystemExit(f"{path}: cannot be written: {error}; name a file in a folder that exists and may be written") from None
+    return target, whole, descriptor
+
+
+def check_writable(path):
+    """Ends the program if nothing can be written there; for before minutes of measuring. Leaves nothing."""
+    if path:
+        _, whole, descriptor = open_beside(path)
+        os.close(descriptor)
+        whole.unlink()
+
+
+def write_whole(path, text):
+    """A file that appears whole or not at all."""
+    target, whole, descriptor = open_beside(path)
+    try:
+        with open(descriptor, "w") as file:
+            file.write(text)
+        whole.replace(target)
+    except OSError as error:
+        whole.unlink(missing_ok=True)
+        raise SystemExit(f"{path}: could not be written: {error}") from None
+
+
 def write_json(path, what, results):
-    path = pathlib.Path(path)
-    whole = path.with_name(path.name + ".part")
-    whole.write_text(json.dumps({"context": what, "results": results}, indent=1) + "\n")
-    whole.replace(path)
+    write_whole(path, json.dumps({"context": what, "results": results}, indent=1) + "\n")

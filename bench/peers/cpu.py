@@ -158,6 +158,7 @@ def main():
     if too_many:
         parser.error(f"--threads {too_many[0]}: this process may use 1 to {available} cores")
 
+    cases.check_writable(args.json)
     machine = f"{cases.processor()}, {available} cores"
     results = []
     print(machine, versions())

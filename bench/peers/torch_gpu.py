@@ -136,6 +136,7 @@ def main():
     if args.samples < 1:
         parser.error("--samples must be at least 1")
     wanted = cases.choose(cases.GPU_CASES, args.cases)
+    cases.check_writable(args.json)
 
     machine = f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).multi_processor_count} SMs"
     versions = {"python": sys.version.split()[0], "torch": torch.__version__, "cuda": torch.version.cuda,
