@@ -6,6 +6,7 @@
 #include <array>
 #include <charconv>
 #include <cstdlib>
+#include <limits>
 #include <string>
 #include <string_view>
 
@@ -16,13 +17,18 @@
 namespace gru::cli {
 namespace {
 
-bool is_number(std::string_view text, int least) {
+constexpr int kMostThreads = 512;  // Kokkos' OpenMP keeps its threads in an array of this size, and does not look
+
+bool is_number(std::string_view text, int least, int most = std::numeric_limits<int>::max()) {
   int value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc{} && end == text.data() + text.size() && value >= least;
+  return error == std::errc{} && end == text.data() + text.size() && value >= least && value <= most;
 }
 
-bool is_thread_count(std::string_view text) { return is_number(text, 1); }
+bool is_thread_count(std::string_view text) { return is_number(text, 1, kMostThreads); }
+
+// What OpenMP does not understand, it says and ignores; only the outermost level's number counts here.
+bool is_no_crowd(std::string_view text) { return !is_number(text.substr(0, text.find(',')), kMostThreads + 1); }
 
 bool is_device(std::string_view text) { return is_number(text, 0); }
 
@@ -47,9 +53,10 @@ struct Variable {
   std::string_view expected;
 };
 
-// What Kokkos::initialize reads and, where it does not understand it, calls abort() for.
+// What Kokkos::initialize reads and, where it does not understand it, calls abort() for or worse.
 constexpr std::array kVariables = {
-    Variable{"KOKKOS_NUM_THREADS", is_thread_count, "a number of threads from 1"},
+    Variable{"OMP_NUM_THREADS", is_no_crowd, "at most 512 threads"},
+    Variable{"KOKKOS_NUM_THREADS", is_thread_count, "a number of threads from 1 to 512"},
     Variable{"KOKKOS_DEVICE_ID", is_device, "a device's number from 0"},
     Variable{"KOKKOS_VISIBLE_DEVICES", is_device_list, "devices' numbers from 0 with commas between"},
     Variable{"KOKKOS_MAP_DEVICE_ID_BY", is_mapping, "random or mpi_rank"},

@@ -2,7 +2,7 @@
 
 namespace gru::cli {
 
-/// Throws gru::Error for a variable that Kokkos::initialize would end the program for, or that names no SIMD kernels.
+/// Throws gru::Error for an environment variable that would crash Kokkos::initialize, or that names no SIMD kernels.
 void check_environment();
 
 }  // namespace gru::cli
