@@ -13,6 +13,7 @@
 #include "backends/kokkos/recurrence.hpp"
 #include "backends/kokkos/schedule.hpp"
 #include "backends/kokkos/simd/select.hpp"
+#include "gru/error.hpp"
 
 #if defined(KOKKOS_ENABLE_OPENMP)
 #include <omp.h>
@@ -48,6 +49,23 @@ bool ranges_run_at_once() {
   if constexpr (std::is_same_v<Space, Kokkos::OpenMP>) return omp_get_level() == 0 && omp_get_dynamic() == 0;
 #endif
   return false;
+}
+
+/// Where Kokkos 5 would end the program: called inside of a parallel region, while OpenMP may not nest another.
+template <class Space>
+void require_nesting([[maybe_unused]] const Space& space) {
+#if defined(KOKKOS_ENABLE_OPENMP) && KOKKOS_VERSION >= 50000
+  if constexpr (std::is_same_v<Space, Kokkos::OpenMP>) {
+    const int level = omp_get_level();
+    const bool nests = level == 1 && omp_get_max_active_levels() > 1;
+    if (level <= space.impl_internal_space_instance()->get_level() || nests) return;
+    throw Error(
+        "gru::Plan: expected a call from outside of OpenMP's parallel regions, or from inside of one with "
+        "OMP_MAX_ACTIVE_LEVELS=2, got one at level " +
+        std::to_string(level) + " of " + std::to_string(omp_get_max_active_levels()) +
+        "; plan and execute outside, or give the plan an instance of one thread");
+  }
+#endif
 }
 
 template <class Space, Multiplier M, class T>
@@ -167,6 +185,7 @@ class TypedEngine final : public Engine<Space> {
 
   void allocate() {
     schedule_ = make_schedule();
+    if (schedule_.teams * schedule_.team_size > 1) require_nesting(space_);
     if constexpr (kSimd) one_each_ = OneEach(space_, 0, schedule_.teams * schedule_.team_size);
     if (!as_range()) teams_ = Policy(space_, schedule_.teams, schedule_.team_size);
     place_ = workspace_of(shape_, schedule_, static_cast<int>(problem_.options.seq_len));
@@ -206,6 +225,7 @@ class TypedEngine final : public Engine<Space> {
         return;
       }
     }
+    require_nesting(space_);
     // Kokkos copies the label, on the heap from 16 letters on, though only tools read it.
     const std::string& shown = Kokkos::Tools::profileLibraryLoaded() ? label : unlabelled_;
     if constexpr (kSimd) {

@@ -20,6 +20,10 @@
 #include "backends/kokkos/simd/select.hpp"
 #include "gru/gru.hpp"
 
+#if defined(KOKKOS_ENABLE_OPENMP)
+#include <omp.h>
+#endif
+
 namespace {
 
 using Host = Kokkos::DefaultHostExecutionSpace;
@@ -326,10 +330,24 @@ TEST_CASE("kokkos: a plan made outside of a parallel region gives the same insid
   };
   std::vector<float> outside(steps * batch * hidden, -2), inside(outside.size(), -3);
   run_into(outside);
+  const int levels = omp_get_max_active_levels();
+  omp_set_max_active_levels(2);
 #pragma omp parallel num_threads(2)
 #pragma omp single
   run_into(inside);
   CHECK(inside == outside);
+  omp_set_max_active_levels(1);
+#pragma omp parallel num_threads(2)
+#pragma omp single
+  {
+#if KOKKOS_VERSION >= 50000
+    CHECK_THROWS_WITH_AS(run_into(inside), doctest::Contains("OMP_MAX_ACTIVE_LEVELS=2"), gru::Error);
+#else
+    run_into(inside);  // Kokkos 4 takes one thread
+#endif
+  }
+  CHECK(inside == outside);
+  omp_set_max_active_levels(levels);
 }
 #endif
 
