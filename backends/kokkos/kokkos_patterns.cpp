@@ -174,7 +174,8 @@ class TypedEngine final : public Engine<Space> {
                             lanes(),
                             multiply_.kernels->max_rows,
                             sizeof(T),
-                            per_element()};
+                            per_element(),
+                            host_l2_bytes()};
       return schedule_for_host(problem_, host);
     } else {
       const Policy probe(space_, 1, 1);

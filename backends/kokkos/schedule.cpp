@@ -1,5 +1,7 @@
 #include "backends/kokkos/schedule.hpp"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -10,17 +12,16 @@ namespace {
 
 /// Every constant with the resource that it stands for; cycles of one core.
 struct Costs {
-  static constexpr double kMultiplyAdds = 2;      // registers multiplied and added a cycle: two FMA pipes
-  static constexpr double kL1Bytes = 100;         // bytes a cycle from L1: two loads of a register, less conflicts
-  static constexpr double kL2Bytes = 36;          // ... from L2
-  static constexpr double kL3Bytes = 14;          // ... from L3, all cores at once
-  static constexpr double kL1Size = 32 * 1024;    // the smallest L1 in use
-  static constexpr double kL2Size = 1024 * 1024;  // L2 of server cores that have AVX-512
-  static constexpr double kGateCycles = 30;       // one register of new states: two sigmoids, one tanh
-  static constexpr double kRound = 500;           // of a meeting, which takes log2 of the threads' number: 0.2 us
-  static constexpr double kSlowest = 1.03;        // threads that meet wait for the slowest of them
-  static constexpr double kDispatch = 8000;       // waking the pool and sending it back to sleep
-  static constexpr double kTimeSlice = 50000;     // each thread of the pool that has to wait for a processor
+  static constexpr double kMultiplyAdds = 2;    // registers multiplied and added a cycle: two FMA pipes
+  static constexpr double kL1Bytes = 100;       // bytes a cycle from L1: two loads of a register, less conflicts
+  static constexpr double kL2Bytes = 36;        // ... from L2
+  static constexpr double kL3Bytes = 14;        // ... from L3, all cores at once
+  static constexpr double kL1Size = 32 * 1024;  // the smallest L1 in use
+  static constexpr double kGateCycles = 30;     // one register of new states: two sigmoids, one tanh
+  static constexpr double kRound = 500;         // of a meeting, which takes log2 of the threads' number: 0.2 us
+  static constexpr double kSlowest = 1.03;      // threads that meet wait for the slowest of them
+  static constexpr double kDispatch = 8000;     // waking the pool and sending it back to sleep
+  static constexpr double kTimeSlice = 50000;   // each thread of the pool that has to wait for a processor
 };
 /// Rows (step, row) of one projection: so many pass over a block of W_ih that its load from L2 or L3 is hidden.
 constexpr int kProjectRows = 256;
@@ -31,9 +32,9 @@ constexpr int kStreamRows = 128;
 static_assert(kProjectRows >= 2 * kStreamRows, "a step of a tile is projected at once");
 
 /// The rate at which a thread walks `resident` bytes again and again, to and fro: what fits L2 comes from there.
-double bytes_a_cycle(double resident) {
+double bytes_a_cycle(double resident, double l2_size) {
   if (resident <= Costs::kL1Size) return Costs::kL1Bytes;
-  const double kept = std::min(1.0, Costs::kL2Size / resident);
+  const double kept = std::min(1.0, l2_size / resident);
   return 1 / (kept / Costs::kL2Bytes + (1 - kept) / Costs::kL3Bytes);
 }
 
@@ -41,6 +42,7 @@ struct Sizes {
   double blocks, input, hidden, layers, directions, batch, steps;
   double block_bytes;    // of the weights that one register of units multiplies with one state
   double register_rows;  // of the largest register tile
+  double l2_size;
   double cell_bytes(double features) const { return blocks * 3 * block_bytes * features; }
 };
 
@@ -55,7 +57,7 @@ double product_cycles(const Sizes& s, double registers, double rows, double rate
 /// Cycles of one step of one (layer, direction), projection included, for one thread with `own` blocks and `rows` rows
 /// whose weights share the caches with `resident` bytes.
 double step_cycles(const Sizes& s, double own, double rows, double features, double resident, const Schedule& c) {
-  const double rate = bytes_a_cycle(resident);
+  const double rate = bytes_a_cycle(resident, s.l2_size);
   // Layer after layer, W_hh drives W_ih out of L2 between two chunks.
   const double input_rate = c.layers_in_flight > 1 ? rate : Costs::kL3Bytes;
   return product_cycles(s, own * 3 * s.hidden, rows, rate) +
@@ -70,11 +72,11 @@ double meeting_cycles(int team_size) {
 /// Rows that one team takes at a time when `rows` are its share.
 int tile_rows(const Sizes& s, const HostTraits& host, int rows, int team_size) {
   const double weights = s.cell_bytes(s.hidden) / team_size;
-  if (weights > Costs::kL2Size / 2) return std::min(rows, kStreamRows);
+  if (weights > s.l2_size / 2) return std::min(rows, kStreamRows);
   // The weights stay in L2 whatever the tile; so should the tile's states and gates. A few hundred rows a step are also
   // what it takes to walk x and the output in long runs: short ones wait for the page tables.
   const double row_bytes = static_cast<double>(host.element_bytes) * s.blocks * host.lanes * 6;
-  const int fitting = static_cast<int>(Costs::kL2Size / 4 / row_bytes);
+  const int fitting = static_cast<int>(s.l2_size / 4 / row_bytes);
   return std::min(rows, std::clamp(fitting, 2 * host.register_rows, 2 * kStreamRows));
 }
 
@@ -128,6 +130,16 @@ Estimate estimate(const Sizes& s, const HostTraits& host, int teams, int team_si
 
 }  // namespace
 
+std::size_t host_l2_bytes() {
+  constexpr long kLeast = 256L << 10, kMost = 2L << 20, kUntold = 1L << 20;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  const long told = ::sysconf(_SC_LEVEL2_CACHE_SIZE);
+#else
+  const long told = 0;
+#endif
+  return static_cast<std::size_t>(told > 0 ? std::clamp(told, kLeast, kMost) : kUntold);
+}
+
 Schedule schedule_for_host(const Problem& problem, const HostTraits& host) {
   const Config& c = problem.config;
   const auto blocks = static_cast<double>((c.hidden_size + host.lanes - 1) / host.lanes);
@@ -139,7 +151,8 @@ Schedule schedule_for_host(const Problem& problem, const HostTraits& host) {
                 static_cast<double>(std::max<std::int64_t>(problem.options.batch_size, 1)),
                 static_cast<double>(problem.options.seq_len),
                 static_cast<double>(host.lanes) * static_cast<double>(host.element_bytes) / host.per_element,
-                static_cast<double>(host.register_rows)};
+                static_cast<double>(host.register_rows),
+                static_cast<double>(host.l2_bytes)};
   Estimate best = estimate(s, host, 1, 1, false);
   const int most_teams = static_cast<int>(std::min<double>(host.threads, s.batch));
   for (int teams = 1; teams <= most_teams; ++teams) {

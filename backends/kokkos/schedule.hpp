@@ -22,8 +22,13 @@ struct HostTraits {
   int lanes = 1;          ///< elements of a register
   int register_rows = 1;  ///< rows of the largest register tile
   std::size_t element_bytes = 4;
-  int per_element = 1;  ///< weights in an element
+  int per_element = 1;                 ///< weights in an element
+  std::size_t l2_bytes = 1024 * 1024;  ///< of a core's own cache
 };
+
+/// The L2 cache of this machine's cores as the system tells it, at most 2 MB (larger ones serve several cores); 1 MB where it
+/// does not.
+std::size_t host_l2_bytes();
 
 /// The schedule with the least estimated time for this problem on a host.
 Schedule schedule_for_host(const Problem& problem, const HostTraits& host);

@@ -378,6 +378,15 @@ TEST_CASE("kokkos: a schedule uses what there is and no more") {
       }
     }
   }
+  // What the cores' L2 caches hold decides whether all layers are in flight at once.
+  gru::Problem stack;
+  stack.config = {.input_size = 128, .hidden_size = 256, .num_layers = 6};
+  stack.options.batch_size = 10;
+  stack.options.seq_len = 512;
+  CHECK(gru::kokkos::schedule_for_host(stack, {4, 4, 16, 8, 4, 1, std::size_t{1} << 20}).layers_in_flight == 1);
+  CHECK(gru::kokkos::schedule_for_host(stack, {4, 4, 16, 8, 4, 1, std::size_t{2} << 20}).layers_in_flight == 6);
+  const std::size_t l2 = gru::kokkos::host_l2_bytes();
+  CHECK((l2 >= std::size_t{256} << 10 && l2 <= std::size_t{2} << 20));
   // A large batch keeps every thread busy without a meeting; a single tiny step wakes nobody.
   gru::Problem problem;
   problem.config = {.input_size = 16, .hidden_size = 32};
