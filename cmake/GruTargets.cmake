@@ -13,6 +13,7 @@ function(gru_set_up_target target)
   endif()
   target_compile_options(${target} PRIVATE
     $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual>
+    $<$<COMPILE_LANG_AND_ID:CXX,Clang,AppleClang>:-Wno-sign-conversion>
     $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${GRU_WARNINGS_AS_ERRORS}>>:-Werror>
     $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<BOOL:${GRU_NATIVE}>>:-march=native>)
 endfunction()
