@@ -175,7 +175,8 @@ class TypedEngine final : public Engine<Space> {
                             multiply_.kernels->max_rows,
                             sizeof(T),
                             per_element(),
-                            host_l2_bytes()};
+                            host_l2_bytes(),
+                            multiply_.kernels->step_beside != nullptr ? simd::kBesideDepth : 0};
       return schedule_for_host(problem_, host);
     } else {
       const Policy probe(space_, 1, 1);

@@ -58,7 +58,7 @@ KOKKOS_INLINE_FUNCTION CellOffsets cell_offsets(const Shape& s, int layer, int d
 struct Workspace {
   std::ptrdiff_t state = 0;     ///< (slots, 2, rows, padded)
   std::ptrdiff_t reset = 0;     ///< (slots, rows, padded): r * h; reset-before only
-  std::ptrdiff_t gates = 0;     ///< (slots, blocks, chunk_steps, rows, 4, lanes)
+  std::ptrdiff_t gates = 0;     ///< (gate_buffers, slots, blocks, chunk_steps, rows, 4, lanes)
   std::ptrdiff_t sequence = 0;  ///< (buffers, buffer_steps, rows, D * padded): outputs of inner layers
   std::ptrdiff_t end = 0;
   int buffers = 0;
@@ -75,7 +75,7 @@ KOKKOS_INLINE_FUNCTION Workspace workspace_of(const Shape& s, const Schedule& c,
   w.buffer_steps = c.layers_in_flight > 1 ? 2 * c.chunk_steps : max_steps;
   w.reset = w.state + slots * 2 * row;
   w.gates = w.reset + (s.reset_after ? 0 : slots * row);
-  w.sequence = w.gates + slots * c.chunk_steps * simd::kGateSlots * row;
+  w.sequence = w.gates + c.gate_buffers * slots * c.chunk_steps * simd::kGateSlots * row;
   w.end = w.sequence + static_cast<std::ptrdiff_t>(w.buffers) * w.buffer_steps * s.directions * row;
   return w;
 }

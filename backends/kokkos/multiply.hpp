@@ -63,6 +63,17 @@ struct HostMultiply {
   KOKKOS_FUNCTION void step_with_input(const Member&, const simd::StepArgs<T>& a) const {
     kernels->step_with_input(a);
   }
+  KOKKOS_FUNCTION bool steps_beside(int rows, std::ptrdiff_t feature_stride) const {
+    return rows == 1 && feature_stride == 1;
+  }
+  KOKKOS_FUNCTION std::int64_t beside_tiles(const simd::ProjectArgs<T>& a) const {
+    return static_cast<std::int64_t>(a.block_end - a.block_begin) *
+           ((a.steps + kernels->max_rows - 1) / kernels->max_rows);
+  }
+  template <class Member>
+  KOKKOS_FUNCTION void step_beside(const Member&, const simd::StepArgs<T>& a, const simd::BesideArgs<T>& beside) const {
+    kernels->step_beside(a, beside);
+  }
   template <class Member>
   KOKKOS_FUNCTION void reset_step(const Member&, const simd::StepArgs<T>& a) const {
     kernels->reset_step(a);
@@ -104,6 +115,10 @@ struct PortableMultiply {
   KOKKOS_FUNCTION bool fuses(int, int, int) const { return false; }
   template <class Member>
   KOKKOS_FUNCTION void step_with_input(const Member&, const simd::StepArgs<T>&) const {}
+  KOKKOS_FUNCTION bool steps_beside(int, std::ptrdiff_t) const { return false; }
+  KOKKOS_FUNCTION std::int64_t beside_tiles(const simd::ProjectArgs<T>&) const { return 0; }
+  template <class Member>
+  KOKKOS_FUNCTION void step_beside(const Member&, const simd::StepArgs<T>&, const simd::BesideArgs<T>&) const {}
 
   template <class Member>
   KOKKOS_FUNCTION void project(const Member& member, const simd::ProjectArgs<T>& a) const {

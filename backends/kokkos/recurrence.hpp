@@ -26,7 +26,8 @@ namespace gru::kokkos {
 ///     for_team(member, n, f)       f(i) for i < n, shared out among the team
 ///     meet(member)                 the team's barrier
 ///     fuses(rows, features, hidden) true if step_with_input takes the sizes
-///     project / step / step_with_input / reset_step / update_step(member, args)
+///     steps_beside(rows, feature_stride), beside_tiles(args)  whether step_beside takes them, and of how many tiles
+///     project / step / step_with_input / step_beside / reset_step / update_step(member, args)
 template <class T, class Multiply>
 struct Recurrence {
   Shape shape;
@@ -123,8 +124,12 @@ struct Recurrence {
             multiply.step_with_input(member, args);
             continue;
           }
-          if (t % delay == 0) project(member, part, layer + i, d, t);
-          if (shape.reset_after) {
+          const bool beside = schedule.gate_buffers == 2 &&
+                              multiply.steps_beside(part.rows, input(part, layer + i, d, t).feature_stride);
+          if (t % delay == 0 && (t == 0 || !beside)) multiply.project(member, project_args(part, layer + i, d, t));
+          if (beside && t - t % delay + delay < steps) {
+            multiply.step_beside(member, args, beside_args(part, layer + i, d, t));
+          } else if (shape.reset_after) {
             multiply.step(member, args);
           } else {
             multiply.reset_step(member, args);
@@ -158,8 +163,11 @@ struct Recurrence {
   KOKKOS_FUNCTION T* state(const Part& part, int layer, int d, int t) const {
     return part.memory + place.state + (slot(layer, d) * 2 + t % 2) * schedule.tile_rows * shape.padded();
   }
-  KOKKOS_FUNCTION T* gates(const Part& part, int layer, int d) const {
-    return part.memory + place.gates + slot(layer, d) * shape.blocks * gates_block();
+  /// Of the chunk that step t belongs to.
+  KOKKOS_FUNCTION T* gates(const Part& part, int layer, int d, int t) const {
+    const int buffer = t / schedule.chunk_steps % schedule.gate_buffers;
+    const std::ptrdiff_t slots = static_cast<std::ptrdiff_t>(schedule.layers_in_flight) * shape.directions;
+    return part.memory + place.gates + (buffer * slots + slot(layer, d)) * shape.blocks * gates_block();
   }
   KOKKOS_FUNCTION std::ptrdiff_t gates_block() const {
     return static_cast<std::ptrdiff_t>(schedule.chunk_steps) * schedule.tile_rows * simd::kGateSlots * shape.lanes;
@@ -191,8 +199,8 @@ struct Recurrence {
     a.features = shape.features(layer);
   }
 
-  template <class Member>
-  KOKKOS_FUNCTION void project(const Member& member, const Part& part, int layer, int d, int t) const {
+  /// Of the chunk that begins with step t.
+  KOKKOS_FUNCTION simd::ProjectArgs<T> project_args(const Part& part, int layer, int d, int t) const {
     const CellOffsets at = cell_offsets(shape, layer, d);
     simd::ProjectArgs<T> a;
     a.weights = weights + at.weight_ih;
@@ -201,11 +209,22 @@ struct Recurrence {
     a.steps = steps - t < schedule.chunk_steps ? steps - t : schedule.chunk_steps;
     a.rows = part.rows;
     a.features = shape.features(layer);
-    a.gates = gates(part, layer, d);
+    a.gates = gates(part, layer, d, t);
     a.gates_block = gates_block();
     a.block_begin = part.block_begin(d, shape.blocks);
     a.block_end = part.block_end(d, shape.blocks);
-    multiply.project(member, a);
+    return a;
+  }
+
+  /// Step t's part of the next chunk's projection: all of it is made when this chunk's steps are.
+  KOKKOS_FUNCTION simd::BesideArgs<T> beside_args(const Part& part, int layer, int d, int t) const {
+    const int within = t % schedule.chunk_steps;
+    simd::BesideArgs<T> beside;
+    beside.project = project_args(part, layer, d, t - within + schedule.chunk_steps);
+    const std::int64_t tiles = multiply.beside_tiles(beside.project);
+    beside.tile = static_cast<int>(tiles * within / schedule.chunk_steps);
+    beside.tile_end = static_cast<int>(tiles * (within + 1) / schedule.chunk_steps);
+    return beside;
   }
 
   KOKKOS_FUNCTION simd::StepArgs<T> step_args(const Part& part, int layer, int d, int t) const {
@@ -213,7 +232,7 @@ struct Recurrence {
     simd::StepArgs<T> a;
     a.weights = weights + at.weight_hh;
     a.bias = weights + at.bias_hn;
-    a.gates = gates(part, layer, d) +
+    a.gates = gates(part, layer, d, t) +
               static_cast<std::ptrdiff_t>(t % schedule.chunk_steps) * part.rows * simd::kGateSlots * shape.lanes;
     a.gates_block = gates_block();
     a.state = t == 0 && reads_h0() ? h0.at(layer * shape.directions + d, part.row, 0) : state(part, layer, d, t);

@@ -43,6 +43,7 @@ struct Sizes {
   double block_bytes;    // of the weights that one register of units multiplies with one state
   double register_rows;  // of the largest register tile
   double l2_size;
+  bool reset_after;
   double cell_bytes(double features) const { return blocks * 3 * block_bytes * features; }
 };
 
@@ -54,15 +55,27 @@ double product_cycles(const Sizes& s, double registers, double rows, double rate
          registers * (rows - first) / Costs::kMultiplyAdds;
 }
 
+/// Whether steps project beside their own product: where that one waits for weights that one row comes by. Not in a wavefront,
+/// whose layers below are not far enough ahead.
+bool projects_beside(const Sizes& s, const HostTraits& host, const Schedule& c, double own) {
+  return host.beside_depth > 0 && c.tile_rows == 1 && c.layers_in_flight == 1 && c.chunk_steps > 1 &&
+         c.chunk_steps < s.steps && static_cast<int>(s.hidden) % host.beside_depth == 0 &&
+         own * 3 * s.hidden * s.block_bytes > 2 * Costs::kL1Size;
+}
+
 /// Cycles of one step of one (layer, direction), projection included, for one thread with `own` blocks and `rows` rows
 /// whose weights share the caches with `resident` bytes.
 double step_cycles(const Sizes& s, double own, double rows, double features, double resident, const Schedule& c) {
   const double rate = bytes_a_cycle(resident, s.l2_size);
   // Layer after layer, W_hh drives W_ih out of L2 between two chunks.
   const double input_rate = c.layers_in_flight > 1 ? rate : Costs::kL3Bytes;
+  const double gates = own * rows * Costs::kGateCycles;
+  if (c.gate_buffers == 2) {
+    const double loaded = own * 3 * (s.hidden + features / s.register_rows) * s.block_bytes;
+    return std::max(own * 3 * (s.hidden + features) / Costs::kMultiplyAdds, loaded / rate) + gates;
+  }
   return product_cycles(s, own * 3 * s.hidden, rows, rate) +
-         product_cycles(s, own * 3 * features, rows * c.chunk_steps, input_rate) / c.chunk_steps +
-         own * rows * Costs::kGateCycles;
+         product_cycles(s, own * 3 * features, rows * c.chunk_steps, input_rate) / c.chunk_steps + gates;
 }
 
 double meeting_cycles(int team_size) {
@@ -111,6 +124,7 @@ Estimate estimate(const Sizes& s, const HostTraits& host, int teams, int team_si
   const bool alone = team_size == 1 || (team_size == 2 && s.directions == 2);
   const double own = team_size == 1 ? s.blocks * s.directions
                                     : static_cast<int>((s.blocks * s.directions + team_size - 1) / team_size);
+  if (s.reset_after && projects_beside(s, host, c, own / s.directions)) c.gate_buffers = 2;
   const double upper = s.directions * s.hidden;
   const double cell_bytes = 3 * s.block_bytes * own;
   const double resident = wavefront ? cell_bytes * (s.layers * s.hidden + s.input + (s.layers - 1) * upper)
@@ -152,7 +166,8 @@ Schedule schedule_for_host(const Problem& problem, const HostTraits& host) {
                 static_cast<double>(problem.options.seq_len),
                 static_cast<double>(host.lanes) * static_cast<double>(host.element_bytes) / host.per_element,
                 static_cast<double>(host.register_rows),
-                static_cast<double>(host.l2_bytes)};
+                static_cast<double>(host.l2_bytes),
+                c.reset_after};
   Estimate best = estimate(s, host, 1, 1, false);
   const int most_teams = static_cast<int>(std::min<double>(host.threads, s.batch));
   for (int teams = 1; teams <= most_teams; ++teams) {

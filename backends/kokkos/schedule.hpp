@@ -13,6 +13,7 @@ struct Schedule {
   int tile_rows = 1;         ///< rows of the batch in a tile
   int chunk_steps = 1;       ///< steps whose input part is computed at once
   int layers_in_flight = 1;  ///< 1: layer after layer; L: a wavefront, each layer chunk_steps behind the one below
+  int gate_buffers = 1;      ///< 2: the next chunk's input part is computed beside the steps of this one
 };
 
 /// What a machine gives to one thread, in the units of the cost model.
@@ -24,6 +25,7 @@ struct HostTraits {
   std::size_t element_bytes = 4;
   int per_element = 1;                 ///< weights in an element
   std::size_t l2_bytes = 1024 * 1024;  ///< of a core's own cache
+  int beside_depth = 0;                ///< of simd::Kernels::step_beside; 0: there is none
 };
 
 /// The L2 cache of this machine's cores as the system tells it, at most 2 MB (larger ones serve several cores); 1 MB where it

@@ -351,6 +351,33 @@ TEST_CASE("kokkos: a plan made outside of a parallel region gives the same insid
 }
 #endif
 
+TEST_CASE_TEMPLATE("kokkos: input parts computed beside the steps are those computed before them", T, float, double) {
+  const gru::kokkos::HostTraits host{
+      .lanes = 16, .register_rows = 8, .beside_depth = gru::simd::kBesideDepth};  // else as of one thread
+  for (const bool bidirectional : {false, true}) {
+    for (const std::int64_t steps : {513, 600}) {
+      Case c;
+      c.config = {.input_size = 24, .hidden_size = 160, .num_layers = 2, .bidirectional = bidirectional};
+      c.steps = steps;
+      c.lengths = steps == 513;
+      CAPTURE(gru::describe(c.config));
+      CAPTURE(steps);
+      gru::Problem problem{c.config, {}, {}};
+      problem.options.seq_len = steps;
+      CHECK(gru::kokkos::schedule_for_host(problem, host).gate_buffers == 2);
+      const auto want = run<gru::EigenReference<Host>, T>(instance(1), c, 7);
+      const auto got = run<Patterns, T>(instance(1), c, 7);
+      CHECK(distance(got.output, want.output) <= tolerance<T>(c));
+      CHECK(distance(got.h_n, want.h_n) <= tolerance<T>(c));
+      // Eight threads' shares of the weights are so small that each chunk's input parts come before its steps.
+      CHECK(run<Patterns, T>(instance(8), c, 7) == got);
+      c.strided = true;  // features that do not lie next to each other
+      const auto strided = run<gru::EigenReference<Host>, T>(instance(1), c, 7);
+      CHECK(distance(run<Patterns, T>(instance(1), c, 7).output, strided.output) <= tolerance<T>(c));
+    }
+  }
+}
+
 TEST_CASE("kokkos: a schedule uses what there is and no more") {
   for (const int threads : {1, 2, 3, 7, 16, 64}) {
     for (const std::int64_t batch : {1, 2, 10, 1000}) {

@@ -153,7 +153,8 @@ struct Fixture {
                  unit % k.lanes];
   }
 
-  void project(int block_begin, int block_end) {
+  void project(int block_begin, int block_end) { k.project(project_args(block_begin, block_end)); }
+  gru::simd::ProjectArgs<T> project_args(int block_begin, int block_end) {
     gru::simd::ProjectArgs<T> a;
     a.weights = w_ih.data();
     a.bias = b_ih.data();
@@ -165,7 +166,13 @@ struct Fixture {
     a.gates_block = static_cast<std::ptrdiff_t>(s.steps) * s.rows * gru::simd::kGateSlots * k.lanes;
     a.block_begin = block_begin;
     a.block_end = block_end;
-    k.project(a);
+    return a;
+  }
+  template <class Step>
+  void step_of(bool descending, const Step& step) {
+    gru::simd::StepArgs<T> a = step_args();
+    a.descending = descending;
+    step(a);
   }
   gru::simd::StepArgs<T> step_args() {
     gru::simd::StepArgs<T> a;
@@ -249,6 +256,39 @@ TEST_CASE_TEMPLATE("simd: a step is the cell's equations, reset after and before
         INFO(kernels->name << " k's " << kernels->per_element << " rows " << s.rows << " hidden " << s.hidden
                            << " reset " << (after ? "after" : "before"));
         CHECK(worst <= tolerance<T>(s.features + s.hidden));
+      }
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("simd: a projection beside a step changes no bit of either", T, float, double) {
+  for (const auto* kernels : all_kernels<T>()) {
+    if (kernels->step_beside == nullptr) continue;
+    // Tiles that outlast the step's blocks, that end before them, and a last one of fewer steps than rows.
+    for (const Sizes& s : {Sizes{1, 8, 5, 8}, Sizes{1, 21, 130, 16}, Sizes{1, 16, 3, 160}, Sizes{1, 40, 80, 264}}) {
+      Fixture<T> apart(*kernels, s, 4);
+      apart.project(0, apart.blocks);
+      const std::vector<T> projected(apart.gates.data(), apart.gates.data() + apart.gates.size());
+      const int tiles = apart.blocks * ((s.steps + kernels->max_rows - 1) / kernels->max_rows);
+      for (const int calls : {1, 3}) {
+        for (const bool descending : {false, true}) {
+          INFO(kernels->name << " features " << s.features << " hidden " << s.hidden << " calls " << calls);
+          Fixture<T> together(*kernels, s, 4);
+          Guarded<T> beside(together.gates.size(), T(0));
+          gru::simd::BesideArgs<T> args{together.project_args(0, together.blocks)};
+          args.project.gates = beside.data();
+          for (int i = 0; i < calls; ++i) {
+            std::ranges::copy(projected, together.gates.data());
+            std::ranges::copy(projected, apart.gates.data());
+            apart.step_of(descending, [&](const auto& a) { kernels->step(a); });
+            args.tile = tiles * i / calls;
+            args.tile_end = tiles * (i + 1) / calls;
+            together.step_of(descending, [&](const auto& a) { kernels->step_beside(a, args); });
+            CHECK(together.next == apart.next);
+            CHECK(together.output == apart.output);
+          }
+          CHECK(std::equal(projected.begin(), projected.end(), beside.data()));
+        }
       }
     }
   }

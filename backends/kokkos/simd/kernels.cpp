@@ -1,10 +1,20 @@
 #include "backends/kokkos/simd/kernels.hpp"
 
+#include "backends/kokkos/simd/beside.hpp"
 #include "backends/kokkos/simd/phases.hpp"
 
 // Compiled once per instruction set (GRU_SIMD_NAMESPACE, GRU_SIMD_NAME).
 namespace gru::simd::GRU_SIMD_NAMESPACE {
 namespace {
+
+template <class T, class Storage>
+constexpr auto step_beside_of() -> decltype(Kernels<T>::step_beside) {
+  if constexpr (kStepsBeside && Storage::kPerElement == 1) {
+    return step_beside<T>;
+  } else {
+    return nullptr;
+  }
+}
 
 template <class T, class Storage>
 constexpr Kernels<T> table() {
@@ -16,6 +26,7 @@ constexpr Kernels<T> table() {
           .project = project<Storage, T>,
           .step = run_step<Storage, ResetAfter, T>,
           .step_with_input = run_step_with_input<Storage, T>,
+          .step_beside = step_beside_of<T, Storage>(),
           .reset_step = run_step<Storage, ResetBefore, T>,
           .update_step = run_step<Storage, UpdateState, T>,
           .sigmoid = [](const T* x, T* y,

@@ -70,6 +70,17 @@ struct StepArgs {
   int block_end = 0;
 };
 
+/// Tiles [tile, tile_end) of the projection of later steps, to be made beside a step; tile i is block
+/// block_begin + i / row_tiles, steps [i % row_tiles * max_rows, ...) of row_tiles = ceil(steps / max_rows).
+template <class T>
+struct BesideArgs {
+  ProjectArgs<T> project;  ///< one row, features next to each other
+  int tile = 0;
+  int tile_end = 0;
+};
+/// k's of a step's product that take turns with one k of a tile: so that both need as many weights in all.
+inline constexpr int kBesideDepth = 8;
+
 /// One instruction set's kernels for arithmetic in T.
 template <class T>
 struct Kernels {
@@ -79,8 +90,10 @@ struct Kernels {
   int max_depth = 0;    ///< k's of one block that a row tile leaves in the L1 cache for the next
   int per_element = 1;  ///< k's in an element of packed weights: 2 for pairs of bfloat16
   void (*project)(const ProjectArgs<T>&) = nullptr;
-  void (*step)(const StepArgs<T>&) = nullptr;                  ///< reset after the product (torch.nn.GRU)
-  void (*step_with_input)(const StepArgs<T>&) = nullptr;       ///< project and step in one, for what `fuses` allows
+  void (*step)(const StepArgs<T>&) = nullptr;             ///< reset after the product (torch.nn.GRU)
+  void (*step_with_input)(const StepArgs<T>&) = nullptr;  ///< project and step in one, for what `fuses` allows
+  /// step for one row and a multiple of kBesideDepth units, with a part of a projection; null where registers are too few
+  void (*step_beside)(const StepArgs<T>&, const BesideArgs<T>&) = nullptr;
   void (*reset_step)(const StepArgs<T>&) = nullptr;            ///< reset before it, first half: r * h and z
   void (*update_step)(const StepArgs<T>&) = nullptr;           ///< second half, when r * h is complete: h'
   void (*sigmoid)(const T* x, T* y, std::size_t n) = nullptr;  ///< the kernels' own sigmoid, for tests

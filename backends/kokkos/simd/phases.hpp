@@ -268,9 +268,9 @@ GRU_SIMD_INLINE void fetch_output(const StepArgs<T>& a, int block, int row) {
   }
 }
 
-/// One step from projected gates: the sums of r and z start from the input's part, that of n from b_hn.
-template <class Storage, class Phase, class T>
-void run_step(const StepArgs<T>& a) {
+/// The products of a step for blocks [begin, end): the sums of r and z start from the input's part, that of n from b_hn.
+template <class Storage, class Phase, class T, class Finish>
+void step_products(const StepArgs<T>& a, int begin, int end, const Finish& finish) {
   constexpr int lanes = kLanes<T>;
   constexpr int gates = Phase::kGates;
   const auto* weights = static_cast<const T*>(a.weights);
@@ -306,8 +306,14 @@ void run_step(const StepArgs<T>& a) {
       }
     }
   };
-  for_tiles<Storage>(a.block_begin, a.block_end, a.rows, a.hidden, a.descending, tile_at,
-                     [&](int block, int row, int pairs) { finish_pairs<Phase>(a, block, row, pairs); });
+  for_tiles<Storage>(begin, end, a.rows, a.hidden, a.descending, tile_at, finish);
+}
+
+/// One step from projected gates.
+template <class Storage, class Phase, class T>
+void run_step(const StepArgs<T>& a) {
+  step_products<Storage, Phase>(a, a.block_begin, a.block_end,
+                                [&](int block, int row, int pairs) { finish_pairs<Phase>(a, block, row, pairs); });
 }
 
 /// One step from x and h: a block's input part stays in registers. Sums run in the same order as in project and
