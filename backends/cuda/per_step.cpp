@@ -48,9 +48,7 @@ struct PerStep::Impl {
   void project(StreamRef on, StepArgs args, const CallTensors& inline_call, bool early);
   void multiply(StreamRef on, const StepArgs& args, int direction, const float* x, std::int64_t x_stride);
   StepArgs layer_args(std::int64_t layer, std::int64_t batch) const;
-  bool gave_up() const {
-    return space.aborted != nullptr && *static_cast<const volatile unsigned*>(space.aborted.get()) != 0;
-  }
+  bool gave_up() const { return space.aborted.has_value() && space.aborted->is_set(); }
   std::int64_t launches(std::int64_t steps) const;
 
   StreamRef stream;
@@ -189,7 +187,7 @@ void PerStep::Impl::launch_resident(StreamRef on, StepArgs args, const CallTenso
   check(cudaMemsetAsync(space.arrived, 0, space.arrived_bytes, on.stream), "cudaMemsetAsync");
   form_state(on, args, inline_call, false);
   args.arrived = space.arrived;
-  args.aborted = space.aborted.get();
+  args.aborted = space.aborted->device();
   args.spin_limit = problem.options.spin_limit > 0 ? problem.options.spin_limit : kSpinLimit;
   for (int step = 0; step < args.steps; step += schedule.projected_steps) {
     args.step = step;
@@ -321,8 +319,7 @@ void PerStep::execute(const Call& call) {
   require_device_memory(call, my.stream);
   if (my.gave_up()) {
     const std::string message = status().message;
-    // Blocks that still run must go on finding it: they wait for data that won't come.
-    if (has_ended(my.stream)) *my.space.aborted = 0;
+    my.space.aborted->clear_if_ended(my.stream);
     throw Error("gru::Plan::execute: an earlier execution failed: " + message);
   }
   const std::int64_t steps = call.x.extents[0];

@@ -19,17 +19,6 @@ namespace {
 /// Polls of one wait: tens of seconds, where a step takes a microsecond.
 constexpr std::int64_t kSpinLimit = std::int64_t{1} << 26;
 
-/// Four bytes of host memory that kernels write and the host reads without a copy.
-std::shared_ptr<std::uint32_t> make_abort_word(StreamRef stream) {
-  const DeviceGuard guard(stream.device);
-  void* memory = nullptr;
-  check(cudaHostAlloc(&memory, sizeof(std::uint32_t), cudaHostAllocMapped | cudaHostAllocPortable), "cudaHostAlloc");
-  std::shared_ptr<std::uint32_t> word(static_cast<std::uint32_t*>(memory),
-                                      [](std::uint32_t* p) { static_cast<void>(cudaFreeHost(p)); });
-  *word = 0;
-  return word;
-}
-
 /// Attributes of a cooperative launch, in clusters where the kernel wants them: all blocks are resident or none starts.
 struct Launch {
   Launch(const PersistentSchedule& s, int blocks, StreamRef stream) {
@@ -121,7 +110,7 @@ struct Persistent::Impl {
   PersistentSchedule schedule;
   std::shared_ptr<const PersistentWeights> weights;
   std::size_t workspace_bytes = 0;
-  std::shared_ptr<std::uint32_t> aborted;  // freed after memory, whose freeing waits for kernels that look at it
+  std::optional<AbortWord> aborted;  // freed after memory, whose freeing waits for kernels that look at it
   std::shared_ptr<std::byte> memory;
   std::optional<PersistentInputs> inputs;
   GateInput* gate_input = nullptr;     // wavefront: [layers a launch - 1][T][B][Hp]
@@ -160,8 +149,8 @@ Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const Persisten
   exchange = reinterpret_cast<EpochValue*>(memory.get() + offsets[2]);
   between = reinterpret_cast<float*>(memory.get() + offsets[3]);
   words = reinterpret_cast<std::uint32_t*>(memory.get() + offsets[4]);
-  aborted = make_abort_word(stream);
-  inputs.emplace(stream, problem, schedule, weights, memory.get() + offsets[5], aborted.get(), spin_limit());
+  aborted.emplace(stream);
+  inputs.emplace(stream, problem, schedule, weights, memory.get() + offsets[5], aborted->device(), spin_limit());
 }
 
 void Persistent::Impl::launch(PersistentArgs args) const {
@@ -208,7 +197,7 @@ PersistentArgs Persistent::Impl::common_args(const Call& call) const {
   }
   a.epoch_base = words;
   a.blocks_done = words + 1;
-  a.aborted = aborted.get();
+  a.aborted = aborted->device();
   a.spin_limit = spin_limit();
   return a;
 }
@@ -264,8 +253,7 @@ void Persistent::execute(const Call& call) {
   require_device_memory(call, my.stream);
   // Not status(), which asks the stream: that is not allowed while another stream is being captured.
   if (const Status before = my.abort_status(); !before.ok) {
-    // Blocks that still run must go on finding it: they wait for data that won't come.
-    if (has_ended(my.stream)) *my.aborted = 0;
+    my.aborted->clear_if_ended(my.stream);
     throw Error("gru::Plan::execute: an earlier execution failed: " + before.message);
   }
   const Config& c = my.problem.config;
@@ -301,7 +289,7 @@ std::size_t Persistent::workspace_bytes() const {
 }
 
 Status Persistent::Impl::abort_status() const {
-  if (*static_cast<const volatile std::uint32_t*>(aborted.get()) == 0) return {};
+  if (!aborted->is_set()) return {};
   return {false,
           fmt::format("cuda-persistent: a block waited for more than {} polls and gave up, the results are not "
                       "valid; raise spin_limit if the device was merely slow, or plan with backend cuda-per-step",

@@ -92,7 +92,15 @@ void load_kernel(const void* kernel) {
   check(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
 }
 
-bool has_ended(StreamRef stream) {
+AbortWord::AbortWord(StreamRef stream) {
+  const DeviceGuard guard(stream.device);
+  void* memory = nullptr;
+  check(cudaHostAlloc(&memory, sizeof(std::uint32_t), cudaHostAllocMapped | cudaHostAllocPortable), "cudaHostAlloc");
+  word_ = {static_cast<std::uint32_t*>(memory), [](std::uint32_t* p) { static_cast<void>(cudaFreeHost(p)); }};
+  *word_ = 0;
+}
+
+void AbortWord::clear_if_ended(StreamRef stream) {
   const DeviceGuard guard(stream.device);
   // Else a capture of another stream, by this or another thread, would be spoilt by the question.
   cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
@@ -100,7 +108,7 @@ bool has_ended(StreamRef stream) {
   const bool ended = !is_capturing(stream) && cudaStreamQuery(stream.stream) == cudaSuccess;
   static_cast<void>(cudaGetLastError());
   check(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode");
-  return ended;
+  if (ended) *word_ = 0;
 }
 
 Status status_of(StreamRef stream, std::string_view backend) {

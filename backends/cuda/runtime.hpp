@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <source_location>
 #include <string_view>
@@ -52,8 +53,19 @@ void upload(StreamRef stream, void* to, const void* host, std::size_t bytes);
 /// Loads a kernel onto the current device, which may otherwise happen in its first launch and then wait for the device.
 void load_kernel(const void* kernel);
 
-/// Whether everything launched on the stream has ended; false while it is recording a graph, when it must not be asked.
-bool has_ended(StreamRef stream);
+/// Four bytes of host memory in which kernels say that a wait outlasted its limit, and which the host reads without a copy.
+class AbortWord {
+ public:
+  explicit AbortWord(StreamRef stream);
+  std::uint32_t* device() const { return word_.get(); }
+  bool is_set() const { return *static_cast<const volatile std::uint32_t*>(word_.get()) != 0; }
+  /// Unless the stream's work goes on: blocks that still run must find it set, as they wait for data that won't come. Nor
+  /// while the stream is recording a graph, when it must not be asked.
+  void clear_if_ended(StreamRef stream);
+
+ private:
+  std::shared_ptr<std::uint32_t> word_;
+};
 
 /// The stream is recording a graph: what is launched now runs later, maybe often.
 bool is_capturing(StreamRef stream);

@@ -5,21 +5,6 @@
 #include "backends/cuda/step_launch.hpp"
 
 namespace gru::cuda {
-namespace {
-
-/// Four bytes of host memory that kernels write and the host reads without a copy.
-std::shared_ptr<unsigned> make_mapped_word(StreamRef stream) {
-  const DeviceGuard guard(stream.device);
-  void* word = nullptr;
-  check(cudaHostAlloc(&word, sizeof(unsigned), cudaHostAllocMapped | cudaHostAllocPortable), "cudaHostAlloc");
-  std::shared_ptr<unsigned> owner(static_cast<unsigned*>(word),
-                                  [](unsigned* p) { static_cast<void>(cudaFreeHost(p)); });
-  *owner = 0;
-  return owner;
-}
-
-}  // namespace
-
 StepWorkspace::StepWorkspace(StreamRef stream, const Problem& problem, const Schedule& schedule) {
   const Config& c = problem.config;
   const PlanOptions& o = problem.options;
@@ -44,7 +29,7 @@ StepWorkspace::StepWorkspace(StreamRef stream, const Problem& problem, const Sch
   if (schedule.step.cooperative) {
     const auto groups = static_cast<std::size_t>(directions * formed_rows / schedule.step.tile.rows);
     arrived_bytes = groups * kCounterStride * sizeof(unsigned);
-    aborted = make_mapped_word(stream);
+    aborted.emplace(stream);
   }
 
   struct Part {

@@ -3,10 +3,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 
+#include "backends/cuda/runtime.hpp"
 #include "backends/cuda/schedule.hpp"
 #include "backends/cuda/step_args.hpp"
-#include "backends/cuda/stream_ref.hpp"
 #include "gru/problem.hpp"
 
 namespace gru::cuda {
@@ -29,7 +30,7 @@ struct StepWorkspace {
   std::int64_t output_width = 0;       ///< D*H, padded
   std::int64_t formed_rows = 0;        ///< B, padded
   std::int64_t projection_rows = 0;    ///< of a direction in a portion
-  std::shared_ptr<unsigned> aborted;   ///< host memory that a cooperative kernel writes when it gives up waiting
+  std::optional<AbortWord> aborted;    ///< of cooperative kernels
 
  private:
   std::shared_ptr<std::byte> memory_;
