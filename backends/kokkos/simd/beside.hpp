@@ -73,7 +73,8 @@ void step_beside(const StepArgs<T>& a, const BesideArgs<T>& beside) {
     const int block = p.block_begin + i / row_tiles;
     const int row = i % row_tiles * rows;
     if (p.steps - row >= rows) {
-      const int count = std::min(blocks - walked, static_cast<int>(std::int64_t{kBesideDepth} * p.features / a.hidden));
+      const std::int64_t matched = std::int64_t{kBesideDepth} * p.features / a.hidden;
+      const int count = matched < blocks - walked ? static_cast<int>(matched) : blocks - walked;
       multiply_beside(a, p, block, row, walked, count);
       walked += count;
     } else {
