@@ -14,8 +14,8 @@
 /// allow, else product warps in turn) add them in a fixed order, keep the state in float32 and publish it:
 ///   L2:      8-byte words {value, epoch} in two alternating buffers, polled in place by the warps that need them;
 ///   cluster: st.async into every peer's shared memory, one mbarrier for each product warp's columns.
-/// No flags and no fences in a step; a block's warps all meet only where product warps finish streams in clusters, once. Two buffers are enough: a block that sends h(t+1) has received
-/// all of h(t), so everybody has read h(t-1).
+/// No flags and no fences in a step; a block's warps all meet only where product warps finish streams in clusters, once. Two
+/// buffers are enough: a block that sends h(t+1) has received all of h(t), so everybody has read h(t-1).
 ///
 /// Wavefront: further groups hold the W_ih of the layers above the launch's first and multiply each output of the layer
 /// below as it appears, so T + L - 1 stages replace T * L.
