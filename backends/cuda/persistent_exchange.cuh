@@ -116,6 +116,12 @@ __device__ __forceinline__ void compute_now(long long& v) { asm volatile("" : "+
 __device__ __forceinline__ void barrier_sync(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
+/// The same, for warps that come to the barrier from different places: of bar.sync (barrier.sync.aligned) compute-sanitizer's
+/// synccheck takes that for divergence.
+template <int Id, int Threads>
+__device__ __forceinline__ void barrier_sync_anywhere() {
+  asm volatile("barrier.sync %0, %1;" ::"n"(Id), "n"(Threads) : "memory");
+}
 __device__ __forceinline__ void barrier_arrive(int id, int threads) {
   asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }

@@ -87,12 +87,14 @@ struct GateWarp {
     if constexpr (Tile::dedicated) return own[q];
     return shared.states[me.thread];
   }
-  __device__ __forceinline__ int stream_of(const Lane& me, int q) const { return me.set + q * a.gate_sets; }
+  __device__ __forceinline__ int stream_of(const Lane& me, int q) const {
+    return Tile::meets ? 0 : me.set + q * a.gate_sets;
+  }
   __device__ __forceinline__ int sequence_of(const Lane& me, int q) const {
     return role.first_sequence + stream_of(me, q) * Tile::pack + me.item.j;
   }
   __device__ __forceinline__ bool present(const Lane& me, int q) const {
-    return stream_of(me, q) < a.streams && sequence_of(me, q) < a.batch;
+    return stream_of(me, q) < streams_of<Tile>(a) && sequence_of(me, q) < a.batch;
   }
   __device__ __forceinline__ int time_of(int i) const { return backwards() ? a.steps - 1 - i : i; }
   __device__ __forceinline__ bool backwards() const { return role.direction == 1; }
@@ -145,7 +147,7 @@ struct GateWarp {
   }
   __device__ __forceinline__ bool adds_inputs() const { return Tile::overlap && a.second_input != nullptr; }
   /// Whether each set finishes but one stream; else it takes turns, and a turn without a stream counts as one.
-  __device__ __forceinline__ bool one_turn() const { return Tile::per_set == 1 || a.streams <= a.gate_sets; }
+  __device__ __forceinline__ bool one_turn() const { return Tile::per_set == 1 || streams_of<Tile>(a) <= a.gate_sets; }
   /// The slots of the lane's warp for prefetched shares of a step; those to be added are another part.
   __device__ __forceinline__ float4* input_slots(const Lane& me, int part, int q, int step) const {
     const int slot = (part * Tile::per_set + q) * Tile::input_steps + (Tile::input_steps > 1 ? step & 1 : 0);
@@ -231,7 +233,7 @@ struct GateWarp {
     EpochValue* word;
   };
   __device__ __forceinline__ Target target(const Lane& me, int q, unsigned count) const {
-    const unsigned slot = (count & 1u) * a.streams + stream_of(me, q);
+    const unsigned slot = (count & 1u) * streams_of<Tile>(a) + stream_of(me, q);
     if constexpr (Tile::cluster && kHasClusters) {
       // A warp holds 32 consecutive values; lane i sends the 16 bytes i % 8 to peers i / 8, i / 8 + 4, ...
       const int first = role.rank * Tile::units + 4 * (me.thread % 8);
@@ -246,7 +248,9 @@ struct GateWarp {
       return to;
     } else {
       return {
-          {}, {}, a.exchange + ((2ll * role.group * a.streams + slot) * Tile::pack + me.item.j) * Tile::k + me.unit};
+          {},
+          {},
+          a.exchange + ((2ll * role.group * streams_of<Tile>(a) + slot) * Tile::pack + me.item.j) * Tile::k + me.unit};
     }
   }
   /// Publishes the state that step `count` of the launch consumes to every block of the group.
@@ -292,7 +296,7 @@ struct GateWarp {
     const int matrix = role.layer * a.directions + role.direction;
 #pragma unroll
     for (int q = 0; q < Tile::per_set; ++q) {
-      if (stream_of(me, q) >= a.streams) continue;
+      if (stream_of(me, q) >= streams_of<Tile>(a)) continue;
       const int sequence = sequence_of(me, q);
       GateState g{0.f, a.bias_hn[matrix * a.hidden_padded + me.unit], -1, first_input(me, q), 0};
       if (active(me, q)) {
@@ -312,7 +316,7 @@ struct GateWarp {
     for (int step = 0; step < copied_ahead(); ++step) {
 #pragma unroll
       for (int q = 0; q < Tile::per_set; ++q) {
-        if (stream_of(me, q) < a.streams) {
+        if (stream_of(me, q) < streams_of<Tile>(a)) {
           GateState& g = state(me, q);
           if (step > 0) g.input += strides().input;
           prefetch(me, q, g, step);
@@ -345,7 +349,10 @@ struct GateWarp {
       ahead = time_of(i) < g.length;
       compute_now(ahead);
     }
-    barrier_sync(1 + 2 * stream + parity, meeting);
+    if constexpr (Tile::meets)
+      barrier_sync_anywhere<1, Tile::product_threads>();
+    else
+      barrier_sync(1 + 2 * stream + parity, meeting);
     const bool stopped = *shared.stopped != 0;
     float sum[3];
     me.item.sum(reinterpret_cast<const float4*>(shared.partial) + share, sum);

@@ -12,6 +12,12 @@ struct GateState {
   std::uint64_t result;  // address of the next step's result; 0: not wanted
 };
 
+/// Streams of a group. A tile whose warps meet serves but one, which the compiler then knows.
+template <class Tile>
+__device__ __forceinline__ int streams_of(const PersistentArgs& a) {
+  return Tile::meets ? 1 : a.streams;
+}
+
 /// The shared memory of a block, carved once.
 template <class Tile>
 struct PersistentShared {

@@ -9,143 +9,168 @@ struct ProjectRole {
   int rank, layer, turn;  // this group takes the passes turn, turn + a.project_groups, ...
 };
 
-/// A product warp's way to its inputs: the words of the next passes travel into a ring in shared memory; a word that had
-/// not been written when it was copied is polled for when its turn comes.
+/// The way to a projection's inputs: the words of the next passes travel into a ring in shared memory; a word that had not
+/// been written when it was copied is polled for when its turn comes. Dedicated gate warps bring a row each, for all product
+/// warps; else a product warp brings its own columns of every row. Beside the products each instruction of such a warp takes
+/// several clocks, so whatever stays the same from pass to pass is done once.
 template <class Tile>
 struct ProjectionReader {
-  static constexpr int words = Tile::project_words, per_lane = Tile::project_words_per_lane;
+  static constexpr int per_lane = Tile::project_words_per_lane, slot_words = per_lane * 32;
   const PersistentArgs& a;
-  const int warp, lane, items;
-  uint4* ring;             // [ring_depth][per_lane][32] of this warp
-  const EpochValue* rows;  // item 0, this warp's first column
+  const int items, stride, row, column;  // of the lane's first word; the others follow in the same row
+  const unsigned epoch;
+  const EpochValue* const words;  // the lane's first of item 0
+  uint4* const ring;              // [ring_depth][per_lane][32], from this lane's first word on
+  float* const to;                // where the lane's first values go in the stage
+  int slot = 0;                   // of the next pass in the ring
 
-  static __device__ __forceinline__ int item_of(int word) { return word / (Tile::columns / 2); }
-  static __device__ __forceinline__ int column_of(int word) { return 2 * (word % (Tile::columns / 2)); }
-  __device__ __forceinline__ const EpochValue* address(int q, int pass) const {
-    const int word = lane + 32 * q;
-    return rows + static_cast<long long>(pass * Tile::project_pack + item_of(word)) * a.hidden_padded + column_of(word);
+  __device__ __forceinline__ ProjectionReader(const PersistentArgs& args, const PersistentShared<Tile>& shared,
+                                              const ProjectRole& role, int warp, int lane, unsigned of_epoch)
+      : a(args),
+        items(args.steps * args.batch),
+        stride(args.project_groups),
+        row(Tile::dedicated ? warp : lane / (Tile::columns / 2)),
+        column(Tile::dedicated ? 2 * lane : warp * Tile::columns + 2 * (lane % (Tile::columns / 2))),
+        epoch(of_epoch),
+        words(args.layer_output + static_cast<long long>(role.layer - 1) * items * args.hidden_padded + column),
+        ring(reinterpret_cast<uint4*>(shared.stage + Tile::project_stages * Tile::project_pack * Tile::k) +
+             warp * Tile::ring_depth * slot_words + lane),
+        to(shared.stage + (column / Tile::columns * Tile::project_pack + row) * Tile::columns +
+           column % Tile::columns) {
+    static_assert(Tile::dedicated || per_lane == 1, "a lane's words lie in one row");
   }
-  __device__ __forceinline__ bool wanted(int q, int pass) const {
-    const int word = lane + 32 * q;
-    return (words >= 32 || word < words) && warp * Tile::columns + column_of(word) < a.hidden_padded &&
-           pass * Tile::project_pack + item_of(word) < items;
+  /// Asks for the group's first passes. Words that nobody writes lie in the ring as if they had come; nobody multiplies
+  /// what they hold.
+  __device__ __forceinline__ void begin(int turn) const {
+    for (int i = 0; i < Tile::ring_depth * per_lane; ++i)
+      if (!owned(i % per_lane)) ring[32 * i] = make_uint4(0, epoch, 0, epoch);
+    for (int ahead = 0; ahead < Tile::ring_depth - 1; ++ahead) copy(turn + ahead * stride, ahead);
   }
-  __device__ __forceinline__ void copy(int pass, int slot) {
+  __device__ __forceinline__ bool owned(int q) const { return column + 64 * q < a.hidden_padded; }
+  /// The lane's first word of a pass. Rows that do not exist repeat the last one.
+  __device__ __forceinline__ const EpochValue* address(int pass) const {
+    return words + static_cast<long long>(min(pass * Tile::project_pack + row, items - 1)) * a.hidden_padded;
+  }
+  __device__ __forceinline__ void copy(int pass, int into) const {
+    const EpochValue* from = address(pass);
 #pragma unroll
-    for (int q = 0; q < per_lane; ++q)
-      if (wanted(q, pass)) copy_async16(ring + (slot * per_lane + q) * 32 + lane, address(q, pass));
+    for (int q = 0; q < per_lane; ++q) copy_async16_if(owned(q), ring + into * slot_words + 32 * q, from + 64 * q);
     copy_async_commit();
   }
-  /// Leaves the values of a pass, in the given slot of the ring, in the warp's stage.
-  __device__ __forceinline__ void take(float* stage, int pass, int slot, unsigned epoch,
-                                       SpinGuard<PersistentArgs>& guard) {
+  /// Leaves the values of a pass, the next in the ring, in a buffer of the stage, and asks for a later one.
+  __device__ __forceinline__ void take(int buffer, int pass, SpinGuard<PersistentArgs>& guard) {
     copy_async_wait<Tile::ring_depth - 2>();
-    __syncwarp();
     uint4 v[per_lane];
     bool there = true;
 #pragma unroll
     for (int q = 0; q < per_lane; ++q) {
-      v[q] = ring[(slot * per_lane + q) * 32 + lane];
-      there = there && (!wanted(q, pass) || (v[q].y == epoch && v[q].w == epoch));
+      v[q] = ring[slot * slot_words + 32 * q];
+      there = there && v[q].y == epoch && v[q].w == epoch;
     }
     guard.wait([&] {
       if (there) return true;
+      const EpochValue* from = address(pass);
       there = true;
 #pragma unroll
       for (int q = 0; q < per_lane; ++q) {
-        if (!wanted(q, pass)) continue;
-        v[q] = load_pair(address(q, pass));
+        if (owned(q)) v[q] = load_pair(from + 64 * q);
         there = there && v[q].y == epoch && v[q].w == epoch;
       }
       return there;
     });
+    float* stage = to + buffer * (Tile::project_pack * Tile::k);
 #pragma unroll
-    for (int q = 0; q < per_lane; ++q) {
-      const int word = lane + 32 * q;
-      if (words >= 32 || word < words)
-        *reinterpret_cast<float2*>(stage + item_of(word) * Tile::columns + column_of(word)) =
-            wanted(q, pass) ? make_float2(__uint_as_float(v[q].x), __uint_as_float(v[q].z)) : make_float2(0.f, 0.f);
-    }
-    __syncwarp();
+    for (int q = 0; q < per_lane; ++q)
+      *reinterpret_cast<float2*>(stage + 64 * q * Tile::project_pack) =
+          make_float2(__uint_as_float(v[q].x), __uint_as_float(v[q].z));
+    copy(pass + (Tile::ring_depth - 1) * stride, slot == 0 ? Tile::ring_depth - 1 : slot - 1);
+    slot = slot + 1 == Tile::ring_depth ? 0 : slot + 1;
   }
 };
 
-/// A pass's sums go from the product warps to the set of warps that finishes it, through one of two buffers. All meet once
-/// the sums are there: whoever then finishes the pass comes to the next meeting when it has taken them, so that the pass
-/// after the next one may use the buffer again.
+/// Turns the sums of a pass into input shares: an item a lane of the set that finishes it.
 template <class Tile>
-struct ProjectionBuffers {
-  static constexpr int threads = Tile::product_threads + (Tile::dedicated ? 32 * Tile::project_gate_warps : 0);
-  float* const partial;
-  int buffer = 0;  // of the pass at hand
+struct ProjectionResults {
+  const GateItem<Tile, Tile::project_pack> item;
+  const int items, pitch;
+  const unsigned epoch;
+  float3 bias;
+  GateInput* results;  // of item 0
 
-  __device__ __forceinline__ float* sums() const { return partial + buffer * Tile::project_partial_floats; }
-  __device__ __forceinline__ void meet() const { barrier_sync(1 + buffer, threads); }
-  __device__ __forceinline__ void next() { buffer = buffer + 1 == Tile::project_buffers ? 0 : buffer + 1; }
+  __device__ __forceinline__ ProjectionResults(const PersistentArgs& a, const ProjectRole& role, int thread,
+                                               unsigned of_epoch)
+      : item(thread), items(a.steps * a.batch), pitch(a.hidden_padded), epoch(of_epoch) {
+    const int unit = role.rank * Tile::units + item.unit;
+    const float* b = a.bias_x + role.layer * 3 * a.hidden_padded + unit;
+    bias = make_float3(b[0], b[a.hidden_padded], b[2 * a.hidden_padded]);
+    results = a.gate_input + static_cast<long long>(role.layer - 1) * items * pitch + unit;
+  }
+  __device__ __forceinline__ void finish(int pass, const float* sums) const {
+    float sum[3];
+    item.sum(reinterpret_cast<const float4*>(sums) + item.first_share(), sum);
+    const int row = pass * Tile::project_pack + item.j;
+    if (row < items && item.part == 0)
+      store_gate_input(results + static_cast<long long>(row) * pitch, sum[0] + bias.x, sum[1] + bias.y, sum[2] + bias.z,
+                       epoch);
+  }
 };
 
-/// A projection block's whole work. Sums of a pass are finished by a set of warps while the next pass is multiplied: gate
-/// warps where there are dedicated ones, else the product warps in turn.
+/// A projection block's whole work. All its warps meet once a pass. Between two meetings product warps multiply a pass, while
+/// gate warps finish the one before and bring the inputs of the next; without gate warps the product warps do all of it,
+/// and a set of them finishes a pass while the next one is multiplied. Of sums and of inputs that others bring there are two
+/// buffers: who has come to a meeting has done with the buffers of the pass before.
 template <class Tile>
 __device__ __forceinline__ void run_projection(const PersistentArgs& a, PersistentShared<Tile>& shared,
                                                const ProjectRole& role, unsigned base) {
   constexpr int set_warps = Tile::project_gate_warps;
   constexpr int sets = (Tile::dedicated ? Tile::gate_threads / 32 : Tile::product_warps) / set_warps;
+  constexpr int threads = Tile::max_threads;
+  static_assert(!Tile::dedicated || (sets == 1 && Tile::extra_warps == Tile::project_pack), "a gate warp brings a row");
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const bool product = warp < Tile::product_warps;
-  const int gate_warp = Tile::dedicated ? warp - Tile::product_warps : warp;
-  const int set = gate_warp >= 0 ? gate_warp / set_warps : -1;
-  const int items = a.steps * a.batch, passes = (items + Tile::project_pack - 1) / Tile::project_pack;
-  const int stride = a.project_groups, plane = role.layer - 1;
+  const bool product = warp < Tile::product_warps, multiplies = product && warp * Tile::columns < a.hidden_padded;
+  const int helper = Tile::dedicated ? max(warp - Tile::product_warps, 0) : warp;  // among those that bring and finish
+  const int passes = (a.steps * a.batch + Tile::project_pack - 1) / Tile::project_pack, stride = a.project_groups;
   const unsigned epoch = base + role.layer;
   SpinGuard<PersistentArgs> guard{a};
-
-  float* stage = shared.stage + warp * Tile::project_pack * Tile::columns;
-  uint4* ring = reinterpret_cast<uint4*>(shared.stage + Tile::project_pack * Tile::k) +
-                warp * 32 * Tile::project_words_per_lane * Tile::ring_depth;
-  ProjectionReader<Tile> reader{
-      a,     warp, lane,
-      items, ring, a.layer_output + static_cast<long long>(plane) * items * a.hidden_padded + warp * Tile::columns};
+  ProjectionReader<Tile> reader(a, shared, role, helper, lane, epoch);
+  const ProjectionResults<Tile> results(a, role, helper * 32 + lane, epoch);
   ProductWeights<Tile> weights;
-  if (product) {
-    weights.load(a.input_weights + (static_cast<long long>(plane) * a.group_blocks + role.rank) * Tile::weight_vectors *
-                                       Tile::product_threads,
+  if (product)
+    weights.load(a.input_weights + (static_cast<long long>(role.layer - 1) * a.group_blocks + role.rank) *
+                                       Tile::weight_vectors * Tile::product_threads,
                  threadIdx.x);
-    for (int ahead = 0; ahead < Tile::ring_depth - 1; ++ahead) reader.copy(role.turn + ahead * stride, ahead);
+  if (Tile::dedicated ? !product : multiplies) reader.begin(role.turn);
+  if constexpr (Tile::dedicated) {
+    if (!product && role.turn < passes) reader.take(0, role.turn, guard);
+    barrier_sync(1, threads);
   }
-  const GateItem<Tile, Tile::project_pack> item(max(gate_warp, 0) * 32 + lane);
-  const int unit = role.rank * Tile::units + item.unit;
-  const float* bias_x = a.bias_x + role.layer * 3 * a.hidden_padded + unit;
-  const float3 bias = make_float3(bias_x[0], bias_x[a.hidden_padded], bias_x[2 * a.hidden_padded]);
-  GateInput* results = a.gate_input + static_cast<long long>(plane) * items * a.hidden_padded + unit;
-
-  ProjectionBuffers<Tile> buffers{shared.partial};
-  static_assert(!Tile::dedicated || sets == 1, "the finishing warps come to every meeting");
-  int slot = 0;
+  int parity = 0;
   unsigned count = 0;  // passes of this group so far
   for (int pass = role.turn; pass < passes; pass += stride, ++count) {
+    float* sums = shared.partial + parity * Tile::project_partial_floats;
     if (product) {
       float acc[Tile::project_pack][Tile::lane_units][3] = {};
-      if (warp * Tile::columns < a.hidden_padded) {
-        reader.take(stage, pass, slot, epoch, guard);
-        const int behind = slot == 0 ? Tile::ring_depth - 1 : slot - 1;  // used up by the pass before
-        reader.copy(pass + (Tile::ring_depth - 1) * stride, behind);
-        slot = slot + 1 == Tile::ring_depth ? 0 : slot + 1;
-        weights.multiply(stage, Tile::columns, lane, acc);
+      if (multiplies) {
+        const int buffer = Tile::dedicated ? parity : 0;
+        if constexpr (!Tile::dedicated) {
+          __syncwarp();  // all have multiplied the pass before
+          reader.take(0, pass, guard);
+          __syncwarp();
+        }
+        weights.multiply(shared.stage + (buffer * Tile::product_warps + warp) * Tile::project_pack * Tile::columns,
+                         Tile::columns, lane, acc);
       }
-      store_partial<Tile>(buffers.sums(), warp, lane, acc);
+      store_partial<Tile>(sums, warp, lane, acc);
+    } else {
+      if (count > 0) results.finish(pass - stride, shared.partial + (parity ^ 1) * Tile::project_partial_floats);
+      if (pass + stride < passes) reader.take(parity ^ 1, pass + stride, guard);
     }
-    buffers.meet();
-    if (static_cast<int>(count % sets) == set) {
-      float sum[3];
-      item.sum(reinterpret_cast<const float4*>(buffers.sums()) + item.first_share(), sum);
-      const int row = pass * Tile::project_pack + item.j;
-      if (row < items && item.part == 0)
-        store_gate_input(results + static_cast<long long>(row) * a.hidden_padded, sum[0] + bias.x, sum[1] + bias.y,
-                         sum[2] + bias.z, epoch);
-    }
-    buffers.next();
+    barrier_sync(2 - parity, threads);
+    if (!Tile::dedicated && static_cast<int>(count % sets) == helper / set_warps) results.finish(pass, sums);
+    parity ^= 1;
   }
+  if (!product && count > 0)
+    results.finish(role.turn + (count - 1) * stride, shared.partial + (parity ^ 1) * Tile::project_partial_floats);
 }
 
 }  // namespace gru::cuda

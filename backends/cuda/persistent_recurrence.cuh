@@ -29,7 +29,9 @@ __device__ __forceinline__ void leave_sums(const SpinGuard<PersistentArgs>& guar
     while (!Tile::meets && shared.summed[stream] + 1 < count) {
     }
   }
-  if (guard.gave_up || Tile::meets)
+  if constexpr (Tile::meets)
+    barrier_sync_anywhere<1, Tile::product_threads>();
+  else if (guard.gave_up)
     barrier_sync(id, threads);
   else
     barrier_arrive(id, threads);
@@ -51,7 +53,7 @@ __device__ __forceinline__ void run_recurrence(const PersistentArgs& a, Persiste
       for (int i = 0; i < a.steps; ++i) {
 #pragma unroll
         for (int q = 0; q < Tile::per_set; ++q) {
-          if (q == 0 || set + q * a.gate_sets < a.streams)
+          if (q == 0 || set + q * a.gate_sets < streams_of<Tile>(a))
             gates.step(q, i);
           else if (!gates.one_turn())
             copy_async_commit();
@@ -69,13 +71,13 @@ __device__ __forceinline__ void run_recurrence(const PersistentArgs& a, Persiste
                                          Tile::weight_vectors * Tile::product_threads,
                threadIdx.x);
   // Without dedicated gate warps a product warp finishes one stream, if there are so many.
-  const int own_stream = Tile::dedicated ? a.streams : warp / Tile::gate_warps;
+  const int own_stream = Tile::dedicated ? streams_of<Tile>(a) : warp / Tile::gate_warps;
   static_assert(Tile::dedicated || Tile::per_set == 1, "a product warp finishes one stream");
-  if (own_stream < a.streams) gates.begin();
+  if (own_stream < streams_of<Tile>(a)) gates.begin();
   for (int i = 0; i < a.steps; ++i) {
     auto place = reader.place(0, i);
     float* sums = shared.partial + (i & 1) * Tile::partial_floats;
-    for (int stream = 0; stream < a.streams; ++stream) {
+    for (int stream = 0; stream < streams_of<Tile>(a); ++stream) {
       multiply_step(reader, weights, place, sums, stream, i);
       if (!Tile::dedicated && stream == own_stream)
         gates.step(0, i);
@@ -92,7 +94,7 @@ __device__ __forceinline__ void run_recurrence(const PersistentArgs& a, Persiste
       }
     }
   }
-  if (own_stream < a.streams) gates.finish();
+  if (own_stream < streams_of<Tile>(a)) gates.finish();
 }
 
 }  // namespace gru::cuda

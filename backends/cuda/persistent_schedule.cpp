@@ -84,7 +84,7 @@ double step_clocks(const PersistentSchedule& s) {
 double project_clocks(const PersistentSchedule& s, std::int64_t batch) {
   const PersistentKernel& k = *s.kernel;
   const int rows = k.dedicated ? 4 : 1;  // of a pass
-  const double pass = k.dedicated ? 2090 : 6.0 * k.lane_units * k.depth + 500;
+  const double pass = k.dedicated ? 1800 : 6.0 * k.lane_units * k.depth + 500;
   return static_cast<double>(batch) / rows / s.project_groups * pass;
 }
 

@@ -24,7 +24,7 @@ struct StateReader {
   }
 
   __device__ __forceinline__ void begin(int group) {
-    from = a.exchange + static_cast<long long>(group) * 2 * a.streams * Tile::pack * Tile::k;
+    from = a.exchange + static_cast<long long>(group) * 2 * streams_of<Tile>(a) * Tile::pack * Tile::k;
   }
   /// Where a stream's state of the step at hand comes in.
   struct Place {
@@ -38,7 +38,7 @@ struct StateReader {
     }
   };
   __device__ __forceinline__ Place place(int stream, unsigned count) const {
-    const int slot = (count & 1u) * a.streams + stream;
+    const int slot = (count & 1u) * streams_of<Tile>(a) + stream;
     return {shared.stage + slot * Tile::pack * Tile::k + warp * Tile::columns,
             shared.arrived + 8 * (slot * Tile::product_warps + warp), from + slot * (Tile::pack * Tile::k)};
   }
@@ -81,7 +81,7 @@ struct StateReader {
   }
   /// Whether the next stream's words travel while a stream's products are made: with many streams they are there by then.
   __device__ __forceinline__ bool copies_ahead() const {
-    return Tile::dedicated && !(Tile::cluster && kHasClusters) && a.streams >= kStreamsToCopyAhead;
+    return Tile::dedicated && !(Tile::cluster && kHasClusters) && streams_of<Tile>(a) >= kStreamsToCopyAhead;
   }
   /// Of the lane's word q from its stream's first.
   __device__ __forceinline__ int offset(int q) const {
@@ -95,8 +95,8 @@ struct StateReader {
   }
   __device__ __forceinline__ void copy_next(int stream, unsigned count) const {
     if (!copies_ahead()) return;
-    const bool last = stream + 1 == a.streams;
-    const unsigned slot = ((last ? count + 1 : count) & 1u) * a.streams + (last ? 0 : stream + 1);
+    const bool last = stream + 1 == streams_of<Tile>(a);
+    const unsigned slot = ((last ? count + 1 : count) & 1u) * streams_of<Tile>(a) + (last ? 0 : stream + 1);
 #pragma unroll
     for (int q = 0; q < Tile::words_per_lane; ++q)
       copy_async16(copy_of(q), from + slot * (Tile::pack * Tile::k) + offset(q));

@@ -55,13 +55,18 @@ struct PersistentTile {
   static constexpr int ring_depth = 3;              // passes that the projection loads ahead
   static constexpr int words = Pack * columns / 2;  // 16-byte exchange words a warp consumes at once
   static constexpr int words_per_lane = words < 32 ? 1 : words / 32;
-  static constexpr int project_words = project_pack * columns / 2;
-  static constexpr int project_words_per_lane = project_words < 32 ? 1 : project_words / 32;
-  static constexpr int stage_rows = SharedDepth > 0 ? Pack : project_pack;  // no room to spare beside shared weights
-  static constexpr int ring_floats = SharedDepth > 0 ? 0 : Warps * 32 * project_words_per_lane * 4 * ring_depth;
-  static constexpr int project_floats = stage_rows * k + ring_floats;
+  /// Who brings a projection's inputs: a gate warp a whole row, for all product warps, else a product warp its columns.
+  static constexpr int project_readers = dedicated ? extra_warps : Warps;
+  static constexpr int project_words_per_lane = (dedicated ? k : project_pack * columns) / 2 / 32;
+  static constexpr int project_stages = dedicated ? 2 : 1;
+  static constexpr int project_floats =
+      can_project ? project_stages * project_pack * k + project_readers * 32 * project_words_per_lane * 4 * ring_depth
+                  : 0;
+  /// Through L2: a stream's state as numbers, and with dedicated gate warps the next one's words.
+  static constexpr int exchange_floats = Pack * k + (dedicated ? Warps * 32 * words_per_lane * 4 : 0);
   GRU_FUNCTION static constexpr int stage_floats(int streams) {
-    return !Cluster || 2 * streams * Pack * k < project_floats ? project_floats : 2 * streams * Pack * k;
+    const int state = Cluster ? 2 * streams * Pack * k : exchange_floats;
+    return state < project_floats ? project_floats : state;
   }
   static constexpr int gate_threads = dedicated ? 32 * extra_warps : product_threads;
   static constexpr int gate_states = dedicated ? 0 : product_threads;  // kept in shared memory where registers are full

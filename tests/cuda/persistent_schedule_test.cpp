@@ -102,6 +102,30 @@ TEST_CASE("persistent schedule: H above 1024 needs an H100's shared memory") {
   CHECK_FALSE(PersistentEngine::supports(problem(2049, 1, 16)));
 }
 
+TEST_CASE("persistent schedule: a wavefront takes as many groups to project as keep up with its recurrences") {
+  Problem p = problem(256, 10, 128);
+  p.config.num_layers = 6;
+  p.options.seq_len = 512;
+  const PersistentSchedule hopper = make_persistent_schedule(p);
+  REQUIRE(hopper.kernel != nullptr);
+  CHECK(hopper.kernel->cluster);
+  CHECK(hopper.layers == 3);
+  CHECK(hopper.batch_groups == 3);
+  CHECK(hopper.project_groups == 3);
+  // Without clusters a step takes longer, so two groups keep up, and what they leave serves a fourth slice of the batch.
+  p.device = {.name = "",
+              .compute_capability = 89,
+              .sm_count = 128,
+              .shared_memory_per_block = std::size_t{99} << 10U,
+              .max_cluster_size = 1};
+  const PersistentSchedule ada = make_persistent_schedule(p);
+  REQUIRE(ada.kernel != nullptr);
+  CHECK(ada.layers == 3);
+  CHECK(ada.batch_groups == 4);
+  CHECK(ada.project_groups == 2);
+  CHECK(ada.blocks == 128);
+}
+
 TEST_CASE(
     "persistent schedule: layers launched one by one project the next one's inputs beside them, where devices "
     "overlap") {
