@@ -14,8 +14,8 @@
 #include "gru/backend.hpp"
 #include "gru/kokkos_space.hpp"
 #if GRU_ENABLE_CUDA
-#include "backends/cuda/cuda_persistent.hpp"
-#include "backends/cuda/per_step.hpp"
+#include "backends/cuda/per_step/per_step.hpp"
+#include "backends/cuda/persistent/cuda_persistent.hpp"
 #endif
 
 namespace gru {

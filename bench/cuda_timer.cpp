@@ -1,6 +1,6 @@
 #include <cuda_runtime_api.h>
 
-#include "backends/cuda/runtime.hpp"
+#include "backends/cuda/common/runtime.hpp"
 #include "bench/clock.hpp"
 
 namespace gru::bench {

@@ -1,4 +1,4 @@
-#include "backends/cuda/persistent_exchange.cuh"
+#include "backends/cuda/persistent/exchange.cuh"
 #include "bench/peers/device_clock.hpp"
 #include "bench/peers/exchange_floor.hpp"
 

@@ -1,4 +1,4 @@
-#include "backends/cuda/dense_product.hpp"
+#include "backends/cuda/projection/dense_product.hpp"
 
 #include <cuda_runtime_api.h>
 #include <doctest/doctest.h>
@@ -9,7 +9,7 @@
 #include <random>
 #include <vector>
 
-#include "backends/cuda/runtime.hpp"
+#include "backends/cuda/common/runtime.hpp"
 #include "gru/gru.hpp"
 
 // The input projections' products against sums in double.

@@ -1,9 +1,8 @@
-#include "backends/cuda/persistent_schedule.hpp"
-
 #include <doctest/doctest.h>
 
-#include "backends/cuda/cuda_persistent.hpp"
-#include "backends/cuda/persistent_small_schedule.hpp"
+#include "backends/cuda/persistent/cuda_persistent.hpp"
+#include "backends/cuda/persistent/schedule.hpp"
+#include "backends/cuda/single_block/schedule.hpp"
 
 // Which persistent kernels are chosen, and what is refused, from numbers alone: no device needed.
 

@@ -1,10 +1,10 @@
-#include "backends/cuda/schedule.hpp"
+#include "backends/cuda/per_step/schedule.hpp"
 
 #include <doctest/doctest.h>
 
-#include "backends/cuda/dense_product.hpp"
-#include "backends/cuda/per_step.hpp"
-#include "backends/cuda/persistent.hpp"
+#include "backends/cuda/per_step/per_step.hpp"
+#include "backends/cuda/persistent/persistent.hpp"
+#include "backends/cuda/projection/dense_product.hpp"
 
 // Which kernels are chosen, from numbers alone: no device needed.
 

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+#include <utility>
+
+#include "backends/cuda/common/stream_ref.hpp"
+#include "gru/backend.hpp"
+
+namespace gru::cuda {
+
+/// A backend of the CUDA space S made of an engine that knows only a stream and its device. The engine's code is compiled
+/// once for all spaces; it has the backend's name and its members, with StreamRef where the backend has S.
+template <class S, class Engine>
+class OnStream {
+ public:
+  using Space = S;
+  static constexpr std::string_view name = Engine::name;
+
+  static Support supports(const Problem& problem) { return Engine::supports(problem); }
+
+  OnStream(const S& space, const Problem& problem, const Weights& weights)
+      : space_(space), engine_(stream_of(space), problem, weights) {}
+
+  void execute(const Call& call) { engine_.execute(call); }
+  OnStream fork(const S& space) const { return OnStream(space, engine_.fork(stream_of(space))); }
+  std::size_t workspace_bytes() const { return engine_.workspace_bytes(); }
+  Status status() const { return engine_.status(); }
+
+ private:
+  OnStream(const S& space, Engine engine) : space_(space), engine_(std::move(engine)) {}
+
+  S space_;  // keeps the stream alive
+  Engine engine_;
+};
+
+}  // namespace gru::cuda

@@ -1,0 +1,145 @@
+#include "backends/cuda/common/runtime.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "gru/error.hpp"
+
+namespace gru::cuda {
+namespace {
+
+void require_on_device(std::string_view name, const ConstTensorView& view, int device) {
+  if (!view.given() || view.size() == 0) return;
+  cudaPointerAttributes attributes{};
+  check(cudaPointerGetAttributes(&attributes, view.data), "cudaPointerGetAttributes");
+  const auto refuse = [&](const std::string& got) {
+    throw Error(
+        fmt::format("gru::Plan::execute: {}: expected memory of CUDA device {}, got {}; put it there with "
+                    "gru::Buffer or cudaMemcpy",
+                    name, device, got));
+  };
+  switch (attributes.type) {
+    case cudaMemoryTypeManaged: return;
+    case cudaMemoryTypeDevice:
+      if (attributes.device != device) refuse(fmt::format("memory of device {}", attributes.device));
+      return;
+    case cudaMemoryTypeHost: return refuse("pinned host memory");
+    default: return refuse("a host pointer");
+  }
+}
+
+}  // namespace
+
+void check(cudaError_t code, std::string_view call, std::source_location place) {
+  if (code == cudaSuccess) return;
+  static_cast<void>(cudaGetLastError());
+  std::string_view file = place.file_name();
+  file.remove_prefix(std::min(file.size(), file.find_last_of('/') + 1));
+  throw Error(fmt::format("gru::cuda: {} failed with {} ({}) at {}:{}", call, cudaGetErrorName(code),
+                          cudaGetErrorString(code), file, place.line()));
+}
+
+DeviceGuard::DeviceGuard(int device) {
+  check(cudaGetDevice(&previous_), "cudaGetDevice");
+  changed_ = previous_ != device;
+  if (changed_) check(cudaSetDevice(device), "cudaSetDevice");
+}
+
+DeviceGuard::~DeviceGuard() {
+  if (changed_) static_cast<void>(cudaSetDevice(previous_));  // it was current before, so it exists
+}
+
+std::shared_ptr<std::byte> allocate(StreamRef stream, std::string_view what, std::size_t bytes) {
+  const DeviceGuard guard(stream.device);
+  bytes = std::max<std::size_t>(bytes, 1);
+  void* memory = nullptr;
+  if (const cudaError_t code = cudaMalloc(&memory, bytes); code == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());
+    throw Error(
+        fmt::format("gru::cuda: device {} has no {} bytes left for {}; plan for a smaller batch_size or seq_len, "
+                    "or free memory",
+                    stream.device, bytes, what));
+  } else {
+    check(code, "cudaMalloc");
+  }
+  std::shared_ptr<std::byte> owner(static_cast<std::byte*>(memory), [device = stream.device](std::byte* data) {
+    // At process exit the driver may be gone already; there is nobody left to tell.
+    int previous = 0;
+    const bool switched = cudaGetDevice(&previous) == cudaSuccess && cudaSetDevice(device) == cudaSuccess;
+    static_cast<void>(cudaFree(data));
+    if (switched) static_cast<void>(cudaSetDevice(previous));
+  });
+  check(cudaMemsetAsync(memory, 0, bytes, stream.stream), "cudaMemsetAsync");
+  return owner;
+}
+
+void upload(StreamRef stream, void* to, const void* host, std::size_t bytes) {
+  const DeviceGuard guard(stream.device);
+  check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, stream.stream), "cudaMemcpyAsync to the device");
+  check(cudaStreamSynchronize(stream.stream), "cudaStreamSynchronize");
+}
+
+bool is_capturing(StreamRef stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream.stream, &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
+}
+
+void load_kernel(const void* kernel) {
+  cudaFuncAttributes attributes{};
+  check(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
+}
+
+AbortWord::AbortWord(StreamRef stream) {
+  const DeviceGuard guard(stream.device);
+  void* memory = nullptr;
+  check(cudaHostAlloc(&memory, sizeof(std::uint32_t), cudaHostAllocMapped | cudaHostAllocPortable), "cudaHostAlloc");
+  word_ = {static_cast<std::uint32_t*>(memory), [](std::uint32_t* p) { static_cast<void>(cudaFreeHost(p)); }};
+  *word_ = 0;
+}
+
+void AbortWord::clear_if_ended(StreamRef stream) {
+  const DeviceGuard guard(stream.device);
+  // Else a capture of another stream, by this or another thread, would be spoilt by the question.
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  check(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode");
+  const bool ended = !is_capturing(stream) && cudaStreamQuery(stream.stream) == cudaSuccess;
+  static_cast<void>(cudaGetLastError());
+  check(cudaThreadExchangeStreamCaptureMode(&mode), "cudaThreadExchangeStreamCaptureMode");
+  if (ended) *word_ = 0;
+}
+
+Status status_of(StreamRef stream, std::string_view backend) {
+  const DeviceGuard guard(stream.device);
+  if (is_capturing(stream)) return {};
+  const cudaError_t code = cudaStreamQuery(stream.stream);
+  if (code == cudaSuccess || code == cudaErrorNotReady) return {};
+  static_cast<void>(cudaGetLastError());
+  return {false, fmt::format("{}: {} ({})", backend, cudaGetErrorName(code), cudaGetErrorString(code))};
+}
+
+void require_same_device(StreamRef plan, StreamRef fork) {
+  if (fork.device == plan.device) return;
+  throw Error(
+      fmt::format("gru::Plan::fork: the packed weights are on CUDA device {}, the new stream is on {}; make a "
+                  "plan there",
+                  plan.device, fork.device));
+}
+
+void require_device_memory(const Call& call, StreamRef stream) {
+  const std::pair<std::string_view, ConstTensorView> tensors[] = {
+      {"x", call.x}, {"h0", call.h0}, {"lengths", call.lengths}, {"output", call.output}, {"h_n", call.h_n}};
+  for (const auto& [name, view] : tensors) require_on_device(name, view, stream.device);
+}
+
+bool can_overlap_launches(const void* kernel, int device) {
+  int major = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute");
+  cudaFuncAttributes attributes{};
+  check(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
+  return major >= 9 && attributes.ptxVersion >= 90;
+}
+
+}  // namespace gru::cuda

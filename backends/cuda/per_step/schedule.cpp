@@ -1,0 +1,185 @@
+#include "backends/cuda/per_step/schedule.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "backends/cuda/per_step/packed_weights.hpp"
+#include "backends/cuda/projection/dense_product.hpp"
+
+namespace gru::cuda {
+namespace {
+
+/// Up to so many rows a warp for each unit wins over tiles, which are mostly empty then.
+constexpr std::int64_t kUnitBatch = 20;
+constexpr std::int64_t kUnitBatchTensor = 10;
+/// From so many steps on the input projection of many steps is one product. The plain tiles make it within the step
+/// nevertheless: two products share their latencies (per_step/README.md).
+constexpr std::int64_t kProjectFrom = 8;
+/// A tile is worth its size if its blocks fill this share of the multiprocessors.
+constexpr double kFill = 0.75;
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+#if defined(GRU_CUDA_HOPPER)
+constexpr bool kHopperBuilt = true;
+#else
+constexpr bool kHopperBuilt = false;  // no sm_90a among the architectures
+#endif
+/// From so many rows and units on Hopper's products of 64 rows are worth their padding and their extra launches.
+constexpr std::int64_t kHopperBatch = 48;
+constexpr std::int64_t kHopperHidden = 256;
+
+/// Rows in all directions from which on tensor cores beat the strict recurrence of cuda-persistent.
+constexpr std::int64_t kResidentRows = 48;
+/// From so many rows and units on the recurrent product alone, on tiles of 64 rows and more, is worth its padding.
+constexpr std::int64_t kRecurrentBatch = 48;
+constexpr std::int64_t kRecurrentHidden = 128;
+
+/// `each`: blocks that a multiprocessor wants.
+bool fills(int rows, int units, const Problem& p, int each = 1) {
+  const std::int64_t blocks =
+      ceil_div(p.config.hidden_size, units) * ceil_div(p.options.batch_size, rows) * p.config.num_directions();
+  return static_cast<double>(blocks) >= kFill * each * p.device.sm_count;
+}
+
+Kernel tensor_step(const Problem& p) {
+  for (const TileShape& tile : {TensorLarge::shape, TensorMedium::shape}) {
+    if (fills(tile.rows, tile.units, p)) return tensor_kernel(Phase::fused, tile);
+  }
+  return tensor_kernel(Phase::fused, TensorSmall::shape);
+}
+
+/// Steps whose projection is made at once, in equal portions of at most so many bytes.
+int steps_at_once(const Problem& p, std::int64_t bytes) {
+  const std::int64_t rows = round_up(p.config.hidden_size, kRowPadding);
+  const std::int64_t step = std::max<std::int64_t>(p.options.batch_size, 1) * p.config.num_directions() * 3 * rows * 4;
+  const std::int64_t most = std::clamp<std::int64_t>(bytes / step, 1, p.options.seq_len);
+  return static_cast<int>(ceil_div(p.options.seq_len, ceil_div(p.options.seq_len, most)));
+}
+
+/// Steps whose projections are there: where it is made by a dense product or, without that, by our own kernel. The latter
+/// is for strict float32 alone.
+void project(Schedule& s, const Problem& p, std::int64_t bytes) {
+  s.dense = kHasDenseProduct;
+  if (!s.dense) s.projection = simt_kernel(Phase::projection, true);
+  s.projected_steps = steps_at_once(p, bytes);
+}
+
+/// Large portions stream past the L2 cache anyway: fewer, larger products win.
+std::int64_t streamed_bytes(const Problem& p) { return 8 * static_cast<std::int64_t>(p.device.l2_bytes); }
+
+void choose_hopper(Schedule& s, const Problem& p) {
+  const bool wide = fills(HopperWide::shape.rows, HopperWide::shape.units, p);
+  s.step = hopper_kernel(wide);
+  s.form_state = slice_kernel();
+  s.pack.tf32 = true;
+  s.pack.state_form = PackOptions::StateForm::sliced;
+  s.pack.group = wide ? HopperWide::shape.units : HopperNarrow::shape.units;
+  project(s, p, streamed_bytes(p));
+}
+
+/// Products in TF32 that Hopper's kernels make.
+bool takes_hopper(const Problem& p) {
+  return kHopperBuilt && kHasDenseProduct && p.device.compute_capability == 90 && p.options.math == Math::tf32 &&
+         p.options.dtype == DType::float32 && p.config.reset_after && p.options.seq_len >= kProjectFrom &&
+         p.config.hidden_size >= kHopperHidden;
+}
+
+/// All steps of a layer in one launch: a multiprocessor for each block, and all of K in shared memory.
+bool fits_resident(const Problem& p) {
+  constexpr HopperShape kTile = HopperResident::shape;
+  const std::int64_t blocks = round_up(p.config.hidden_size, kRowPadding) / kTile.units *
+                              ceil_div(p.options.batch_size, kTile.rows) * p.config.num_directions();
+  return takes_hopper(p) && p.config.hidden_size <= std::int64_t{kTile.stages} * 32 &&
+         blocks <= p.device.sm_count - p.options.reserve_sms;
+}
+
+void choose_resident(Schedule& s, const Problem& p) {
+  s.step = sequence_kernel();
+  s.form_state = slice_kernel();
+  s.pack.tf32 = true;
+  s.pack.state_form = PackOptions::StateForm::sliced;
+  s.pack.group = HopperResident::shape.units;
+  s.remark = "all steps of a layer in one launch";
+  project(s, p, streamed_bytes(p));
+}
+
+void choose_recurrent(Schedule& s, const Problem& p) {
+  constexpr RecurrentShape kWide = RecurrentWide::shape;
+  const bool wide = fills(kWide.rows, kWide.units, p, kWide.blocks);
+  s.step = recurrent_kernel(wide);
+  s.form_state = transpose_kernel();
+  s.plain_states = false;
+  s.pack.state_form = PackOptions::StateForm::tiled;
+  s.pack.group = wide ? kWide.units : RecurrentNarrow::shape.units;
+  project(s, p, streamed_bytes(p));
+}
+
+void choose_unit(Schedule& s, const Problem& p) {
+  const std::int64_t batch = p.options.batch_size;
+  const std::int64_t units = p.config.hidden_size * p.config.num_directions();
+  const bool idle = ceil_div(units, kUnitWarps) < p.device.sm_count;
+  const int warps = idle && batch == 1 ? 1 : idle ? kUnitWarps / 2 : kUnitWarps;
+  const bool projected = p.options.seq_len >= kProjectFrom;
+  s.step = unit_kernel(projected ? Phase::recurrent : Phase::fused, batch == 1 ? 1 : batch == 2 ? 2 : 5, warps);
+  // Half of the L2 cache keeps a portion close.
+  if (projected) project(s, p, static_cast<std::int64_t>(p.device.l2_bytes / 2));
+}
+
+void choose_float(Schedule& s, const Problem& p, bool resident) {
+  const std::int64_t batch = p.options.batch_size;
+  const std::int64_t hidden = p.config.hidden_size;
+  const bool tensor = p.options.math == Math::tf32;
+  const bool long_enough = p.options.seq_len >= kProjectFrom;
+  if (batch <= (tensor ? kUnitBatchTensor : kUnitBatch)) {
+    choose_unit(s, p);
+    s.remark = tensor ? fmt::format("B={} <= {} rows run in strict float32, exacter than tf32 and no slower", batch,
+                                    kUnitBatchTensor)
+                      : "one warp a unit";
+  } else if (tensor) {
+    if (resident && fits_resident(p)) {
+      choose_resident(s, p);
+    } else if (takes_hopper(p) && batch >= kHopperBatch) {
+      choose_hopper(s, p);
+    } else {
+      s.pack.tf32 = true;
+      s.step = tensor_step(p);
+    }
+  } else if (long_enough && batch >= kRecurrentBatch && hidden >= kRecurrentHidden) {
+    choose_recurrent(s, p);
+  } else {
+    s.step = simt_kernel(Phase::fused, fills(SimtLarge::shape.rows, SimtLarge::shape.units, p));
+  }
+  if (s.remark.empty()) s.remark = fmt::format("tiles of {} rows x {} units", s.step.tile.rows, s.step.tile.units);
+  if (s.projected_steps == 0) return;
+  s.remark +=
+      fmt::format(", input projections of {} steps at once{}", s.projected_steps, s.dense ? " by cuBLASLt" : "");
+}
+
+}  // namespace
+
+bool tensor_cores_hold(const Problem& p) {
+  return fits_resident(p) && p.options.batch_size * p.config.num_directions() >= kResidentRows;
+}
+
+Schedule make_schedule(const Problem& p, bool resident) {
+  const bool tensor = p.options.math == Math::tf32;
+  Schedule s;
+  s.pack.dtype = p.options.dtype;
+  if (p.options.dtype == DType::float64) {
+    s.step = double_kernel(p.config.reset_after ? Phase::fused : Phase::candidate);
+    if (!p.config.reset_after) s.reset = double_kernel(Phase::reset);
+    s.remark = "DFMA tiles";
+  } else if (!p.config.reset_after) {
+    s.pack.tf32 = tensor;
+    s.step = tensor ? tensor_kernel(Phase::candidate, TensorSmall::shape) : simt_kernel(Phase::candidate, false);
+    s.reset = tensor ? tensor_kernel(Phase::reset, TensorSmall::shape) : simt_kernel(Phase::reset, false);
+    s.remark = "two launches a step";
+  } else {
+    choose_float(s, p, resident);
+  }
+  return s;
+}
+
+}  // namespace gru::cuda

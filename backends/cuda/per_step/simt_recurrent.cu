@@ -1,0 +1,358 @@
+// The recurrent product and the gates in strict float32 for batches that fill tiles; the input's projection is there.
+//
+// Equations: tile_step.cuh, the recurrent phase.
+// Layout: both operands lie in memory as the products read them, features outermost: states as (H padded, rows padded), weights as
+// (unit tiles, H padded, 3, units), packed_weights.cpp. A slice of either is whole rows of 16-byte pieces that go to shared
+// memory as they are, and no edge is masked: padding is zero and stays so.
+// Who holds what: registers: each thread the sums of 8 rows x 4 units x 3 gates, 96 in all, and two features' operands, one
+// being multiplied and one on its way; shared memory: `stages` slices of both operands. Where a tile has too few rows and
+// units for its warps, each warp takes the whole tile and an eighth of the features, and shared memory adds the sums in a
+// fixed order.
+// A feature costs a thread 5 shared loads of 16 bytes and 96 FMAs. Bound by FMA issue.
+
+#include "backends/cuda/per_step/pipeline.cuh"
+
+namespace gru::cuda {
+namespace {
+
+constexpr int kThreadRows = RecurrentShape::kThreadRows;
+constexpr int kThreadUnits = RecurrentShape::kThreadUnits;
+
+__device__ float at(const float4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
+
+/// A thread's place in the tile. Its rows: four from first_row() on and four from the middle on.
+template <class Tile>
+struct Place {
+  static constexpr RecurrentShape kTile = Tile::shape;
+  static constexpr int kAcross = kTile.units / kThreadUnits;
+  static constexpr int kThreads = kTile.threads();
+  static constexpr int kTeam = kThreads / kTile.splits;  ///< threads that share a split of the features
+  static __device__ int split() { return static_cast<int>(threadIdx.x) / kTeam; }
+  static __device__ int member() { return static_cast<int>(threadIdx.x) % kTeam; }
+  static __device__ int first_unit() { return member() % kAcross * kThreadUnits; }
+  static __device__ int row(int i) { return member() / kAcross * 4 + i % 4 + i / 4 * (kTile.rows / 2); }
+};
+
+/// One feature of the thread's rows and weights.
+template <class Tile>
+struct Feature {
+  static constexpr RecurrentShape kTile = Tile::shape;
+  float4 value[2];
+  float4 weight[3];
+
+  __device__ void load(const float* shared) {
+    const float* values = shared + Place<Tile>::row(0);
+    const float* weights = shared + kTile.rows + Place<Tile>::first_unit();
+    value[0] = *reinterpret_cast<const float4*>(values);
+    value[1] = *reinterpret_cast<const float4*>(values + kTile.rows / 2);
+#pragma unroll
+    for (int g = 0; g < 3; ++g) weight[g] = *reinterpret_cast<const float4*>(weights + g * kTile.units);
+  }
+};
+
+template <class Tile>
+struct RecurrentProduct {
+  static constexpr RecurrentShape kTile = Tile::shape;
+  static constexpr int kPitch = kTile.rows + 3 * kTile.units;  ///< floats from feature to feature
+  static constexpr int kStage = kTile.depth * kPitch;
+  static constexpr int kSteps = kTile.depth / kTile.splits;  ///< features of a slice that a thread multiplies
+  float sums[kThreadRows][3][kThreadUnits] = {};
+
+  __device__ void add(const Feature<Tile>& f) {
+#pragma unroll
+    for (int i = 0; i < kThreadRows; ++i) {
+#pragma unroll
+      for (int g = 0; g < 3; ++g) {
+#pragma unroll
+        for (int j = 0; j < kThreadUnits; ++j) {
+          sums[i][g][j] = fmaf(at(f.value[i / 4], i % 4), at(f.weight[g], j), sums[i][g][j]);
+        }
+      }
+    }
+  }
+
+  __device__ void multiply(const float* stage) {
+    const float* from = stage + Place<Tile>::split() * kSteps * kPitch;
+    Feature<Tile> feature[2];
+    feature[0].load(from);
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+      if (k + 1 < kSteps) feature[(k + 1) % 2].load(from + (k + 1) * kPitch);
+      add(feature[k % 2]);
+    }
+  }
+};
+
+/// Slices of states and weights on their way through shared memory. `ready` is called once, after the first weights are on
+/// their way and before any state is read.
+template <class Tile, class Ready>
+__device__ void multiply_all(float* shared, const float* states, int state_rows, const float* weights, int slices,
+                             RecurrentProduct<Tile>& product, Ready ready) {
+  using Product = RecurrentProduct<Tile>;
+  constexpr RecurrentShape kTile = Tile::shape;
+  constexpr int kThreads = Place<Tile>::kThreads;
+  constexpr int kRowPieces = kTile.rows / 4;
+  constexpr int kWeightPieces = 3 * kTile.units / 4;
+  static_assert(kTile.depth * kRowPieces % kThreads == 0 && kTile.depth * kWeightPieces % kThreads == 0,
+                "a slice must divide evenly among the threads");
+  const int thread = static_cast<int>(threadIdx.x);
+  const auto load_weights = [&](int slice) {
+    float* to = shared + slice % kTile.stages * Product::kStage + kTile.rows;
+    const float* from = weights + static_cast<std::int64_t>(slice) * kTile.depth * 3 * kTile.units;
+#pragma unroll
+    for (int i = 0; i < kTile.depth * kWeightPieces / kThreads; ++i) {
+      const int p = thread + i * kThreads;
+      copy_async<16>(to + p / kWeightPieces * Product::kPitch + p % kWeightPieces * 4, from + p * 4, 16);
+    }
+  };
+  const auto load_states = [&](int slice) {
+    float* to = shared + slice % kTile.stages * Product::kStage;
+    const float* from = states + static_cast<std::int64_t>(slice) * kTile.depth * state_rows;
+#pragma unroll
+    for (int i = 0; i < kTile.depth * kRowPieces / kThreads; ++i) {
+      const int p = thread + i * kThreads;
+      copy_async<16>(to + p / kRowPieces * Product::kPitch + p % kRowPieces * 4,
+                     from + static_cast<std::int64_t>(p / kRowPieces) * state_rows + p % kRowPieces * 4, 16);
+    }
+  };
+
+  for (int s = 0; s < kTile.stages - 1; ++s) {
+    if (s < slices) load_weights(s);
+  }
+  ready();
+  for (int s = 0; s < kTile.stages - 1; ++s) {
+    if (s < slices) load_states(s);
+    commit_copies();
+  }
+  for (int slice = 0; slice < slices; ++slice) {
+    wait_for_copies<kTile.stages - 2>();
+    __syncthreads();
+    const int next = slice + kTile.stages - 1;
+    if (next < slices) {
+      load_weights(next);
+      load_states(next);
+    }
+    commit_copies();
+    product.multiply(shared + slice % kTile.stages * Product::kStage);
+  }
+}
+
+/// Gates and stores of one thread's share of the tile: four rows x four units at a time, or one row where splits were added.
+template <class Tile>
+struct RecurrentFinish {
+  static constexpr RecurrentShape kTile = Tile::shape;
+  static constexpr int kRows = kTile.splits > 1 ? 1 : 4;
+  using Position = Place<Tile>;
+
+  const StepArgs& a;
+  Destination<float> to;
+  const float* old_states;  ///< (H padded, state rows) from the tile's first row on
+  float* states;            ///< likewise; null: not needed
+  const float* bias_n_h;
+  int d, u, row0;  ///< u: the thread's first unit
+  bool output_vectors;
+  float4 gate[kRows][3];
+  float old_state[kThreadUnits][kRows];
+
+  __device__ RecurrentFinish(const StepArgs& args, const CallTensors& c, int direction, int first_unit, int first_row)
+      : a(args),
+        to(args, c, direction),
+        states(nullptr),
+        bias_n_h(bias_of<float>(args, direction) + 3 * args.hidden_padded + first_unit),
+        d(direction),
+        u(first_unit),
+        row0(first_row) {
+    const std::int64_t offset = (static_cast<std::int64_t>(d) * a.hidden_padded + u) * a.formed_rows + row0;
+    old_states = static_cast<const float*>(a.formed_in) + offset;
+    if (a.formed_out != nullptr) states = static_cast<float*>(a.formed_out) + offset;
+    output_vectors = to.output_stride_k == 1 && to.output_stride_b % 4 == 0 &&
+                     reinterpret_cast<std::uintptr_t>(to.output + u) % 16 == 0;
+  }
+
+  /// Asks for what the rows from `first` on need beside the sums.
+  __device__ void load(int first) {
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const int b = min(row0 + Position::row(first + i), a.batch - 1);
+      const float* from = projection_of<const float>(a, d, a.step, b) + u;
+#pragma unroll
+      for (int g = 0; g < 3; ++g) gate[i][g] = __ldcg(reinterpret_cast<const float4*>(from + g * a.hidden_padded));
+    }
+#pragma unroll
+    for (int j = 0; j < kThreadUnits; ++j) {
+      const float* from = old_states + j * static_cast<std::int64_t>(a.formed_rows) + Position::row(first);
+      if constexpr (kRows == 4) {
+        const float4 v = __ldcg(reinterpret_cast<const float4*>(from));
+#pragma unroll
+        for (int i = 0; i < kRows; ++i) old_state[j][i] = at(v, i);
+      } else {
+        old_state[j][0] = __ldcg(from);
+      }
+    }
+  }
+
+  __device__ void store_output(int b, bool valid, const float (&next)[kThreadUnits]) const {
+    if (to.output == nullptr) return;
+    float* row = to.output + b * to.output_stride_b + u * to.output_stride_k;
+    if (output_vectors && u + kThreadUnits <= a.hidden) {
+      const float4 v = make_float4(next[0], next[1], next[2], next[3]);
+      *reinterpret_cast<float4*>(row) = valid ? v : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+      return;
+    }
+#pragma unroll
+    for (int j = 0; j < kThreadUnits; ++j) {
+      if (u + j < a.hidden) row[j * to.output_stride_k] = valid ? next[j] : 0.0F;
+    }
+  }
+
+  /// `sum(i, g, j)`: of row first + i.
+  template <class Sum>
+  __device__ void finish(int first, Sum sum) const {
+    const float4 bias = __ldg(reinterpret_cast<const float4*>(bias_n_h));
+    float next[kRows][kThreadUnits];
+#pragma unroll
+    for (int i = 0; i < kRows; ++i) {
+      const int b = row0 + Position::row(first + i);
+      const bool inside = b < a.batch;
+      const bool valid = inside && to.t < to.length(min(b, a.batch - 1));
+#pragma unroll
+      for (int j = 0; j < kThreadUnits; ++j) {
+        const float state = cell<DeviceMath>(at(gate[i][0], j), at(gate[i][1], j), at(gate[i][2], j), sum(i, 0, j),
+                                             sum(i, 1, j), sum(i, 2, j) + at(bias, j), old_state[j][i]);
+        next[i][j] = valid ? state : old_state[j][i];
+      }
+      if (!inside) continue;
+      store_output(b, valid, next[i]);
+      if (to.h_n == nullptr) continue;
+#pragma unroll
+      for (int j = 0; j < kThreadUnits; ++j) {
+        if (u + j < a.hidden) to.h_n[b * to.h_n_stride_b + (u + j) * to.h_n_stride_k] = next[i][j];
+      }
+    }
+    if (states == nullptr) return;
+#pragma unroll
+    for (int j = 0; j < kThreadUnits; ++j) {
+      if (u + j >= a.hidden) continue;  // zero, whatever the weights' padding was multiplied with
+      float* column = states + j * static_cast<std::int64_t>(a.formed_rows) + Position::row(first);
+      if constexpr (kRows == 4) {
+        *reinterpret_cast<float4*>(column) = make_float4(next[0][j], next[1][j], next[2][j], next[3][j]);
+      } else {
+        *column = next[0][j];
+      }
+    }
+  }
+};
+
+/// The splits' sums added, first to last; thread (split s, member m) gets row s of member m.
+template <class Tile>
+__device__ void add_splits(float4* shared, const RecurrentProduct<Tile>& product, float4 (&total)[3]) {
+  using Position = Place<Tile>;
+  constexpr int kSplits = Tile::shape.splits;
+  static_assert(kSplits == kThreadRows, "a split finishes one row of each thread");
+  __syncthreads();  // the stages have been read
+#pragma unroll
+  for (int i = 0; i < kThreadRows; ++i) {
+#pragma unroll
+    for (int g = 0; g < 3; ++g) {
+      const float(&s)[kThreadUnits] = product.sums[i][g];
+      shared[((Position::split() * kThreadRows + i) * 3 + g) * Position::kTeam + Position::member()] =
+          make_float4(s[0], s[1], s[2], s[3]);
+    }
+  }
+  __syncthreads();
+#pragma unroll
+  for (int g = 0; g < 3; ++g) {
+    total[g] = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+#pragma unroll
+    for (int s = 0; s < kSplits; ++s) {
+      const float4 v = shared[((s * kThreadRows + Position::split()) * 3 + g) * Position::kTeam + Position::member()];
+      total[g] = make_float4(total[g].x + v.x, total[g].y + v.y, total[g].z + v.z, total[g].w + v.w);
+    }
+  }
+}
+
+template <class Tile>
+__global__ void __launch_bounds__(Tile::shape.threads(), Tile::shape.blocks)
+    recurrent_step(const __grid_constant__ StepArgs a, const __grid_constant__ CallTensors inline_call) {
+  extern __shared__ float4 recurrent_shared[];
+  constexpr RecurrentShape kTile = Tile::shape;
+  let_next_start();
+  const CallTensors& c = a.call != nullptr ? *a.call : inline_call;
+  const int d = static_cast<int>(blockIdx.z);
+  const int u0 = static_cast<int>(blockIdx.x) * kTile.units;
+  const int row0 = static_cast<int>(blockIdx.y) * kTile.rows;
+  const std::int64_t state = static_cast<std::int64_t>(d) * a.hidden_padded * a.formed_rows;
+  const float* w = static_cast<const float*>(a.weights.w_hh) +
+                   (static_cast<std::int64_t>(d) * a.hidden_padded + u0) * 3 * a.hidden_padded;
+  prefetch_projection<Place<Tile>::kThreads, kTile.rows, kTile.units>(a, d, row0, u0, static_cast<int>(threadIdx.x));
+  RecurrentProduct<Tile> product;
+  const auto multiply = [&](auto ready) {
+    multiply_all<Tile>(reinterpret_cast<float*>(recurrent_shared),
+                       static_cast<const float*>(a.formed_in) + state + row0, a.formed_rows, w,
+                       (a.hidden + kTile.depth - 1) / kTile.depth, product, ready);
+  };
+  if constexpr (kTile.splits == 1) {
+    multiply([] { wait_for_previous(); });
+    RecurrentFinish<Tile> finish(a, c, d, u0 + Place<Tile>::first_unit(), row0);
+#pragma unroll
+    for (int first = 0; first < kThreadRows; first += 4) {
+      finish.load(first);
+      finish.finish(first, [&](int i, int g, int j) { return product.sums[first + i][g][j]; });
+    }
+  } else {
+    RecurrentFinish<Tile> finish(a, c, d, u0 + Place<Tile>::first_unit(), row0);
+    const int row = Place<Tile>::split();
+    multiply([&] {
+      wait_for_previous();
+      finish.load(row);
+    });
+    float4 total[3];
+    add_splits<Tile>(recurrent_shared, product, total);
+    finish.finish(row, [&](int, int g, int j) { return at(total[g], j); });
+  }
+}
+
+/// h0 of a layer as (H padded, state rows), zero where none is given. Block: 32 units x 32 rows.
+__global__ void transpose_state(const __grid_constant__ StepArgs a, const __grid_constant__ CallTensors inline_call) {
+  __shared__ float tile[32][33];
+  const CallTensors& c = a.call != nullptr ? *a.call : inline_call;
+  let_next_start();
+  wait_for_previous();
+  const int d = static_cast<int>(blockIdx.z);
+  const int u0 = static_cast<int>(blockIdx.x) * 32;
+  const int row0 = static_cast<int>(blockIdx.y) * 32;
+  const int x = static_cast<int>(threadIdx.x) % 32;
+  const int y = static_cast<int>(threadIdx.x) / 32;
+  const Matrix<float> h = state_before<float>(a, c, d);
+#pragma unroll
+  for (int i = y; i < 32; i += 8) {
+    const bool inside = h.data != nullptr && row0 + i < a.batch && u0 + x < a.hidden;
+    tile[i][x] = inside ? h.row(row0 + i)[(u0 + x) * h.stride_k] : 0.0F;
+  }
+  __syncthreads();
+  float* to = static_cast<float*>(a.formed_out) + static_cast<std::int64_t>(d) * a.hidden_padded * a.formed_rows;
+#pragma unroll
+  for (int i = y; i < 32; i += 8) to[static_cast<std::int64_t>(u0 + i) * a.formed_rows + row0 + x] = tile[x][i];
+}
+
+template <class Tile>
+Kernel make() {
+  return {.function = reinterpret_cast<const void*>(&recurrent_step<Tile>),
+          .tile = {.rows = Tile::shape.rows,
+                   .units = Tile::shape.units,
+                   .depth = Tile::shape.depth,
+                   .stages = Tile::shape.stages,
+                   .warps = Tile::shape.threads() / 32},
+          .shared_bytes = Tile::shape.shared_bytes()};
+}
+
+}  // namespace
+
+Kernel recurrent_kernel(bool wide) { return wide ? make<RecurrentWide>() : make<RecurrentNarrow>(); }
+
+Kernel transpose_kernel() {
+  return {.function = reinterpret_cast<const void*>(&transpose_state),
+          .tile = {.rows = 32, .units = 32, .depth = 32, .stages = 0, .warps = 8}};
+}
+
+}  // namespace gru::cuda

@@ -1,0 +1,33 @@
+#pragma once
+
+/// How the host starts the per-step kernels.
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "backends/cuda/common/stream_ref.hpp"
+#include "backends/cuda/per_step/tiles.hpp"
+
+namespace gru::cuda {
+
+/// Tiles that cover an extent.
+constexpr unsigned blocks(std::int64_t extent, int tile) { return static_cast<unsigned>((extent + tile - 1) / tile); }
+
+/// Rows up to whole tiles: what a kernel's blocks may read.
+std::int64_t padded_rows(const Kernel& kernel, std::int64_t rows);
+
+/// The blocks of a step.
+dim3 step_grid(const Kernel& kernel, std::int64_t hidden, std::int64_t batch, std::int64_t directions);
+
+/// Lets a kernel have the shared memory that its launches ask for. On the current device.
+void allow_shared_memory(const Kernel& kernel);
+
+/// Blocks of a kernel, in its clusters, that are on the current device at once.
+std::int64_t resident_blocks(const Kernel& kernel);
+
+/// `early`: the kernel may start before its predecessor in the stream has ended, and waits for that itself.
+void launch(StreamRef on, const Kernel& kernel, dim3 grid, const StepArgs& args, const CallTensors& inline_call,
+            bool early);
+
+}  // namespace gru::cuda

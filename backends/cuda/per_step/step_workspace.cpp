@@ -1,0 +1,63 @@
+#include "backends/cuda/per_step/step_workspace.hpp"
+
+#include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/per_step/packed_weights.hpp"
+#include "backends/cuda/per_step/step_launch.hpp"
+
+namespace gru::cuda {
+StepWorkspace::StepWorkspace(StreamRef stream, const Problem& problem, const Schedule& schedule) {
+  const Config& c = problem.config;
+  const PlanOptions& o = problem.options;
+  const auto element = static_cast<std::int64_t>(size_of(o.dtype));
+  const std::int64_t directions = c.num_directions();
+  const std::int64_t hidden = round_up(c.hidden_size, kRowPadding);
+  const std::int64_t portion = schedule.projected_steps;
+  // Whole portions of whole rows of padded features: a dense product always takes as much as was planned.
+  const std::int64_t steps = portion > 0 ? round_up(o.seq_len, portion) : o.seq_len;
+  output_width = round_up(directions * c.hidden_size, schedule.dense ? kRowPadding : 4);
+  projection_rows = portion * o.batch_size;
+  formed_rows = padded_rows(schedule.step, o.batch_size);
+
+  const std::int64_t state = directions * o.batch_size * hidden * element;
+  const std::int64_t plain = schedule.plain_states ? state : 0;
+  const std::int64_t formed = schedule.form_state.function != nullptr ? directions * formed_rows * hidden * element : 0;
+  const std::int64_t output = steps * o.batch_size * output_width * element;
+  // Both directions read one copy where a portion is the whole sequence.
+  const std::int64_t copies = portion < o.seq_len ? directions : 1;
+  const std::int64_t copied =
+      schedule.dense ? copies * projection_rows * round_up(c.input_size, kDepthPadding) * element : 0;
+  if (schedule.step.cooperative) {
+    const auto groups = static_cast<std::size_t>(directions * formed_rows / schedule.step.tile.rows);
+    arrived_bytes = groups * kCounterStride * sizeof(unsigned);
+    aborted.emplace(stream);
+  }
+
+  struct Part {
+    std::byte** to;
+    std::int64_t size;
+  };
+  std::byte* counters = nullptr;
+  std::byte* call = nullptr;
+  const Part parts[] = {{&states[0], plain},
+                        {&states[1], plain},
+                        {&formed_states[0], formed},
+                        {&formed_states[1], formed},
+                        {&outputs[0], c.num_layers > 1 ? output : 0},
+                        {&outputs[1], c.num_layers > 2 ? output : 0},
+                        {&projection, directions * projection_rows * 3 * hidden * element},
+                        {&copied_input, copied},
+                        {&reset_state, schedule.reset.function != nullptr ? state : 0},
+                        {&counters, static_cast<std::int64_t>(arrived_bytes)},
+                        {&call, static_cast<std::int64_t>(sizeof(CallTensors))}};
+  for (const Part& part : parts) bytes += static_cast<std::size_t>(round_up(part.size, 256));
+  memory_ = allocate(stream, "the plan's workspace", bytes);
+  std::byte* next = memory_.get();
+  for (const Part& part : parts) {
+    *part.to = next;
+    next += round_up(part.size, 256);
+  }
+  arrived = reinterpret_cast<unsigned*>(counters);
+  stored_call = reinterpret_cast<CallTensors*>(call);
+}
+
+}  // namespace gru::cuda

@@ -1,0 +1,305 @@
+#include "backends/cuda/persistent/persistent.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/per_step/schedule.hpp"
+#include "backends/cuda/persistent/args.hpp"
+#include "backends/cuda/persistent/schedule.hpp"
+#include "backends/cuda/persistent/weights.hpp"
+#include "backends/cuda/projection/inputs.hpp"
+#include "gru/error.hpp"
+
+namespace gru::cuda {
+namespace {
+
+/// Polls of one wait: tens of seconds, where a step takes a microsecond.
+constexpr std::int64_t kSpinLimit = std::int64_t{1} << 26;
+
+/// Attributes of a cooperative launch, in clusters where the kernel wants them: all blocks are resident or none starts.
+struct Launch {
+  Launch(const PersistentSchedule& s, int blocks, StreamRef stream) {
+    config.gridDim = dim3(static_cast<unsigned>(blocks));
+    config.blockDim = dim3(static_cast<unsigned>(s.threads));
+    config.dynamicSmemBytes = static_cast<std::size_t>(s.shared_bytes);
+    config.stream = stream.stream;
+    config.attrs = attributes;
+    if (s.kernel->cluster) {
+      attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
+      attributes[config.numAttrs++].val.clusterDim = {static_cast<unsigned>(s.group_blocks), 1, 1};
+    }
+    attributes[config.numAttrs].id = cudaLaunchAttributeCooperative;
+    attributes[config.numAttrs++].val.cooperative = 1;
+  }
+  Launch(const Launch&) = delete;
+  Launch& operator=(const Launch&) = delete;
+
+  cudaLaunchAttribute attributes[2] = {};
+  cudaLaunchConfig_t config{};
+};
+
+/// Lets the kernel have the shared memory of its largest schedule: the attribute belongs to the function, so that one
+/// plan's own need would take from another plan what that one was made with.
+void allow_shared_memory(const PersistentKernel& kernel, std::size_t static_bytes, int device) {
+  int most = 0;
+  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute");
+  const int streams = std::min(kernel.max_streams, kernel.max_sets * kernel.per_set);
+  check(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             std::min(kernel.shared_bytes(streams), most - static_cast<int>(static_bytes))),
+        "cudaFuncSetAttribute");
+}
+
+/// Asks the device whether all blocks of the schedule fit at once, beside the reserved multiprocessors.
+bool fits_device(const PersistentSchedule& s, const Problem& problem, StreamRef stream) {
+  const void* function = s.kernel->function;
+  cudaFuncAttributes attributes{};
+  check(cudaFuncGetAttributes(&attributes, function), "cudaFuncGetAttributes");
+  if (s.kernel->cluster && attributes.ptxVersion < 90) return false;  // built without cluster instructions
+  if (s.overlap())
+    check(cudaFuncSetAttribute(meanwhile_kernel(), cudaFuncAttributeMaxDynamicSharedMemorySize, kMeanwhileSharedBytes),
+          "cudaFuncSetAttribute");
+  allow_shared_memory(*s.kernel, attributes.sharedSizeBytes, stream.device);
+  int resident = 0;
+  if (s.kernel->cluster) {
+    check(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cudaFuncSetAttribute");
+    Launch launch(s, s.blocks, stream);
+    launch.config.numAttrs = 1;
+    check(cudaOccupancyMaxActiveClusters(&resident, function, &launch.config), "cudaOccupancyMaxActiveClusters");
+    resident *= s.group_blocks;
+  } else {
+    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, function, s.threads,
+                                                        static_cast<std::size_t>(s.shared_bytes)),
+          "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+    resident *= problem.device.sm_count - problem.options.reserve_sms;
+  }
+  return s.blocks <= resident;
+}
+
+PersistentSchedule schedule_on_device(const Problem& problem, StreamRef stream) {
+  const DeviceGuard guard(stream.device);
+  PersistentSchedule schedule = make_persistent_schedule(problem);
+  if (schedule.kernel != nullptr && schedule.kernel->cluster && !fits_device(schedule, problem, stream)) {
+    schedule = make_persistent_schedule(problem, false);
+  }
+  if (schedule.kernel == nullptr || !fits_device(schedule, problem, stream)) {
+    throw Error(
+        fmt::format("gru::Plan: cuda-persistent needs {} blocks of {} threads and {} bytes of shared memory "
+                    "resident at once, which device {} does not take now; plan with backend cuda-per-step",
+                    schedule.blocks, schedule.threads, schedule.shared_bytes, stream.device));
+  }
+  return schedule;
+}
+
+}  // namespace
+
+/// Everything that one stream's executions need beside the packed weights.
+struct Persistent::Impl {
+  Impl(StreamRef on, const Problem& for_problem, const PersistentSchedule& by,
+       std::shared_ptr<const PersistentWeights> packed);
+
+  void launch(PersistentArgs args) const;
+  PersistentArgs common_args(const Call& call) const;
+  std::int64_t spin_limit() const { return problem.options.spin_limit > 0 ? problem.options.spin_limit : kSpinLimit; }
+  Status abort_status() const;
+
+  StreamRef stream;
+  Problem problem;
+  PersistentSchedule schedule;
+  std::shared_ptr<const PersistentWeights> weights;
+  std::size_t workspace_bytes = 0;
+  std::optional<AbortWord> aborted;  // freed after memory, whose freeing waits for kernels that look at it
+  std::shared_ptr<std::byte> memory;
+  std::optional<PersistentInputs> inputs;
+  GateInput* gate_input = nullptr;     // wavefront: [layers a launch - 1][T][B][Hp]
+  EpochValue* layer_output = nullptr;  // likewise
+  EpochValue* exchange = nullptr;
+  float* between = nullptr;        // several launches: [T][B][D*H], the output of the layers below
+  std::uint32_t* words = nullptr;  // epoch base, blocks done
+};
+
+Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const PersistentSchedule& by,
+                       std::shared_ptr<const PersistentWeights> packed)
+    : stream(on), problem(for_problem), schedule(by), weights(std::move(packed)) {
+  const DeviceGuard guard(stream.device);
+  const Config& c = problem.config;
+  const auto rows = static_cast<std::size_t>(problem.options.seq_len * problem.options.batch_size);
+  const auto units = static_cast<std::size_t>(schedule.hidden_padded);
+  const auto directions = static_cast<std::size_t>(c.num_directions());
+  const auto later = static_cast<std::size_t>(schedule.layers - 1);
+  const PersistentKernel& k = *schedule.kernel;
+  const auto exchanged = static_cast<std::size_t>(schedule.recurrent_groups(c.num_directions())) * 2 *
+                         static_cast<std::size_t>(schedule.streams * k.pack * k.k);
+  const bool several_launches = schedule.layers < c.num_layers && !schedule.overlap();
+  const std::size_t sizes[] = {
+      later * rows * units * sizeof(GateInput),
+      later * rows * units * sizeof(EpochValue),
+      exchanged * sizeof(EpochValue),
+      several_launches ? rows * directions * static_cast<std::size_t>(c.hidden_size) * sizeof(float) : 0,
+      2 * sizeof(std::uint32_t),
+      PersistentInputs::workspace_bytes(problem, schedule),
+  };
+  const auto offsets = lay_out(sizes);
+  workspace_bytes = offsets.back();
+  memory = allocate(stream, "the workspace", workspace_bytes);
+  gate_input = reinterpret_cast<GateInput*>(memory.get());
+  layer_output = reinterpret_cast<EpochValue*>(memory.get() + offsets[1]);
+  exchange = reinterpret_cast<EpochValue*>(memory.get() + offsets[2]);
+  between = reinterpret_cast<float*>(memory.get() + offsets[3]);
+  words = reinterpret_cast<std::uint32_t*>(memory.get() + offsets[4]);
+  aborted.emplace(stream);
+  inputs.emplace(stream, problem, schedule, weights, memory.get() + offsets[5], aborted->device(), spin_limit());
+}
+
+void Persistent::Impl::launch(PersistentArgs args) const {
+  const Launch launch(schedule, schedule.blocks_of(args.layers, args.directions), stream);
+  void* arguments[] = {&args};
+  check(cudaLaunchKernelExC(&launch.config, schedule.kernel->function, arguments), "cudaLaunchKernelExC");
+}
+
+PersistentArgs Persistent::Impl::common_args(const Call& call) const {
+  PersistentArgs a;
+  a.steps = static_cast<int>(call.x.extents[0]);
+  a.batch = static_cast<int>(call.x.extents[1]);
+  a.hidden = static_cast<int>(problem.config.hidden_size);
+  a.directions = static_cast<int>(problem.config.num_directions());
+  a.hidden_padded = schedule.hidden_padded;
+  a.group_blocks = schedule.group_blocks;
+  a.streams = schedule.streams;
+  a.gate_sets = schedule.gate_sets;
+  a.batch_groups = schedule.batch_groups;
+  a.project_groups = std::max(schedule.project_groups, 1);
+  a.recurrent_weights = reinterpret_cast<const float4*>(weights->recurrent);
+  a.input_weights = reinterpret_cast<const float4*>(weights->input);
+  a.bias_hn = weights->bias_hn;
+  a.bias_x = weights->bias_x;
+  a.gate_input = gate_input;
+  a.layer_output = layer_output;
+  a.exchange = exchange;
+  if (call.lengths.given()) {
+    a.lengths = call.lengths.data;
+    a.lengths_stride = call.lengths.strides[0];
+    a.lengths_are_64bit = call.lengths.dtype == DType::int64;
+  }
+  if (call.h0.given()) {
+    a.h0 = call.h0.as<float>();
+    std::copy(call.h0.strides.begin(), call.h0.strides.end(), a.h0_stride);
+  }
+  if (call.h_n.given()) {
+    a.h_n = call.h_n.as<float>();
+    std::copy(call.h_n.strides.begin(), call.h_n.strides.end(), a.h_n_stride);
+  }
+  if (call.output.given()) {
+    a.output = call.output.as<float>();
+    std::copy(call.output.strides.begin(), call.output.strides.end(), a.output_stride);
+  }
+  a.epoch_base = words;
+  a.blocks_done = words + 1;
+  a.aborted = aborted->device();
+  a.spin_limit = spin_limit();
+  return a;
+}
+
+Persistent::Persistent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Persistent::Persistent(Persistent&&) noexcept = default;
+Persistent& Persistent::operator=(Persistent&&) noexcept = default;
+Persistent::~Persistent() = default;
+
+Support Persistent::supports(const Problem& p) {
+  if (p.options.dtype != DType::float32) {
+    return Support::no(fmt::format("keeps float32 weights on chip, the plan is {}", name_of(p.options.dtype)));
+  }
+  const bool tf32 = p.options.math == Math::tf32;
+  if (p.options.math != Math::strict && !(tf32 && kHasDenseProduct)) {
+    return Support::no(fmt::format("computes in strict float32{}, the plan asks for {}",
+                                   kHasDenseProduct ? " or tf32" : "", name_of(p.options.math)));
+  }
+  if (tf32 && tensor_cores_hold(p)) {
+    return Support::no(
+        fmt::format("makes its recurrence in strict float32, which for B={} is slower than cuda-per-step's "
+                    "on tensor cores",
+                    p.options.batch_size));
+  }
+  if (!p.config.reset_after) return Support::no("reset-before needs two exchanges a step, it makes one");
+  if (p.device.compute_capability < 80) {
+    return Support::no(fmt::format("needs compute capability 8.0, the device has {}.{}",
+                                   p.device.compute_capability / 10, p.device.compute_capability % 10));
+  }
+  // Below, loading the weights costs more than keeping them saves.
+  constexpr std::int64_t kMinSteps = 4;
+  if (p.options.seq_len < kMinSteps) {
+    return Support::no(fmt::format("worth its start from T={} on, the plan has T={}", kMinSteps, p.options.seq_len));
+  }
+  const PersistentSchedule schedule = make_persistent_schedule(p);
+  if (schedule.kernel == nullptr) return Support::no(schedule.reason);
+  return Support::yes(schedule.reason + (tf32 ? ", input projections in tf32, the recurrence in float32" : ""));
+}
+
+Persistent::Persistent(StreamRef stream, const Problem& problem, const Weights& weights) {
+  const PersistentSchedule schedule = schedule_on_device(problem, stream);
+  impl_ = std::make_unique<Impl>(stream, problem, schedule, pack_persistent_weights(stream, weights, schedule));
+}
+
+Persistent Persistent::fork(StreamRef stream) const {
+  require_same_device(impl_->stream, stream);
+  return Persistent(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
+}
+
+void Persistent::execute(const Call& call) {
+  Impl& my = *impl_;
+  const DeviceGuard guard(my.stream.device);
+  require_device_memory(call, my.stream);
+  // Not status(), which asks the stream: that is not allowed while another stream is being captured.
+  if (const Status before = my.abort_status(); !before.ok) {
+    my.aborted->clear_if_ended(my.stream);
+    throw Error("gru::Plan::execute: an earlier execution failed: " + before.message);
+  }
+  const Config& c = my.problem.config;
+  const PersistentArgs args = my.common_args(call);
+  const std::int64_t directions = c.num_directions(), units = my.schedule.hidden_padded;
+  const std::int64_t width = directions * c.hidden_size;
+  const TensorView between = tensor_view(my.between, {call.x.extents[0], call.x.extents[1], width});
+  for (std::int64_t layer = 0; layer < c.num_layers; layer += my.schedule.layers) {
+    PersistentArgs of_launch = args;
+    my.inputs->before(layer, layer == 0 ? call.x : ConstTensorView(between), of_launch);
+    of_launch.layers = static_cast<int>(std::min<std::int64_t>(my.schedule.layers, c.num_layers - layer));
+    const std::int64_t cell = layer * directions;
+    of_launch.recurrent_weights = reinterpret_cast<const float4*>(
+        my.weights->recurrent + static_cast<std::size_t>(cell) * my.weights->matrix_bytes);
+    of_launch.input_weights =
+        reinterpret_cast<const float4*>(my.weights->input + static_cast<std::size_t>(layer) * my.weights->matrix_bytes);
+    of_launch.bias_hn += cell * units;
+    of_launch.bias_x += cell * 3 * units;
+    if (args.h0 != nullptr) of_launch.h0 += cell * args.h0_stride[0];
+    if (args.h_n != nullptr) of_launch.h_n += cell * args.h_n_stride[0];
+    const std::int64_t next = layer + of_launch.layers;
+    if (next < c.num_layers && !my.schedule.overlap()) {
+      of_launch.output = my.between;
+      std::copy(between.strides.begin(), between.strides.end(), of_launch.output_stride);
+    }
+    my.launch(of_launch);
+    my.inputs->beside(layer, of_launch);
+  }
+}
+
+std::size_t Persistent::workspace_bytes() const {
+  return impl_->workspace_bytes + (kHasDenseProduct ? kDenseWorkspace : 0);
+}
+
+Status Persistent::Impl::abort_status() const {
+  if (!aborted->is_set()) return {};
+  return {false,
+          fmt::format("cuda-persistent: a block waited for more than {} polls and gave up, the results are not "
+                      "valid; raise spin_limit if the device was merely slow, or plan with backend cuda-per-step",
+                      spin_limit())};
+}
+
+Status Persistent::status() const {
+  const Impl& my = *impl_;
+  if (Status aborted = my.abort_status(); !aborted.ok) return aborted;
+  return status_of(my.stream, "cuda-persistent");
+}
+
+}  // namespace gru::cuda

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "backends/cuda/common/stream_ref.hpp"
+#include "gru/backend.hpp"
+
+namespace gru::cuda {
+
+/// The part of CudaPersistent whose groups of blocks exchange the state.
+class Persistent {
+ public:
+  static Support supports(const Problem& problem);
+  Persistent(StreamRef stream, const Problem& problem, const Weights& weights);
+  Persistent(Persistent&&) noexcept;
+  Persistent& operator=(Persistent&&) noexcept;
+  ~Persistent();
+
+  void execute(const Call& call);
+  Persistent fork(StreamRef stream) const;
+  std::size_t workspace_bytes() const;
+  Status status() const;
+
+ private:
+  struct Impl;
+  explicit Persistent(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace gru::cuda

@@ -1,0 +1,182 @@
+#include "backends/cuda/persistent/schedule.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <limits>
+
+namespace gru::cuda {
+namespace {
+
+/// Input shares of a launch, of 16 bytes: kernels index them with 32 bits.
+constexpr std::int64_t kMaxShares = std::numeric_limits<std::int32_t>::max() / 4;
+
+/// Layers of a wavefront: more would not fit any device.
+constexpr int kMaxLayers = 64;
+
+/// Groups that project one layer's inputs in turn.
+constexpr int kMaxProjectGroups = 4;
+
+/// At most what the kernels declare as static shared memory, bytes.
+constexpr int kStaticShared = 64;
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+/// Blocks that are resident at once, one a multiprocessor. Clusters live in one GPC each: an H100 with 132
+/// multiprocessors takes 15 clusters of 8 and 7 of 16, nine tenths; the constructor asks the device itself.
+std::int64_t resident_blocks(const Problem& p, const PersistentKernel& kernel) {
+  const std::int64_t free = std::max(0, p.device.sm_count - p.options.reserve_sms);
+  return kernel.cluster ? free * 91 / 100 / kernel.cluster_blocks * kernel.cluster_blocks : free;
+}
+
+/// How `kernel` would run the problem, `layers` in a launch; the result's kernel is null if it can't.
+PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, int layers, int project_groups) {
+  const Config& c = p.config;
+  const std::int64_t directions = c.num_directions();
+  PersistentSchedule s;
+  if (c.hidden_size > kernel.k) return s;
+  s.layers = layers;
+  s.project_groups = project_groups;
+  if (kernel.cluster && p.device.max_cluster_size < kernel.cluster_blocks) return s;
+  s.group_blocks = kernel.cluster ? kernel.cluster_blocks : static_cast<int>(ceil_div(c.hidden_size, kernel.units));
+  s.hidden_padded = s.group_blocks * kernel.units;
+  const std::int64_t groups = resident_blocks(p, kernel) / s.group_blocks;
+  const std::int64_t lanes = layers * directions;  // recurrences at once
+  const std::int64_t projections = std::int64_t{layers - 1} * project_groups;
+  if (groups < lanes + projections) return s;
+  const std::int64_t sequences =
+      ceil_div(std::max<std::int64_t>(p.options.batch_size, 1), (groups - projections) / lanes);
+  s.streams = static_cast<int>(ceil_div(sequences, kernel.pack));
+  const int most = std::min(kernel.max_streams, kernel.max_sets * kernel.per_set);
+  if (s.streams > most) return s;
+  s.batch_groups = static_cast<int>(
+      ceil_div(std::max<std::int64_t>(p.options.batch_size, 1), std::int64_t{s.streams} * kernel.pack));
+  s.gate_sets = std::min(s.streams, kernel.max_sets);
+  s.blocks = s.blocks_of(layers, directions);
+  s.threads = !kernel.dedicated ? kernel.product_threads
+              : s.wavefront()   ? kernel.max_threads
+                                : kernel.product_threads + 32 * s.gate_sets * kernel.gate_warps;
+  s.shared_bytes = kernel.shared_bytes(s.streams);
+  if (static_cast<std::size_t>(s.shared_bytes + kStaticShared) > p.device.shared_memory_per_block) return s;
+  const std::int64_t shares =
+      p.options.seq_len * p.options.batch_size * s.hidden_padded * std::max<std::int64_t>(layers - 1, directions);
+  if (p.options.seq_len > kMaxShares || p.options.batch_size > kMaxShares || shares > kMaxShares) return s;
+  s.kernel = &kernel;
+  return s;
+}
+
+/// Clocks of a step of a recurrent group, fitted to what an H100 took: one stream's chain of exchange, products, sums and
+/// gates, what each further stream adds to it, and what keeps the warps of either kind busy.
+double step_clocks(const PersistentSchedule& s) {
+  const PersistentKernel& k = *s.kernel;
+  const double product = 6.0 * k.lane_units * k.depth * k.pack;  // two warps a scheduler
+  const double exchange = k.cluster ? 0 : s.group_blocks > 32 ? 700 : 520;
+  const double chain = (k.dedicated ? 700 + 1.53 * product : 1250 + 1.3 * product) + exchange;
+  if (!k.dedicated) return std::max(chain, s.streams * (1.25 * product + 1500));
+  const double words = k.cluster ? 0 : std::max(1.0, k.pack * k.k / 512.0);  // of 16 bytes that a lane polls
+  const int turns = (s.streams + s.gate_sets - 1) / s.gate_sets;
+  return std::max({chain + (s.streams - 1) * 1.45 * product, s.streams * (1.25 * product + 280 + 250 * words),
+                   turns > 1 ? turns * 1850.0 : 0.0});
+}
+
+/// Clocks in which a wavefront's projections of one layer and step are made.
+double project_clocks(const PersistentSchedule& s, std::int64_t batch) {
+  const PersistentKernel& k = *s.kernel;
+  const int rows = k.dedicated ? 4 : 1;  // of a pass
+  const double pass = k.dedicated ? 1800 : 6.0 * k.lane_units * k.depth + 500;
+  return static_cast<double>(batch) / rows / s.project_groups * pass;
+}
+
+/// Multiply-adds, in flop, that a clock does: all multiprocessors in the library's product, one in the projection kernel.
+constexpr double kLibraryFlopsAClock = 22000, kTileFlopsAClock = 140;
+
+/// Clocks that the projection of a layer's inputs takes by itself, after a recurrence of `beside` clocks; 0: before all.
+double dense_clocks(const PersistentSchedule& s, const Problem& p, std::int64_t layer, double beside) {
+  const Config& c = p.config;
+  const double rows = static_cast<double>(p.options.seq_len) * static_cast<double>(p.options.batch_size);
+  const double flops = 2 * rows * static_cast<double>(c.layer_input_size(layer)) * 3.0 * s.hidden_padded *
+                       static_cast<double>(c.num_directions());
+  if (!s.overlap() || layer == 0) return flops / kLibraryFlopsAClock;
+  const int idle = p.device.sm_count - s.blocks;
+  return std::max(0.0, flops - beside * idle * kTileFlopsAClock) / (p.device.sm_count * kTileFlopsAClock);
+}
+
+/// Whether launches of `layers` layers may overlap with the projection of the next one's inputs: programmatic dependent
+/// launch lets it in when all blocks of the recurrence run, and its own blocks wait for words on multiprocessors that would
+/// be idle. A wavefront leaves too few of them to gain (kb39 on an H100: 1.13 ms against 1.12).
+bool can_overlap(const Problem& p, int layers) {
+  return layers == 1 && p.config.num_layers > 1 && p.options.math == Math::strict &&
+         p.device.compute_capability >= 90 && p.options.reserve_sms == 0 && p.config.hidden_size % kMeanwhileDepth == 0;
+}
+
+/// Clocks of all launches: their start, the dense projection before each, and the dependent stages.
+double clocks_of(const PersistentSchedule& s, const Problem& p) {
+  constexpr double kLaunch = 15000;
+  const Config& c = p.config;
+  const double steps = static_cast<double>(p.options.seq_len);
+  double stage = step_clocks(s);
+  if (s.wavefront()) stage = std::max(stage, project_clocks(s, p.options.batch_size));
+  double clocks = 0, recurrence = 0;
+  for (std::int64_t first = 0; first < c.num_layers; first += s.layers) {
+    const auto layers = static_cast<double>(std::min<std::int64_t>(s.layers, c.num_layers - first));
+    clocks += kLaunch + dense_clocks(s, p, first, recurrence);
+    recurrence = (steps + layers - 1) * stage;
+    clocks += recurrence;
+  }
+  return clocks;
+}
+
+}  // namespace
+
+std::vector<PersistentCandidate> persistent_candidates(const Problem& p, bool allow_clusters) {
+  std::vector<PersistentCandidate> candidates;
+  const int most =
+      p.config.bidirectional ? 1 : static_cast<int>(std::min<std::int64_t>(p.config.num_layers, kMaxLayers));
+  for (int layers = 1; layers <= most; ++layers) {
+    for (const PersistentKernel& kernel : persistent_kernels()) {
+      if ((kernel.cluster && !allow_clusters) || (layers > 1 && !kernel.can_project) ||
+          (kernel.overlap && !can_overlap(p, layers)))
+        continue;
+      for (int project_groups = layers > 1 ? 1 : 0; project_groups <= (layers > 1 ? kMaxProjectGroups : 0);
+           ++project_groups) {
+        const PersistentSchedule s = fit(p, kernel, layers, project_groups);
+        if (s.kernel != nullptr) candidates.push_back({s, clocks_of(s, p)});
+      }
+    }
+  }
+  return candidates;
+}
+
+PersistentSchedule make_persistent_schedule(const Problem& p, bool allow_clusters) {
+  const Config& c = p.config;
+  PersistentSchedule best;
+  double best_clocks = std::numeric_limits<double>::infinity();
+  for (const PersistentCandidate& candidate : persistent_candidates(p, allow_clusters)) {
+    if (candidate.clocks >= best_clocks) continue;
+    best_clocks = candidate.clocks;
+    best = candidate.schedule;
+    best.clocks = candidate.clocks;
+  }
+  if (best.kernel == nullptr) {
+    int largest = 0;
+    for (const PersistentKernel& kernel : persistent_kernels()) largest = std::max(largest, kernel.k);
+    best.reason =
+        c.hidden_size > largest
+            ? fmt::format("H={} is more than the {} units whose weights it holds on chip", c.hidden_size, largest)
+            : fmt::format(
+                  "no arrangement of H={} D={} B={} T={} fits {} multiprocessors ({} reserved) with {} KB of "
+                  "shared memory a block",
+                  c.hidden_size, c.num_directions(), p.options.batch_size, p.options.seq_len, p.device.sm_count,
+                  p.options.reserve_sms, p.device.shared_memory_per_block / 1024);
+    return best;
+  }
+  best.reason = fmt::format(
+      "{} blocks of {} threads hold the weights, {} a group of {} sequences, exchange through {}{}", best.blocks,
+      best.threads, best.group_blocks, best.streams * best.kernel->pack, best.kernel->cluster ? "clusters" : "L2",
+      best.wavefront() ? fmt::format(", {} layers at once", best.layers) : "");
+  if (best.overlap()) best.reason += ", the next launch's inputs projected meanwhile";
+  return best;
+}
+
+}  // namespace gru::cuda

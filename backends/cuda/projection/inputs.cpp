@@ -1,0 +1,174 @@
+#include "backends/cuda/projection/inputs.hpp"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "backends/cuda/common/runtime.hpp"
+
+namespace gru::cuda {
+namespace {
+
+std::int64_t tiles(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
+
+/// Where the parts of the workspace begin, in bytes: first_input, next_inputs twice, next_words, counters; then the end.
+std::array<std::size_t, 6> offsets_of(const Problem& p, const PersistentSchedule& s) {
+  const auto rows = static_cast<std::size_t>(p.options.seq_len * p.options.batch_size);
+  const auto units = static_cast<std::size_t>(s.hidden_padded);
+  const auto directions = static_cast<std::size_t>(p.config.num_directions());
+  const std::size_t shares = directions * rows * 3 * units * sizeof(float);
+  const std::size_t next_shares = s.overlap() ? directions * shares : 0;
+  const std::size_t sizes[] = {shares, next_shares, next_shares,
+                               s.overlap() ? directions * rows * units * sizeof(EpochValue) : 0,
+                               2 * sizeof(std::uint32_t)};
+  return lay_out(sizes);
+}
+
+}  // namespace
+
+std::size_t PersistentInputs::workspace_bytes(const Problem& problem, const PersistentSchedule& schedule) {
+  return offsets_of(problem, schedule).back();
+}
+
+PersistentInputs::PersistentInputs(StreamRef stream, const Problem& problem, const PersistentSchedule& schedule,
+                                   std::shared_ptr<const PersistentWeights> weights, std::byte* memory,
+                                   std::uint32_t* aborted, std::int64_t spin_limit)
+    : stream_(stream),
+      problem_(problem),
+      schedule_(schedule),
+      weights_(std::move(weights)),
+      aborted_(aborted),
+      spin_limit_(spin_limit) {
+  const auto offsets = offsets_of(problem, schedule);
+  first_input_ = reinterpret_cast<float*>(memory);
+  next_inputs_[0] = reinterpret_cast<float*>(memory + offsets[1]);
+  next_inputs_[1] = reinterpret_cast<float*>(memory + offsets[2]);
+  next_words_ = reinterpret_cast<EpochValue*>(memory + offsets[3]);
+  next_words_bytes_ = offsets[4] - offsets[3];
+  counters_ = reinterpret_cast<std::uint32_t*>(memory + offsets[4]);
+  part_stride_ = problem.options.seq_len * problem.options.batch_size * problem.config.num_directions() * 3 *
+                 schedule.hidden_padded;
+  load_kernel(projection_kernel(true));
+  load_kernel(projection_kernel(false));
+  if (kHasDenseProduct) {
+    product_.emplace(stream_, problem_.options.math);
+    warm_up();
+  }
+}
+
+void PersistentInputs::warm_up() {
+  const Config& c = problem_.config;
+  for (std::int64_t layer = 0; layer < c.num_layers; layer += schedule_.layers) {
+    if (layer > schedule_.layers || (layer > 0 && schedule_.overlap())) break;  // shaped as the one before, or ours
+    const std::int64_t inputs = c.layer_input_size(layer), steps = problem_.options.seq_len,
+                       batch = problem_.options.batch_size;
+    const std::shared_ptr<std::byte> x = allocate(stream_, "the projection's first run",
+                                                  static_cast<std::size_t>(steps * batch * inputs) * sizeof(float));
+    project(layer, tensor_view(reinterpret_cast<const float*>(x.get()), {steps, batch, inputs}), true);
+  }
+}
+
+void PersistentInputs::before(std::int64_t layer, const ConstTensorView& x, PersistentArgs& args) {
+  if (layer == 0 || !schedule_.overlap()) {
+    project(layer, x);
+    args.first_input = reinterpret_cast<const float4*>(first_input_);
+  } else {
+    args.first_input = reinterpret_cast<const float4*>(next_inputs(layer));
+    if (args.directions == 2) args.second_input = reinterpret_cast<const float4*>(next_inputs(layer) + part_stride_);
+  }
+  if (!overlaps(layer)) return;
+  // An execution that failed between the two launches left words of the epoch that comes again now.
+  if (words_made_) check(cudaMemsetAsync(next_words_, 0, next_words_bytes_, stream_.stream), "cudaMemsetAsync");
+  words_made_ = true;
+  args.next_input = next_words_;
+  args.next_count = counters_;
+}
+
+/// By the library where the rows of x lie at one distance and it need not be asked for an algorithm.
+void PersistentInputs::project(std::int64_t layer, const ConstTensorView& x, bool first_run) {
+  const std::int64_t steps = x.extents[0], batch = x.extents[1], inputs = x.extents[2];
+  const bool one_distance = steps == 1 || batch == 1 || x.strides[0] == batch * x.strides[1];
+  const std::int64_t distance = batch == 1 ? x.strides[0] : x.strides[1];
+  if (!product_ || !one_distance || (inputs > 1 && x.strides[2] != 1) || distance < inputs) {
+    project_by_tiles(layer, x);
+    return;
+  }
+  const std::int64_t directions = problem_.config.num_directions(), units = schedule_.hidden_padded;
+  const DenseShape shape{.rows = steps * batch,
+                         .columns = directions * 3 * units,
+                         .depth = inputs,
+                         .x_stride = distance,
+                         .w_stride = padded_inputs(inputs)};
+  const float* const w = weights_->rows[static_cast<std::size_t>(layer)];
+  const float* const bias = weights_->bias_x + layer * directions * 3 * units;
+  if (first_run) {
+    product_->prepare(stream_, shape, x.as<float>(), w, bias, first_input_);
+  } else if (!product_->run(stream_, shape, x.as<float>(), w, bias, first_input_)) {
+    project_by_tiles(layer, x);
+  }
+}
+
+/// All but x and the shares.
+ProjectionArgs PersistentInputs::projection_args(std::int64_t layer, std::int64_t steps, std::int64_t batch,
+                                                 std::int64_t inputs) const {
+  const std::int64_t directions = problem_.config.num_directions();
+  ProjectionArgs args;
+  args.steps = static_cast<int>(steps);
+  args.batch = static_cast<int>(batch);
+  args.inputs = static_cast<int>(inputs);
+  args.inputs_padded = static_cast<int>(padded_inputs(inputs));
+  args.directions = static_cast<int>(directions);
+  args.hidden_padded = schedule_.hidden_padded;
+  args.weights = weights_->dense[static_cast<std::size_t>(layer)];
+  args.bias = weights_->bias_x + layer * directions * 3 * schedule_.hidden_padded;
+  args.direction_stride = std::int64_t{3} * schedule_.hidden_padded;
+  args.row_stride = directions * args.direction_stride;
+  return args;
+}
+
+void PersistentInputs::project_by_tiles(std::int64_t layer, const ConstTensorView& x) const {
+  ProjectionArgs args = projection_args(layer, x.extents[0], x.extents[1], x.extents[2]);
+  args.x = x.as<float>();
+  std::copy(x.strides.begin(), x.strides.end(), args.x_stride);
+  args.shares = first_input_;
+  const dim3 grid(static_cast<unsigned>(tiles(x.extents[0] * x.extents[1], kProjectRows)),
+                  static_cast<unsigned>(tiles(schedule_.hidden_padded, kProjectUnits)),
+                  static_cast<unsigned>(problem_.config.num_directions()));
+  const auto whole = [](std::int64_t n) { return n % 4 == 0; };
+  const bool vectors = x.strides[2] == 1 && whole(x.extents[2]) && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 &&
+                       (x.extents[0] == 1 || whole(x.strides[0])) && (x.extents[1] == 1 || whole(x.strides[1]));
+  void* arguments[] = {&args};
+  check(cudaLaunchKernel(projection_kernel(vectors), grid, dim3(kProjectThreads), arguments, 0, stream_.stream),
+        "cudaLaunchKernel of the input projection");
+}
+
+/// Blocks come in once all of that recurrence's blocks run: first on idle multiprocessors, in the order of the words.
+void PersistentInputs::beside(std::int64_t layer, const PersistentArgs& recurrence) {
+  if (!overlaps(layer)) return;
+  const std::int64_t next = layer + schedule_.layers, directions = problem_.config.num_directions();
+  ProjectionArgs args = projection_args(next, recurrence.steps, recurrence.batch, problem_.config.hidden_size);
+  args.words = next_words_;
+  args.shares = next_inputs(next);
+  args.part_stride = part_stride_;
+  args.count = counters_;
+  args.blocks_done = counters_ + 1;
+  args.aborted = aborted_;
+  args.spin_limit = spin_limit_;
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(
+      static_cast<unsigned>(directions * directions * tiles(std::int64_t{args.steps} * args.batch, kMeanwhileRows) *
+                            tiles(schedule_.hidden_padded, kMeanwhileUnits)));
+  config.blockDim = dim3(kMeanwhileThreads);
+  config.dynamicSmemBytes = kMeanwhileSharedBytes;
+  config.stream = stream_.stream;
+  config.attrs = &early;
+  config.numAttrs = 1;
+  void* arguments[] = {&args};
+  check(cudaLaunchKernelExC(&config, meanwhile_kernel(), arguments), "cudaLaunchKernelExC of the input projection");
+  words_made_ = false;
+}
+
+}  // namespace gru::cuda

@@ -1,0 +1,39 @@
+// The inputs of some steps, whatever their strides, into rows that a dense product reads: (direction or all, row, K_x
+// padded), zero in the padding, rounded to TF32 (to nearest) where the product would cut bits off. Rows lie as the
+// projection's (step_common.cuh). Bound by memory: reads and writes each input once.
+// For the layer that reads the caller's tensor; layers above read the buffer that the layer below wrote.
+
+#include "backends/cuda/per_step/step_common.cuh"
+#include "backends/cuda/per_step/tiles.hpp"
+
+namespace gru::cuda {
+namespace {
+
+constexpr int kCopyRows = 32;
+constexpr int kCopyFeatures = 32;
+
+/// Block: 32 rows x 8 pieces of four features.
+__global__ void copy_input(const __grid_constant__ StepArgs a, const __grid_constant__ CallTensors inline_call) {
+  const CallTensors& c = a.call != nullptr ? *a.call : inline_call;
+  let_next_start();
+  wait_for_previous();
+  const int d = static_cast<int>(blockIdx.z);
+  const int row = static_cast<int>(blockIdx.x) * kCopyRows + static_cast<int>(threadIdx.x) / 8;
+  const int k = static_cast<int>(blockIdx.y) * kCopyFeatures + static_cast<int>(threadIdx.x) % 8 * 4;
+  if (row >= a.projected_steps * a.batch) return;
+  const Matrix<float> x = input_at<float>(a, c, first_time(a, d) + row / a.batch);
+  float4 v = load_features(x.row(row % a.batch), x.stride_k, x.vectors, k, a.input_size);
+  if (a.round) v = make_float4(rounded_to_tf32(v.x), rounded_to_tf32(v.y), rounded_to_tf32(v.z), rounded_to_tf32(v.w));
+  float* to = static_cast<float*>(a.copied_input) +
+              (static_cast<std::int64_t>(d) * a.projection_rows + row) * a.input_padded + k;
+  *reinterpret_cast<float4*>(to) = v;
+}
+
+}  // namespace
+
+Kernel copy_input_kernel() {
+  return {.function = reinterpret_cast<const void*>(&copy_input),
+          .tile = {.rows = kCopyRows, .units = 0, .depth = kCopyFeatures, .stages = 0, .warps = 8}};
+}
+
+}  // namespace gru::cuda

@@ -1,0 +1,101 @@
+#include "backends/cuda/single_block/schedule.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+namespace gru::cuda {
+namespace {
+
+constexpr std::int64_t kMaxExtent = std::int64_t{1} << 24;  // of T, B and I
+/// Ready-made shares of the inputs, 12 bytes each: at most 6 GB of them.
+constexpr std::int64_t kMaxShares = std::int64_t{1} << 29;
+
+constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+/// Clocks of one step where the busiest scheduler has so many warps: a chain that nothing hides, and what each warp issues
+/// for each sequence. Fitted to an H100's times (README.md), within 5 % of them.
+double step_clocks(const SmallKernel& kernel, std::int64_t warps) {
+  const double chain = 215 + (kernel.splits > 1 ? 100 : 0) + (kernel.input_depth > 0 ? 75 : 0);
+  const double sequence = 4.75 * (kernel.depth + kernel.input_depth) + (kernel.splits > 1 ? 8 : 44);
+  return chain + static_cast<double>(warps * kernel.sequences) * sequence;
+}
+
+/// Clocks of one layer: teams come in waves. Where the inputs' shares are made beforehand, that is half of the FMA peak,
+/// 24 bytes of traffic a share and a launch.
+double layer_clocks(const SmallKernel& kernel, std::int64_t inputs, const Problem& p) {
+  const std::int64_t directions = p.config.num_directions();
+  const std::int64_t sms = std::max(1, p.device.sm_count);
+  const std::int64_t batch = std::max<std::int64_t>(1, p.options.batch_size);
+  const std::int64_t teams = ceil_div(batch, kernel.sequences) * directions;
+  const std::int64_t at_once = sms * kernel.blocks_per_sm * kernel.max_teams;
+  const auto warps = [&](std::int64_t resident) { return ceil_div(ceil_div(resident, sms) * kernel.warps, 4); };
+  double step = static_cast<double>(teams / at_once) * step_clocks(kernel, warps(at_once));
+  if (teams % at_once > 0) step += step_clocks(kernel, warps(teams % at_once));
+  const double clocks = step * static_cast<double>(p.options.seq_len);
+  if (kernel.input_depth > 0) return clocks;
+  const double shares = static_cast<double>(p.options.seq_len * batch * directions * kernel.k);
+  return clocks + shares * static_cast<double>(inputs) * 3 / (64.0 * static_cast<double>(sms)) + shares * 24 / 1500 +
+         8000;
+}
+
+/// The fastest kernel of the smallest size that holds the layer; null if none does.
+const SmallKernel* choose(const Problem& p, std::int64_t inputs, double& clocks) {
+  const SmallKernel* best = nullptr;
+  for (const SmallKernel& kernel : small_kernels()) {
+    if (p.config.hidden_size > kernel.k || (kernel.input_depth > 0 && inputs > kernel.input_k)) continue;
+    if (best != nullptr && kernel.k > best->k) continue;
+    if (static_cast<std::size_t>(kernel.team_bytes) > p.device.shared_memory_per_block) continue;
+    if (kernel.input_depth == 0 && p.options.seq_len * std::max<std::int64_t>(1, p.options.batch_size) >
+                                       kMaxShares / (kernel.k * p.config.num_directions()))
+      continue;
+    const double now = layer_clocks(kernel, inputs, p);
+    if (best == nullptr || kernel.k < best->k || now < clocks) {
+      best = &kernel;
+      clocks = now;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+int teams_of_block(const SmallKernel& kernel, std::int64_t batch, std::int64_t directions, int sm_count) {
+  const std::int64_t teams = ceil_div(batch, kernel.sequences) * directions;
+  return static_cast<int>(std::clamp<std::int64_t>(ceil_div(teams, std::max(1, sm_count)), 1, kernel.max_teams));
+}
+
+SmallSchedule make_small_schedule(const Problem& p) {
+  const Config& c = p.config;
+  SmallSchedule s;
+  int largest = 0;
+  for (const SmallKernel& kernel : small_kernels()) largest = std::max(largest, kernel.k);
+  if (c.hidden_size > largest || c.input_size > kMaxExtent || p.options.batch_size > kMaxExtent ||
+      p.options.seq_len > kMaxExtent) {
+    s.reason = fmt::format("single blocks hold H <= {}, and take T, B, I <= {}", largest, kMaxExtent);
+    return s;
+  }
+  for (std::int64_t layer = 0; layer < c.num_layers; ++layer) {
+    double clocks = 0;
+    const SmallKernel* kernel = choose(p, c.layer_input_size(layer), clocks);
+    if (kernel == nullptr) {
+      s.layers.clear();
+      s.reason = fmt::format("the shares of T={} B={} H={} D={} are more than {}", p.options.seq_len,
+                             p.options.batch_size, c.hidden_size, c.num_directions(), kMaxShares);
+      return s;
+    }
+    s.layers.push_back(kernel);
+    s.clocks += clocks;
+  }
+  const SmallKernel& first = *s.layers.front();
+  s.reason = fmt::format("H={} <= {}: teams of {} {} hold all weights, each for {} {}, and exchange nothing",
+                         c.hidden_size, first.k, first.warps, first.warps == 1 ? "warp" : "warps", first.sequences,
+                         first.sequences == 1 ? "sequence" : "sequences");
+  if (first.input_depth > 0)
+    s.reason += fmt::format("; I={} <= {} is projected in the same launch", c.input_size, first.input_k);
+  return s;
+}
+
+}  // namespace gru::cuda

@@ -1,0 +1,179 @@
+#include "backends/cuda/single_block/single_block.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "backends/cuda/common/call_tensors.hpp"
+#include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/persistent/args.hpp"
+#include "backends/cuda/persistent/weights.hpp"
+#include "backends/cuda/single_block/args.hpp"
+#include "backends/cuda/single_block/schedule.hpp"
+#include "backends/cuda/single_block/weights.hpp"
+
+namespace gru::cuda {
+namespace {
+
+/// Up to so many units strict float32 is no slower than TF32: gates and state bound a step, not products.
+constexpr std::int64_t kStrictForTf32 = 64;
+
+/// More units are worth the way of their weights to one multiprocessor from so many steps on.
+constexpr std::int64_t kAnyStepsHidden = 64, kMinSteps = 4;
+
+/// Floats of a row between two layers: rows lie at multiples of 16 bytes.
+std::int64_t padded_width(const Config& c) { return (c.num_directions() * c.hidden_size + 3) / 4 * 4; }
+
+}  // namespace
+
+/// Everything that one stream's executions need beside the packed weights.
+struct SmallPersistent::Impl {
+  Impl(StreamRef on, const Problem& for_problem, SmallSchedule by, std::shared_ptr<const SmallWeightsOnDevice> packed);
+
+  void project(std::int64_t layer, const ConstTensorView& x) const;
+  void launch(std::int64_t layer, const Call& of_layer) const;
+
+  StreamRef stream;
+  Problem problem;
+  SmallSchedule schedule;
+  std::shared_ptr<const SmallWeightsOnDevice> weights;
+  std::size_t workspace_bytes = 0;
+  std::shared_ptr<std::byte> memory;
+  float* shares = nullptr;  // [D][T][B][3][Hp]
+  float* between[2] = {};   // [T][B][padded_width], outputs of the layers below the last in turn
+};
+
+SmallPersistent::Impl::Impl(StreamRef on, const Problem& for_problem, SmallSchedule by,
+                            std::shared_ptr<const SmallWeightsOnDevice> packed)
+    : stream(on), problem(for_problem), schedule(std::move(by)), weights(std::move(packed)) {
+  const DeviceGuard guard(stream.device);
+  const Config& c = problem.config;
+  const auto rows = static_cast<std::size_t>(problem.options.seq_len * problem.options.batch_size);
+  const auto directions = static_cast<std::size_t>(c.num_directions());
+  bool projects = false;
+  for (const SmallKernel* kernel : schedule.layers) {
+    projects = projects || kernel->input_depth == 0;
+    check(cudaFuncSetAttribute(kernel->function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               kernel->max_teams * kernel->team_bytes),
+          "cudaFuncSetAttribute");
+  }
+  for (const bool vectors : {false, true}) {
+    if (projects) load_kernel(projection_kernel(vectors));
+  }
+  const auto whole = [](std::size_t bytes) { return (bytes + 255) / 256 * 256; };
+  const std::size_t for_shares =
+      projects ? whole(directions * rows * static_cast<std::size_t>(schedule.layers[0]->k) * 3 * sizeof(float)) : 0;
+  const std::size_t output = whole(rows * static_cast<std::size_t>(padded_width(c)) * sizeof(float));
+  workspace_bytes = for_shares + output * static_cast<std::size_t>(std::min<std::int64_t>(c.num_layers - 1, 2));
+  if (workspace_bytes == 0) return;
+  memory = allocate(stream, "the workspace", workspace_bytes);
+  shares = reinterpret_cast<float*>(memory.get());
+  between[0] = reinterpret_cast<float*>(memory.get() + for_shares);
+  between[1] = reinterpret_cast<float*>(memory.get() + for_shares + output);
+}
+
+void SmallPersistent::Impl::project(std::int64_t layer, const ConstTensorView& x) const {
+  const SmallKernel& kernel = *schedule.layers[static_cast<std::size_t>(layer)];
+  const SmallWeightsOnDevice::Layer& packed = weights->layers[static_cast<std::size_t>(layer)];
+  ProjectionArgs args;
+  args.steps = static_cast<int>(x.extents[0]);
+  args.batch = static_cast<int>(x.extents[1]);
+  args.inputs = static_cast<int>(x.extents[2]);
+  args.inputs_padded = static_cast<int>(padded_inputs(x.extents[2]));
+  args.hidden_padded = kernel.k;
+  args.x = x.as<float>();
+  std::copy(x.strides.begin(), x.strides.end(), args.x_stride);
+  args.weights = packed.dense;
+  args.bias = packed.bias_x;
+  args.shares = shares;
+  const std::int64_t rows = x.extents[0] * x.extents[1];
+  args.row_stride = std::int64_t{3} * kernel.k;
+  args.direction_stride = rows * args.row_stride;
+  const dim3 grid(static_cast<unsigned>((rows + kProjectRows - 1) / kProjectRows),
+                  static_cast<unsigned>((kernel.k + kProjectUnits - 1) / kProjectUnits),
+                  static_cast<unsigned>(problem.config.num_directions()));
+  const bool vectors = call_tensors({.x = x}).x.vectors && x.extents[2] % 4 == 0;
+  void* arguments[] = {&args};
+  check(cudaLaunchKernel(projection_kernel(vectors), grid, dim3(kProjectThreads), arguments, 0, stream.stream),
+        "cudaLaunchKernel of the input projection");
+}
+
+void SmallPersistent::Impl::launch(std::int64_t layer, const Call& of_layer) const {
+  const SmallKernel& kernel = *schedule.layers[static_cast<std::size_t>(layer)];
+  const SmallWeightsOnDevice::Layer& packed = weights->layers[static_cast<std::size_t>(layer)];
+  const std::int64_t directions = problem.config.num_directions();
+  SmallArgs args;
+  args.steps = static_cast<int>(of_layer.x.extents[0]);
+  args.batch = static_cast<int>(of_layer.x.extents[1]);
+  args.inputs = static_cast<int>(of_layer.x.extents[2]);
+  args.hidden = static_cast<int>(problem.config.hidden_size);
+  args.cell = static_cast<int>(layer * directions);
+  args.teams = teams_of_block(kernel, args.batch, directions, problem.device.sm_count);
+  args.tensors = call_tensors(of_layer);
+  args.shares = shares;
+  args.weights = reinterpret_cast<const float4*>(packed.lanes);
+  args.bias_hn = packed.bias_hn;
+  args.bias_x = packed.bias_x;
+  const int of_block = args.teams * kernel.sequences;
+  const dim3 grid(static_cast<unsigned>((args.batch + of_block - 1) / of_block), static_cast<unsigned>(directions));
+  void* arguments[] = {&args};
+  check(cudaLaunchKernel(kernel.function, grid, dim3(static_cast<unsigned>(args.teams * kernel.team_threads())),
+                         arguments, static_cast<std::size_t>(args.teams * kernel.team_bytes), stream.stream),
+        "cudaLaunchKernel");
+}
+
+SmallPersistent::SmallPersistent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+SmallPersistent::SmallPersistent(SmallPersistent&&) noexcept = default;
+SmallPersistent& SmallPersistent::operator=(SmallPersistent&&) noexcept = default;
+SmallPersistent::~SmallPersistent() = default;
+
+Support SmallPersistent::supports(const Problem& p) {
+  const PlanOptions& o = p.options;
+  const bool tf32 = o.math == Math::tf32 && p.config.hidden_size <= kStrictForTf32;
+  if (o.dtype != DType::float32 || (o.math != Math::strict && !tf32) || !p.config.reset_after ||
+      p.device.compute_capability < 80) {
+    return Support::no("single blocks compute reset-after in strict float32 from compute capability 8.0 on");
+  }
+  if (p.config.hidden_size > kAnyStepsHidden && o.seq_len < kMinSteps) {
+    return Support::no(fmt::format("worth its start from T={} on, the plan has T={}", kMinSteps, o.seq_len));
+  }
+  const SmallSchedule schedule = make_small_schedule(p);
+  if (!schedule.possible()) return Support::no(schedule.reason);
+  return Support::yes(schedule.reason + (tf32 ? "; in strict float32, exacter than tf32 and no slower" : ""));
+}
+
+SmallPersistent::SmallPersistent(StreamRef stream, const Problem& problem, const Weights& weights) {
+  SmallSchedule schedule = make_small_schedule(problem);
+  auto packed = pack_small_weights(stream, weights, schedule);
+  impl_ = std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed));
+}
+
+SmallPersistent SmallPersistent::fork(StreamRef stream) const {
+  require_same_device(impl_->stream, stream);
+  return SmallPersistent(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
+}
+
+void SmallPersistent::execute(const Call& call) {
+  const Impl& my = *impl_;
+  const DeviceGuard guard(my.stream.device);
+  require_device_memory(call, my.stream);
+  const Config& c = my.problem.config;
+  const std::int64_t steps = call.x.extents[0], batch = call.x.extents[1], pitch = padded_width(c);
+  Call of_layer = call;
+  for (std::int64_t layer = 0; layer < c.num_layers; ++layer) {
+    of_layer.output = call.output;
+    if (layer + 1 < c.num_layers) {
+      of_layer.output = tensor_view(my.between[layer % 2], {steps, batch, c.num_directions() * c.hidden_size},
+                                    {batch * pitch, pitch, 1});
+    }
+    if (my.schedule.layers[static_cast<std::size_t>(layer)]->input_depth == 0) my.project(layer, of_layer.x);
+    my.launch(layer, of_layer);
+    of_layer.x = of_layer.output;
+  }
+}
+
+std::size_t SmallPersistent::workspace_bytes() const { return impl_->workspace_bytes; }
+
+Status SmallPersistent::status() const { return status_of(impl_->stream, "cuda-persistent"); }
+
+}  // namespace gru::cuda
