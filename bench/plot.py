@@ -6,6 +6,7 @@
     python bench/plot.py ours.json                                          ours.svg: one panel a case, milliseconds
     python bench/plot.py ours.json peers.json --out cpu.svg                 the same with peers
     python bench/plot.py ours*.json peers.json --scaling --out scaling.svg  GFLOP/s over threads
+    python bench/plot.py gpu.json cpu.json --speedup --out speedup.svg      ours against the best peer, from compare_gpu.py and compare.py
 
 Rows of the same case, backend and thread count (rounds, repeated runs) become one: the median of their medians, the
 extremes of all. Files are put together as they are given: only files from one machine and one sitting make a fair picture, and files from
@@ -107,6 +108,79 @@ def panels(cases, title, width=4.2, height=2.6):
     return figure, dict(zip(cases, axes.flat))
 
 
+@dataclasses.dataclass(frozen=True)
+class Speedup:
+    """One bar: how many times faster ours is than the best peer at the same precision."""
+
+    case: str
+    series: str
+    ours_ms: float
+    best_ms: float
+    peer: str
+
+
+def speedups_on_gpu(documents):
+    """From compare_gpu.py's JSON: our best backend against the best peer, in each of our precisions."""
+    rows = [row for document in documents for row in document["results"] if "ms" in row and row["case"] != "empty"]
+    found = []
+    for case in in_order(row["case"] for row in rows):
+        for precision, series in (("fp32", "strict float32"), ("tf32", "TF32"), ("fp16", "float16")):
+            alike = [row for row in rows if row["case"] == case and row["math"] == precision]
+            ours = min((row["ms"] for row in alike if row["peer"] == "gru"), default=None)
+            best = min((row for row in alike if row["peer"] not in ("gru", "floor")), key=lambda row: row["ms"], default=None)
+            if ours and best:
+                found.append(Speedup(case, series, ours, best["ms"], best["peer"]))
+    return found
+
+
+def speedups_on_cpu(document):
+    """From compare.py's JSON: the median of the rounds, for each number of threads."""
+    groups = {}
+    for m in map(read_measurement, document["results"]):
+        groups.setdefault((m.case, m.threads), {}).setdefault(m.who.split()[0], []).append(m.ms)
+    found = []
+    for (case, threads), times in groups.items():
+        medians = {who: statistics.median(ms) for who, ms in times.items()}
+        ours = medians.pop("kokkos", None)
+        if ours and medians:
+            peer = min(medians, key=medians.get)
+            found.append(Speedup(case, f"{threads} thread{'s' if threads > 1 else ''}", ours, medians[peer], peer))
+    return found
+
+
+def plot_speedup(paths):
+    """Bars from 1: ours against the best peer of the same run, a panel for each file."""
+    figure, axes = plt.subplots(1, len(paths), figsize=(5.2 * len(paths), 4.6), squeeze=False, layout="constrained")
+    for axis, path in zip(axes.flat, paths):
+        try:
+            content = json.loads(pathlib.Path(path).read_text())
+            on_gpu = isinstance(content, list)
+            bars = speedups_on_gpu(content) if on_gpu else speedups_on_cpu(content)
+            context = content[0]["context"] if on_gpu else content["context"]
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            sys.exit(f"{path}: expected the JSON of compare_gpu.py or compare.py ({error!r})")
+        if not bars:
+            sys.exit(f"{path}: there is no case with a time of ours and of a peer")
+        device = ", ".join(sorted(machine_names(context) - ({context.get("cpu")} if on_gpu else set()))) or context.get("cpu", "")
+        cases, series = in_order(b.case for b in bars), in_order(b.series for b in bars)
+        height = 0.8 / len(series)
+        for b in bars:
+            place = cases.index(b.case) + (series.index(b.series) - (len(series) - 1) / 2) * height
+            ratio = b.best_ms / b.ours_ms
+            axis.barh(place, ratio, height=0.9 * height, color=COLOURS[series.index(b.series)],
+                      label=b.series if b is next(x for x in bars if x.series == b.series) else None)
+            axis.annotate(f" {ratio:.2g}x  {b.ours_ms:.3g} ms", (ratio, place), va="center", fontsize=7)
+        axis.axvline(1, color="black", linewidth=1)
+        axis.set_yticks(range(len(cases)), cases, fontsize=8)
+        axis.invert_yaxis()
+        axis.set_xlim(0, 1.3 * max(b.best_ms / b.ours_ms for b in bars))
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.set_title(f"{device}, {str(context.get('date', ''))[:10]}", fontsize=9, loc="left")
+        axis.set_xlabel("times faster than the best peer at the same precision", fontsize=8)
+        axis.legend(fontsize=8, frameon=False, loc="lower right")
+    return figure
+
+
 def in_order(values):
     return list(dict.fromkeys(values))
 
@@ -161,9 +235,12 @@ def main():
     parser.add_argument("files", nargs="+", metavar="JSON")
     parser.add_argument("--out", metavar="FILE", help="picture to write: .svg, .png or .pdf (default: the first JSON's name, .svg)")
     parser.add_argument("--scaling", action="store_true", help="rates over threads instead of bars")
+    parser.add_argument("--speedup", action="store_true", help="ours against the best peer, one panel a file")
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="all by default")
     parser.add_argument("--mixed", action="store_true", help="allow files from different machines")
     args = parser.parse_args()
+    if args.speedup:
+        return save(plot_speedup(args.files), args.out or "speedup.svg")
     measurements, machine = read_files(args.files, args.mixed)
     if args.cases:
         unknown = set(args.cases) - {m.case for m in measurements}
@@ -171,9 +248,13 @@ def main():
             parser.error(f"no results for {', '.join(sorted(unknown))}")
         measurements = [m for m in measurements if m.case in args.cases]
     out = args.out or pathlib.Path(args.files[0]).with_suffix(".svg").name
-    figure = (plot_scaling if args.scaling else plot_bars)(measurements, machine)
+    save((plot_scaling if args.scaling else plot_bars)(measurements, machine), out)
+
+
+def save(figure, out):
+    """Writes the picture without a date in it, so that the same numbers give the same file."""
     try:
-        figure.savefig(out, dpi=150)
+        figure.savefig(out, dpi=150, metadata={"Date": None} if str(out).endswith(".svg") else None)
     except (OSError, ValueError) as error:
         sys.exit(f"{out}: {error}")
     print(f"wrote {out}")
