@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -34,6 +35,10 @@ Weights load_weights(const std::filesystem::path& path, const WeightOptions& opt
 
 /// All tensors of a safetensors file whose dtype the library knows, e.g. to read a layer beside the GRU.
 std::vector<std::pair<std::string, Tensor>> load_safetensors(const std::filesystem::path& path);
+
+/// Writes a safetensors file, whole or not at all, that every reader of the format takes; any dtype, any rank. Throws
+/// gru::Error with the path: a name that is given twice, is "__metadata__" or no UTF-8; what the disk refuses.
+void save_safetensors(const std::filesystem::path& path, std::span<const std::pair<std::string, Tensor>> tensors);
 
 /// A NumPy .npy file, format 1, 2 or 3: float32, float64, int32 or int64 (little-endian), C or Fortran order (converted to
 /// row-major). Throws gru::Error with the path.

@@ -238,6 +238,10 @@ void check_cover(const InputFile& file, const std::vector<SafetensorsEntry>& ent
 
 }  // namespace
 
+std::string_view safetensors_name_of(DType dtype) {
+  return std::ranges::find(kFileDTypes, dtype, &FileDType::dtype)->name;  // every DType stands in the table
+}
+
 std::vector<SafetensorsEntry> read_safetensors_header(InputFile& file) {
   const std::string text = read_header_text(file);
   HeaderReader reader(file);

@@ -1,8 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "gru/tensor.hpp"
@@ -23,5 +27,12 @@ struct SafetensorsEntry {
 /// The header of a safetensors file, in the order of the names in it. Throws gru::Error with the file's path unless the
 /// header is well-formed and its tensors cover the rest of the file without overlap or hole.
 std::vector<SafetensorsEntry> read_safetensors_header(InputFile& file);
+
+/// "F32", ...: what a safetensors file calls an element type.
+std::string_view safetensors_name_of(DType dtype);
+
+/// A safetensors file written but not yet in its place; see save_safetensors.
+OutputFile stage_safetensors(const std::filesystem::path& path,
+                             std::span<const std::pair<std::string, Tensor>> tensors);
 
 }  // namespace gru

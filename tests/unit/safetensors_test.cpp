@@ -1,9 +1,14 @@
+#include "io/safetensors.hpp"
+
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gru/error.hpp"
@@ -109,6 +114,58 @@ TEST_CASE("safetensors: a file that is larger than memory is refused by name") {
     CHECK(message.starts_with(path.string()));
     CHECK(message.find(" bytes") != std::string::npos);
   }
+}
+
+TEST_CASE("safetensors: what is saved is what is loaded, each tensor at a multiple of its element's size") {
+  const TemporaryFolder folder;
+  std::vector<std::pair<std::string, gru::Tensor>> tensors;
+  const auto add = [&](const std::string& name, gru::DType dtype, const Extents& extents) {
+    gru::Tensor tensor(dtype, extents);
+    for (std::size_t i = 0; i < tensor.size_bytes(); ++i) tensor.bytes()[i] = std::byte(i + 1);
+    tensors.emplace_back(name, std::move(tensor));
+  };
+  add("half", gru::DType::float16, {3});
+  add("gru.weight_ih_l0", gru::DType::float32, {5, 1, 2, 3});
+  add("a \"quoted\" name, \xC3\xA9\n", gru::DType::bfloat16, {1});
+  add("wide", gru::DType::float64, {2});
+  add("", gru::DType::int32, {});
+  add("empty", gru::DType::int64, {0, 7});
+  const std::filesystem::path path = folder / "w.safetensors";
+  gru::save_safetensors(path, tensors);
+  const auto back = gru::load_safetensors(path);
+  REQUIRE(back.size() == tensors.size());
+  for (const auto& [name, tensor] : tensors) {
+    const auto found = std::ranges::find(back, name, [](const auto& named) { return named.first; });
+    REQUIRE(found != back.end());
+    CHECK(found->second.dtype() == tensor.dtype());
+    CHECK(found->second.extents() == tensor.extents());
+    REQUIRE(found->second.size_bytes() == tensor.size_bytes());
+    CHECK(std::equal(tensor.bytes(), tensor.bytes() + tensor.size_bytes(), found->second.bytes()));
+  }
+  gru::InputFile file(path);
+  for (const gru::SafetensorsEntry& entry : gru::read_safetensors_header(file)) {
+    CHECK(entry.begin % gru::size_of(*entry.dtype) == 0);
+  }
+  gru::save_safetensors(path, {});
+  CHECK(gru::load_safetensors(path).empty());
+  CHECK(folder.count() == 1);
+}
+
+TEST_CASE("safetensors: names that a file cannot hold are refused before the file there is touched") {
+  const TemporaryFolder folder;
+  const std::filesystem::path kept = folder.write("w.safetensors", "kept");
+  const auto refused = [&](const std::vector<std::string>& names) {
+    std::vector<std::pair<std::string, gru::Tensor>> tensors;
+    for (const std::string& name : names) tensors.emplace_back(name, gru::Tensor(gru::DType::float32, {1}));
+    const std::string message = refusal([&] { gru::save_safetensors(kept, tensors); });
+    CHECK(message.starts_with(kept.string()));
+    CHECK(gru::test::read_bytes(kept) == "kept");
+    CHECK(folder.count() == 1);
+    return message;
+  };
+  CHECK(refused({"a", "b", "a"}).find("two tensors are called 'a'") != std::string::npos);
+  CHECK(refused({"__metadata__"}).find("rename it") != std::string::npos);
+  CHECK(refused({"\xFF"}).find("not UTF-8") != std::string::npos);
 }
 
 }  // namespace
