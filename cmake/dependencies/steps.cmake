@@ -216,7 +216,7 @@ function(gru_deps_report name step version dir)
   message(STATUS "${name} ${version} (${step}): ${dir}")
   if(name STREQUAL "Kokkos" AND step STREQUAL "debian")
     set_property(GLOBAL PROPERTY GRU_DEPS_NOTE
-      "executables made here load their libraries from ${GRU_DEPS_DIR}/debian: they run only while it stays where it is")
+      "programs in the build folder load their libraries from ${GRU_DEPS_DIR}/debian and run while it stays there; cmake --install makes a prefix that runs by itself")
     get_property(note GLOBAL PROPERTY GRU_DEPS_NOTE)
     message(STATUS "Note: ${note}")
   endif()
