@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <cstdint>
 #include <exception>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -26,6 +28,9 @@ class AnyBackend {
   virtual std::unique_ptr<AnyBackend> fork(const Space& space) const = 0;
   virtual std::size_t workspace_bytes() const = 0;
   virtual Status status() const = 0;
+  virtual std::size_t reserve_bytes() const = 0;
+  virtual void backward(const BackwardCall& call) = 0;
+  virtual void set_weights(std::span<const CellWeights> cells) = 0;
 };
 
 template <class Space, Backend B>
@@ -38,6 +43,21 @@ class ErasedBackend final : public AnyBackend<Space> {
   }
   std::size_t workspace_bytes() const override { return backend_.workspace_bytes(); }
   Status status() const override { return backend_.status(); }
+  std::size_t reserve_bytes() const override {
+    if constexpr (TrainingBackend<B>) return backend_.reserve_bytes();
+    return 0;
+  }
+  // A backend that does not train never becomes a plan for training, and Plan asks no other.
+  void backward([[maybe_unused]] const BackwardCall& call) override {
+    if constexpr (TrainingBackend<B>) backend_.backward(call);
+  }
+  void set_weights([[maybe_unused]] std::span<const CellWeights> cells) override {
+    if constexpr (TakesWeights<B>) {
+      backend_.set_weights(cells);
+    } else {
+      throw Error(fmt::format("gru::Plan::set_weights: the backend {} takes no new weights; make a new plan", B::name));
+    }
+  }
 
  private:
   B backend_;
@@ -73,7 +93,7 @@ Choice<Space> choose(const Space& space, const Problem& problem, const Weights& 
       notes.push_back(fmt::format("{}: not asked, as {} comes first", name, choice.name));
       return;
     }
-    const Support support = B::supports(problem);
+    const Support support = ask<B>(problem);
     if (!support) {
       notes.push_back(fmt::format("{}: no, {}", name, support.reason));
       return;
@@ -157,7 +177,19 @@ struct Plan<Space>::Impl {
 
   void run(const Call& canonical_call) {
     if constexpr (SpaceTraits<Space>::is_host) check_host_lengths(canonical_call);
+    if (canonical_call.reserve.given()) require_reserve("gru::Plan::execute", canonical_call.reserve);
     if (canonical_call.x.extents[1] > 0) choice.backend->execute(canonical_call);  // B = 0: every output is empty
+  }
+
+  void require_reserve(std::string_view where, const Reserve& reserve) const {
+    const std::size_t needed = choice.backend->reserve_bytes();
+    if (reserve.bytes < needed || (needed > 0 && reserve.data == nullptr)) {
+      throw Error(fmt::format("{}: reserve: expected reserve_bytes() = {} bytes, got {}", where, needed,
+                              reserve.data == nullptr ? 0 : reserve.bytes));
+    }
+    if (reinterpret_cast<std::uintptr_t>(reserve.data) % kReserveAlignment != 0) {
+      throw Error(fmt::format("{}: reserve: the memory must be aligned to {} bytes", where, kReserveAlignment));
+    }
   }
 };
 
@@ -218,6 +250,25 @@ void Plan<Space>::step(const ConstTensorView& x, const ConstTensorView& h_in, co
   require_step(impl_->problem.config, x, h_in, h_out);
   const ConstTensorView sequence = with_time(x, impl_->problem.options.batch_first);
   impl_->run(canonical({.x = sequence, .h0 = h_in, .h_n = h_out}, impl_->problem));
+}
+
+template <class Space>
+std::size_t Plan<Space>::reserve_bytes() const {
+  return impl_->choice.backend->reserve_bytes();
+}
+
+template <class Space>
+void Plan<Space>::backward(const BackwardCall& call) {
+  const BackwardCall c = canonical(call, impl_->problem);
+  impl_->require_reserve("gru::Plan::backward", c.reserve);
+  if constexpr (SpaceTraits<Space>::is_host) check_host_lengths(c.lengths, c.x.extents[0], "gru::Plan::backward");
+  impl_->choice.backend->backward(c);
+}
+
+template <class Space>
+void Plan<Space>::set_weights(std::span<const CellWeights> cells) {
+  check_weights(cells, impl_->problem);
+  impl_->choice.backend->set_weights(cells);
 }
 
 template <class Space>

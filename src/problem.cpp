@@ -22,6 +22,13 @@ constexpr std::array kMathNames = {MathName{"strict", Math::strict}, MathName{"f
                                    MathName{"tf32", Math::tf32}, MathName{"fp16", Math::fp16},
                                    MathName{"bf16", Math::bf16}};
 
+struct TrainingName {
+  std::string_view name;
+  Training training;
+};
+constexpr std::array kTrainingNames = {TrainingName{"none", Training::none}, TrainingName{"keep", Training::keep_gates},
+                                       TrainingName{"remake", Training::remake_gates}};
+
 void require_at_least(std::string_view what, std::int64_t value, std::int64_t least) {
   if (value < least) throw Error(fmt::format("gru: {} must be at least {}, got {}", what, least, value));
 }
@@ -58,6 +65,16 @@ Math parse_math(std::string_view name) {
   std::vector<std::string_view> names;
   for (const MathName& entry : kMathNames) names.push_back(entry.name);
   throw Error(fmt::format("gru: there is no math mode '{}'; choose one of {}", name, fmt::join(names, ", ")));
+}
+
+std::string_view name_of(Training training) {
+  return std::ranges::find(kTrainingNames, training, &TrainingName::training)->name;
+}
+
+Training parse_training(std::string_view name) {
+  const auto* found = std::ranges::find(kTrainingNames, name, &TrainingName::name);
+  if (found != kTrainingNames.end()) return found->training;
+  throw Error(fmt::format("gru: there is no training mode '{}'; choose one of none, keep, remake", name));
 }
 
 DType parse_arithmetic_dtype(std::string_view name) {
@@ -100,8 +117,17 @@ void validate(const Problem& problem) {
   if (o.dtype == DType::float64 && o.math != Math::strict) {
     throw Error(fmt::format("gru: math mode {} needs dtype float32, got float64; use math strict", name_of(o.math)));
   }
+  if (!(o.dropout >= 0.0 && o.dropout <= 1.0)) {  // NaN too
+    throw Error(fmt::format("gru: dropout is a probability from 0 to 1, got {}", o.dropout));
+  }
+  if (o.dropout > 0.0 && o.training == Training::none) {
+    throw Error(fmt::format("gru: dropout = {} needs a plan for training; choose training keep or remake", o.dropout));
+  }
   require_bytes("x", {o.seq_len, o.batch_size, c.input_size});
   require_bytes("the gate workspace", {o.seq_len, o.batch_size, c.num_directions(), 3, c.hidden_size});
+  if (o.training != Training::none) {
+    require_bytes("the reserve", {c.num_layers, o.seq_len, o.batch_size, c.num_directions(), 5, c.hidden_size});
+  }
 }
 
 }  // namespace gru

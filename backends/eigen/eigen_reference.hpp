@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "gru/backend.hpp"
@@ -11,9 +12,13 @@ namespace gru {
 
 /// The oracle's matrices, shared by forks.
 struct EigenWeights;
-std::shared_ptr<const EigenWeights> pack_eigen_weights(const Weights& weights);
-/// All layers and directions, in matrix form and double; writes in the call's dtype.
-void run_eigen_reference(const EigenWeights& weights, const Call& call);
+std::shared_ptr<EigenWeights> pack_eigen_weights(const Weights& weights);
+void set_eigen_weights(EigenWeights& weights, std::span<const CellWeights> cells);
+/// All layers and directions, in matrix form and double; writes in the call's dtype, and the reserve in double.
+void run_eigen_reference(const EigenWeights& weights, const PlanOptions& options, const Call& call);
+/// The gradients, in matrix form and double (eigen_backward.cpp).
+void run_eigen_backward(const EigenWeights& weights, const PlanOptions& options, const BackwardCall& call);
+std::size_t eigen_reserve_bytes(const Problem& problem);
 
 /// The oracle: torch.nn.GRU's equations stated once more in matrix form, in double whatever the plan's dtype, sharing no
 /// code with the other backends. Serial, allocates in execute, takes everything. For checking, not for speed.
@@ -30,23 +35,33 @@ class EigenReference {
     return Support::yes("the reference in double, not for speed");
   }
 
-  EigenReference(const S& space, const Problem&, const Weights& weights)
-      : space_(space), weights_(pack_eigen_weights(weights)) {}
+  EigenReference(const S& space, const Problem& problem, const Weights& weights)
+      : space_(space), problem_(problem), weights_(pack_eigen_weights(weights)) {}
 
   void execute(const Call& call) {
     space_.fence("gru::eigen::inputs");  // earlier work on the instance may still write them
-    run_eigen_reference(*weights_, call);
+    run_eigen_reference(*weights_, problem_.options, call);
   }
-  EigenReference fork(const S& space) const { return EigenReference(space, weights_); }
+  std::size_t reserve_bytes() const { return eigen_reserve_bytes(problem_); }
+  void backward(const BackwardCall& call) {
+    space_.fence("gru::eigen::inputs");
+    run_eigen_backward(*weights_, problem_.options, call);
+  }
+  void set_weights(std::span<const CellWeights> cells) {
+    space_.fence("gru::eigen::inputs");
+    set_eigen_weights(*weights_, cells);
+  }
+  EigenReference fork(const S& space) const { return EigenReference(space, problem_, weights_); }
   std::size_t workspace_bytes() const { return 0; }
   Status status() const { return {}; }
 
  private:
-  EigenReference(const S& space, std::shared_ptr<const EigenWeights> weights)
-      : space_(space), weights_(std::move(weights)) {}
+  EigenReference(const S& space, const Problem& problem, std::shared_ptr<EigenWeights> weights)
+      : space_(space), problem_(problem), weights_(std::move(weights)) {}
 
   S space_;
-  std::shared_ptr<const EigenWeights> weights_;
+  Problem problem_;
+  std::shared_ptr<EigenWeights> weights_;
 };
 
 }  // namespace gru

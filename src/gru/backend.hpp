@@ -2,10 +2,12 @@
 
 #include <concepts>
 #include <cstddef>
+#include <span>
 #include <string_view>
 
 #include "gru/call.hpp"
 #include "gru/problem.hpp"
+#include "gru/training.hpp"
 #include "gru/weights.hpp"
 
 namespace gru {
@@ -33,6 +35,35 @@ concept Backend = std::movable<B> && requires(const Problem& problem, const type
   { cb.fork(space) } -> std::same_as<B>;
   { cb.workspace_bytes() } -> std::same_as<std::size_t>;
   { cb.status() } -> std::same_as<Status>;
+};
+
+/// A backend that also trains. It says no in `supports` to what it can't (PlanOptions::training, dropout); the plan says no
+/// for a backend that is none.
+///
+/// * `reserve_bytes` is what an execution of the plan's maxima keeps; an execution with a reserve writes there.
+/// * `backward` gets a canonical call (T >= 1, B may be 0: then parameters' gradients are sums of nothing) and only launches,
+///   as `execute`.
+/// * `set_weights` packs the caller's tensors, which lie in the plan's memory, into the weights that forks share; it only
+///   launches.
+template <class B>
+concept TrainingBackend = Backend<B> && requires(B& b, const B& cb, const BackwardCall& call) {
+  { cb.reserve_bytes() } -> std::same_as<std::size_t>;
+  { b.backward(call) } -> std::same_as<void>;
+};
+
+/// A backend's answer; one that does not train says no to a plan for training.
+template <Backend B>
+Support ask(const Problem& problem) {
+  if (!TrainingBackend<B> && problem.options.training != Training::none) {
+    return Support::no("it computes no gradients; use training none");
+  }
+  return B::supports(problem);
+}
+
+/// A backend that takes new weights from the plan's memory, for inference too.
+template <class B>
+concept TakesWeights = Backend<B> && requires(B& b, std::span<const CellWeights> cells) {
+  { b.set_weights(cells) } -> std::same_as<void>;
 };
 
 }  // namespace gru

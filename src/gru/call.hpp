@@ -1,7 +1,11 @@
 #pragma once
 
+#include <cstdint>
+#include <string_view>
+
 #include "gru/problem.hpp"
 #include "gru/tensor.hpp"
+#include "gru/training.hpp"
 
 namespace gru {
 
@@ -17,12 +21,18 @@ namespace gru {
 /// Row l*D + d of h0 and h_n belongs to layer l, direction d. With lengths, output is 0 after each row's end, the reverse
 /// direction starts at the row's last valid step and h_n is the state after it: what torch.nn.GRU gives for
 /// pack_padded_sequence(enforce_sorted=False). Outputs must not overlap inputs or each other.
+///
+/// A plan made for training takes a reserve: then the call keeps there what its backward needs, and dropout between layers is
+/// applied, with the caller's seed and offset. A call without one keeps nothing and drops nothing, as torch's eval().
 struct Call {
   ConstTensorView x;
   ConstTensorView h0{};
   ConstTensorView lengths{};
   TensorView output{};
   TensorView h_n{};
+  Reserve reserve{};
+  std::uint64_t dropout_seed = 0;
+  std::uint64_t dropout_offset = 0;
 };
 
 /// Checks a call against the plan's problem and returns it as backends see it: x (T, B, I), output (T, B, D*H), h0 and
@@ -32,5 +42,7 @@ Call canonical(const Call& call, const Problem& problem);
 
 /// Throws gru::Error if a length of a canonical call lies outside 1..T. `call.lengths` must be readable from the host.
 void check_host_lengths(const Call& call);
+/// The same for lengths (B) of a sequence of `steps`, in the words of the entry `where`.
+void check_host_lengths(const ConstTensorView& lengths, std::int64_t steps, std::string_view where);
 
 }  // namespace gru

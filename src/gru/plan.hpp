@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -13,6 +14,7 @@
 #include "gru/cuda_stream.hpp"
 #include "gru/kokkos_space.hpp"
 #include "gru/problem.hpp"
+#include "gru/training.hpp"
 #include "gru/version.hpp"
 #include "gru/weights.hpp"
 
@@ -59,6 +61,18 @@ class Plan {
   /// One step of a stream: h_out = GRU(x, h_in). x (B, I), or (I) unbatched; h_in and h_out (L, B, H), or (L, H)
   /// unbatched; they must not overlap. The last layer's rows of h_out are the step's output. Bidirectional is refused.
   void step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out);
+
+  /// Bytes of the reserve that an execution of the plan's maxima fills for its backward; 0 if nothing is kept.
+  std::size_t reserve_bytes() const;
+
+  /// The gradients of an earlier execution, whose reserve and inputs the call gives. Throws gru::Error for tensors that do
+  /// not fit (nothing is written then) and for a plan made without PlanOptions::training.
+  void backward(const BackwardCall& call);
+
+  /// New weights for this plan and all that share them by fork: cells[layer * D + direction], views in the plan's memory and
+  /// dtype, laid out as torch.nn.GRU's, any strides. They are packed by work on the plan's instance. A backward that
+  /// follows computes with the new ones. Throws gru::Error if they do not fit, or if the backend takes none.
+  void set_weights(std::span<const CellWeights> cells);
 
   /// A plan on another instance that shares the packed weights and has a workspace of its own.
   Plan fork(const Space& space) const;

@@ -9,6 +9,7 @@
 
 #include "gru/config.hpp"
 #include "gru/tensor.hpp"
+#include "gru/training.hpp"
 
 namespace gru {
 
@@ -33,6 +34,8 @@ struct PlanOptions {
   bool batch_first = false;      ///< x and output are (B, T, ...); h0 and h_n stay (L*D, B, H)
   DType dtype = DType::float32;  ///< arithmetic, inputs and outputs: float32 or float64
   Math math = Math::strict;
+  Training training = Training::none;  ///< what a forward keeps for its backward
+  double dropout = 0.0;          ///< probability in [0, 1] between layers, in calls with a reserve; needs training
   std::string backend = "auto";  ///< a name from the backend trait's list, or "auto": the first that says yes
   /// Plan as if the GPU were another one: "" (the device as it is) or a name from device_profiles().
   std::string device_profile = {};
