@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/common/launch.hpp"
 
 namespace gru::cuda {
 namespace {
@@ -37,8 +37,7 @@ CallTensors call_tensors(const Call& call) {
 }
 
 void store_call(StreamRef stream, CallTensors* to, const CallTensors& call) {
-  void* arguments[] = {const_cast<CallTensors*>(&call), &to};  // copied, not written
-  check(cudaLaunchKernel(write_call_kernel(), dim3(1), dim3(1), arguments, 0, stream.stream), "cudaLaunchKernel");
+  Launch(dim3(1), dim3(1), 0, stream).start(write_call_kernel(), "the launch of write_call", call, to);
 }
 
 }  // namespace gru::cuda

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "backends/cuda/common/stream_ref.hpp"
-#include "backends/cuda/per_step/step_args.hpp"
+#include "backends/cuda/common/tensors.hpp"
 #include "gru/call.hpp"
 
 namespace gru::cuda {

@@ -2,7 +2,7 @@
 
 #include <cuda_runtime.h>
 
-#include "backends/cuda/per_step/step_args.hpp"
+#include "backends/cuda/common/tensors.hpp"
 
 namespace gru::cuda {
 namespace {

@@ -6,7 +6,8 @@
 /// Shared memory, one stage: rows[kTile.rows][32], weights[3 * kTile.units][32], 128 bytes a row, swizzled; then a barrier that
 /// says "full" and one that says "empty" for each stage.
 
-#include "backends/cuda/device/hopper.cuh"
+#include "backends/cuda/device/mbarrier.cuh"
+#include "backends/cuda/device/wgmma.cuh"
 #include "backends/cuda/per_step/step_common.cuh"
 #include "backends/cuda/per_step/tiles.hpp"
 
@@ -66,10 +67,10 @@ struct HopperPipeline {
 
   __device__ std::byte* stage(int slice) const { return shared + slice % kTile.stages * kStage; }
   __device__ void copy_rows(int slice) const {
-    hopper::copy_bulk(stage(slice), rows + slice * row_slice, kRows, full + slice % kTile.stages);
+    copy_bulk(stage(slice), rows + slice * row_slice, kRows, full + slice % kTile.stages);
   }
   __device__ void copy_weights(int slice) const {
-    hopper::copy_bulk(stage(slice) + kRows, weights + slice * weight_slice, kWeights, full + slice % kTile.stages);
+    copy_bulk(stage(slice) + kRows, weights + slice * weight_slice, kWeights, full + slice % kTile.stages);
   }
 
   /// One thread: weights first, rows once `ready` says that they are there.
@@ -77,14 +78,14 @@ struct HopperPipeline {
   __device__ void produce(Ready ready) const {
     const int ahead = min(slices, kTile.stages);
     for (int s = 0; s < ahead; ++s) {
-      hopper::expect_bytes(full + s, kStage);
+      mbarrier_expect(full + s, kStage);
       copy_weights(s);
     }
     ready();
     for (int s = 0; s < ahead; ++s) copy_rows(s);
     for (int s = ahead; s < slices; ++s) {
-      hopper::wait_barrier(empty + s % kTile.stages, s / kTile.stages - 1 & 1);
-      hopper::expect_bytes(full + s % kTile.stages, kStage);
+      mbarrier_wait(empty + s % kTile.stages, s / kTile.stages - 1 & 1);
+      mbarrier_expect(full + s % kTile.stages, kStage);
       copy_weights(s);
       copy_rows(s);
     }
@@ -96,19 +97,19 @@ struct HopperPipeline {
     const int group = static_cast<int>(threadIdx.x) / 128;
     const bool speaks = threadIdx.x % 32 == 0;
     for (int s = 0; s < slices; ++s) {
-      hopper::wait_barrier(full + s % kTile.stages, s / kTile.stages & 1);
-      const std::uint64_t a = hopper::describe(stage(s) + group * 64 * kRowBytes);
-      const std::uint64_t b = hopper::describe(stage(s) + kRows);
-      hopper::begin_products();
+      mbarrier_wait(full + s % kTile.stages, s / kTile.stages & 1);
+      const std::uint64_t a = wgmma_descriptor(stage(s) + group * 64 * kRowBytes);
+      const std::uint64_t b = wgmma_descriptor(stage(s) + kRows);
+      wgmma_begin();
 #pragma unroll
       for (int k = 0; k < kSlice / 8; ++k) {
-        hopper::multiply_async(product.sums, a + 2 * k, b + 2 * k, s > 0 || k > 0);
+        wgmma(product.sums, a + 2 * k, b + 2 * k, s > 0 || k > 0);
       }
-      hopper::commit_products();
-      hopper::wait_products<1>();
-      if (s > 0 && speaks) hopper::arrive(empty + (s - 1) % kTile.stages);
+      wgmma_commit();
+      wgmma_wait<1>();
+      if (s > 0 && speaks) mbarrier_arrive(empty + (s - 1) % kTile.stages);
     }
-    hopper::wait_products<0>();
+    wgmma_wait<0>();
   }
 };
 

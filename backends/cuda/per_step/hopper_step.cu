@@ -31,7 +31,7 @@ __global__ void slice_state(const __grid_constant__ StepArgs a, const __grid_con
   const Matrix<float> h = state_before<float>(a, c, d);
   float4 v = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
   if (h.data != nullptr) v = load_features(h.row(row), h.stride_k, h.vectors, k, a.hidden);
-  v = make_float4(rounded_to_tf32(v.x), rounded_to_tf32(v.y), rounded_to_tf32(v.z), rounded_to_tf32(v.w));
+  v = rounded_to_tf32(v);
   float* to = static_cast<float*>(a.formed_out) + static_cast<std::int64_t>(d) * a.hidden_padded * a.formed_rows;
   *reinterpret_cast<float4*>(to + sliced_at(a.formed_rows, row, k)) = v;
 }
@@ -137,8 +137,8 @@ struct HopperFinish {
     const float2 b_n = __ldg(reinterpret_cast<const float2*>(bias_n_h + unit));
     const float2 old = r.old_state[pair];
     float2 next;
-    next.x = cell<ShortMath>(x_r.x, x_z.x, x_n.x, s_r.x, s_z.x, s_n.x + b_n.x, old.x);
-    next.y = cell<ShortMath>(x_r.y, x_z.y, x_n.y, s_r.y, s_z.y, s_n.y + b_n.y, old.y);
+    next.x = cell<SfuMath>(x_r.x, x_z.x, x_n.x, s_r.x, s_z.x, s_n.x + b_n.x, old.x);
+    next.y = cell<SfuMath>(x_r.y, x_z.y, x_n.y, s_r.y, s_z.y, s_n.y + b_n.y, old.y);
     if (!r.valid) next = old;
     // Past H the weights are zero, but zero times infinity is not: what the next step multiplies must stay zero.
     if (u0 + unit >= a.hidden) next.x = 0.0F;
@@ -181,13 +181,13 @@ __device__ void copy_gates(const HopperBlock<Tile>& block, std::byte* gates, std
   constexpr HopperShape kTile = Tile::shape;
   constexpr int kBytes = kTile.units * 4;
   const StepArgs& a = block.a;
-  if (thread == 0) hopper::expect_bytes(full, kTile.rows * 3 * kBytes);
+  if (thread == 0) mbarrier_expect(full, kTile.rows * 3 * kBytes);
   for (int i = thread; i < kTile.rows * 3; i += threads) {
     const int row = i / 3;
     const int g = i % 3;
     const float* from = projection_of<const float>(a, block.d, a.step, min(block.row0 + row, a.batch - 1)) +
                         g * a.hidden_padded + block.u0;
-    hopper::copy_bulk(gates + row * kGatePitch<Tile> + g * kBytes, from, kBytes, full);
+    copy_bulk(gates + row * kGatePitch<Tile> + g * kBytes, from, kBytes, full);
   }
 }
 
@@ -223,16 +223,16 @@ __global__ void __launch_bounds__(Tile::shape.threads(), 1)
   let_next_start();
   if (thread == 0) {
     for (int s = 0; s < kTile.stages; ++s) {
-      hopper::init_barrier(pipe.full + s, 1);
-      hopper::init_barrier(pipe.empty + s, kConsumers / 32);
+      mbarrier_init(pipe.full + s, 1);
+      mbarrier_init(pipe.empty + s, kConsumers / 32);
     }
-    hopper::init_barrier(gates_full, 1);
-    hopper::publish_barriers();
+    mbarrier_init(gates_full, 1);
+    mbarrier_publish();
   }
   __syncthreads();
 
   if (thread >= kConsumers) {
-    if constexpr (kShareRegisters<Tile>) hopper::keep_registers<56>();
+    if constexpr (kShareRegisters<Tile>) keep_registers<56>();
     const int producer = thread - kConsumers;
     if (producer == 0) pipe.produce([] { wait_for_previous(); });
     if (producer >= 32) {
@@ -240,13 +240,13 @@ __global__ void __launch_bounds__(Tile::shape.threads(), 1)
       copy_gates(block, gates, gates_full, producer - 32, kTile.producer_warps * 32 - 32);
     }
   } else {
-    if constexpr (kShareRegisters<Tile>) hopper::take_registers<224>();
+    if constexpr (kShareRegisters<Tile>) take_registers<224>();
     HopperFinish<Tile> finish(block);
     wait_for_previous();
     finish.load_states();
     HopperProduct<Tile> product;
     pipe.consume(product);
-    hopper::wait_barrier(gates_full, 0);
+    mbarrier_wait(gates_full, 0);
     finish.run(product, gates);
   }
 #endif

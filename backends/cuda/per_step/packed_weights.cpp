@@ -1,19 +1,13 @@
 #include "backends/cuda/per_step/packed_weights.hpp"
 
-#include <bit>
-#include <cmath>
 #include <cstdint>
 
+#include "backends/cuda/common/bias.hpp"
 #include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/device/tf32.cuh"
 
 namespace gru::cuda {
 namespace {
-
-/// To nearest, ties away from zero, as cvt.rna.tf32; infinities and NaN stay.
-float rounded_to_tf32(float value) {
-  if (!std::isfinite(value)) return value;
-  return std::bit_cast<float>((std::bit_cast<std::uint32_t>(value) + 0x1000U) & ~0x1fffU);
-}
 
 using StateForm = PackOptions::StateForm;
 
@@ -42,25 +36,8 @@ void pack_matrix(const ConstTensorView& view, std::int64_t hidden, const Form& f
     for (std::int64_t u = 0; u < hidden; ++u) {
       for (std::int64_t k = 0; k < features; ++k) {
         const T value = all[static_cast<std::size_t>((g * hidden + u) * features + k)];
-        to[form.at(g, u, k)] = tf32 ? static_cast<T>(rounded_to_tf32(static_cast<float>(value))) : value;
+        to[form.at(g, u, k)] = tf32 ? static_cast<T>(tf32_on_host(static_cast<float>(value))) : value;
       }
-    }
-  }
-}
-
-// Four rows of H padded: see LayerWeights::bias. Added in double, so that folding costs one rounding.
-template <class T>
-void pack_bias(const CellWeights& cell, const Config& config, std::int64_t rows, T* to) {
-  if (!config.bias) return;
-  const std::vector<double> input = to_vector<double>(cell.bias_ih);
-  const std::vector<double> state = to_vector<double>(cell.bias_hh);
-  const std::int64_t hidden = config.hidden_size;
-  for (std::int64_t g = 0; g < 3; ++g) {
-    for (std::int64_t u = 0; u < hidden; ++u) {
-      const auto at = static_cast<std::size_t>(g * hidden + u);
-      const bool apart = g == 2 && config.reset_after;  // r scales b_hn with W_hn h
-      to[g * rows + u] = static_cast<T>(apart ? input[at] : input[at] + state[at]);
-      if (apart) to[3 * rows + u] = static_cast<T>(state[at]);
     }
   }
 }
@@ -92,7 +69,7 @@ std::shared_ptr<const PackedWeights> pack(StreamRef stream, const Weights& weigh
       pack_matrix(cell.weight_ih, config.hidden_size, {rows, depth}, options.tf32, w_ih + d * 3 * rows * depth);
       pack_matrix(cell.weight_hh, config.hidden_size, {rows, rows, options.state_form, options.group}, options.tf32,
                   w_hh + d * 3 * rows * rows);
-      pack_bias(cell, config, rows, bias + d * 4 * rows);
+      fold_bias(cell, config, rows, bias + d * 4 * rows, bias + (d * 4 + 3) * rows);
     }
     upload(stream, to, host.data(), host.size() * sizeof(T));
     packed->layers.push_back({to, to + (w_hh - w_ih), to + (bias - w_ih)});

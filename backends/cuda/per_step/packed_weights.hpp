@@ -4,14 +4,12 @@
 #include <memory>
 #include <vector>
 
+#include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/stream_ref.hpp"
 #include "backends/cuda/per_step/step_args.hpp"
 #include "gru/weights.hpp"
 
 namespace gru::cuda {
-
-/// `n` rounded up to a multiple of `m`.
-constexpr std::int64_t round_up(std::int64_t n, std::int64_t m) { return (n + m - 1) / m * m; }
 
 /// The weights as the per-step kernels want them (step_args.hpp), on one device; immutable, shared by forks.
 struct PackedWeights {

@@ -7,7 +7,9 @@
 #include <vector>
 
 #include "backends/cuda/common/call_tensors.hpp"
+#include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/common/spin_limit.hpp"
 #include "backends/cuda/per_step/packed_weights.hpp"
 #include "backends/cuda/per_step/schedule.hpp"
 #include "backends/cuda/per_step/step_launch.hpp"
@@ -28,9 +30,6 @@ struct GraphDeleter {
   void operator()(cudaGraphExec_t graph) const { static_cast<void>(cudaGraphExecDestroy(graph)); }
 };
 using Graph = std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, GraphDeleter>;
-
-/// Polls of one wait: tens of seconds, where a step takes microseconds.
-constexpr std::int64_t kSpinLimit = std::int64_t{1} << 25;
 
 }  // namespace
 
@@ -82,8 +81,7 @@ PerStep::Impl::Impl(StreamRef on, const Problem& for_problem, Schedule by, std::
 
 std::int64_t PerStep::Impl::launches(std::int64_t steps) const {
   const std::int64_t a_step = schedule.reset.function != nullptr ? 2 : 1;
-  const std::int64_t portions =
-      schedule.projected_steps > 0 ? (steps + schedule.projected_steps - 1) / schedule.projected_steps : 0;
+  const std::int64_t portions = schedule.projected_steps > 0 ? ceil_div(steps, schedule.projected_steps) : 0;
   return problem.config.num_layers * ((schedule.step.cooperative ? 0 : steps * a_step) + portions);
 }
 
@@ -188,7 +186,7 @@ void PerStep::Impl::launch_resident(StreamRef on, StepArgs args, const CallTenso
   form_state(on, args, inline_call, false);
   args.arrived = space.arrived;
   args.aborted = space.aborted->device();
-  args.spin_limit = problem.options.spin_limit > 0 ? problem.options.spin_limit : kSpinLimit;
+  args.spin_limit = spin_limit(problem.options);
   for (int step = 0; step < args.steps; step += schedule.projected_steps) {
     args.step = step;
     args.first_step = step;

@@ -5,26 +5,11 @@
 ///
 /// Shared memory, one stage: rows[kTile.rows][depth + pad], weights[gates * kTile.units][depth + pad]; gate-major.
 
+#include "backends/cuda/device/cp_async.cuh"
 #include "backends/cuda/per_step/step_common.cuh"
 #include "backends/cuda/per_step/tiles.hpp"
 
 namespace gru::cuda {
-
-template <int kBytes>
-__device__ void copy_async(void* shared, const void* global, int bytes) {
-  const auto to = static_cast<unsigned>(__cvta_generic_to_shared(shared));
-  if constexpr (kBytes == 16) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "r"(bytes) : "memory");
-  } else {
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(global), "n"(kBytes), "r"(bytes)
-                 : "memory");
-  }
-}
-__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int kPending>
-__device__ void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
 
 template <class T, class Tile>
 struct Pipeline {
@@ -96,21 +81,21 @@ struct Pipeline {
 
     for (int s = 0; s < kTile.stages - 1; ++s) {
       if (s < slices) load_rows(s);
-      commit_copies();
+      copy_async_commit();
     }
     for (int slice = 0; slice < slices; ++slice) {
-      wait_for_copies<kTile.stages - 2>();
+      copy_async_wait<kTile.stages - 2>();
       __syncthreads();
       const int next = slice + kTile.stages - 1;
       if (next < slices) {
         load_weights(next);
         load_rows(next);
       }
-      commit_copies();
+      copy_async_commit();
       const T* stage = shared + slice % kTile.stages * kStage<kGates>;
       product.template multiply<kFirst, kGates, kNew>(stage, stage + kTile.rows * kPitch);
     }
-    wait_for_copies<0>();
+    copy_async_wait<0>();
     __syncthreads();  // the next accumulation reuses the stages
   }
 };

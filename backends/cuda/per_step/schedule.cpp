@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/per_step/packed_weights.hpp"
 #include "backends/cuda/projection/dense_product.hpp"
 
@@ -18,8 +19,6 @@ constexpr std::int64_t kUnitBatchTensor = 10;
 constexpr std::int64_t kProjectFrom = 8;
 /// A tile is worth its size if its blocks fill this share of the multiprocessors.
 constexpr double kFill = 0.75;
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 #if defined(GRU_CUDA_HOPPER)
 constexpr bool kHopperBuilt = true;

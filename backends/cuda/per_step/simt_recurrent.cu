@@ -122,17 +122,17 @@ __device__ void multiply_all(float* shared, const float* states, int state_rows,
   ready();
   for (int s = 0; s < kTile.stages - 1; ++s) {
     if (s < slices) load_states(s);
-    commit_copies();
+    copy_async_commit();
   }
   for (int slice = 0; slice < slices; ++slice) {
-    wait_for_copies<kTile.stages - 2>();
+    copy_async_wait<kTile.stages - 2>();
     __syncthreads();
     const int next = slice + kTile.stages - 1;
     if (next < slices) {
       load_weights(next);
       load_states(next);
     }
-    commit_copies();
+    copy_async_commit();
     product.multiply(shared + slice % kTile.stages * Product::kStage);
   }
 }

@@ -1,35 +1,18 @@
 #pragma once
 
-/// What all per-step kernels share: gate functions, the caller's tensors, the old state in, the new state out.
+/// What all per-step kernels share: the caller's tensors, the old state in, the new state out.
 
 #include <cuda_runtime.h>
 
+#include "backends/cuda/device/cp_async.cuh"
 #include "backends/cuda/device/dependent_launch.cuh"
+#include "backends/cuda/device/gate_math.cuh"
+#include "backends/cuda/device/lengths.cuh"
+#include "backends/cuda/device/tf32.cuh"
 #include "backends/cuda/per_step/step_args.hpp"
 #include "gru/cell.hpp"
 
 namespace gru::cuda {
-
-/// Gate functions for gru::cell on the device: full-precision exponentials (2 ulp), and a division of 2 ulp in float.
-/// NaN stays NaN; both ends saturate.
-struct DeviceMath {
-  __device__ static float sigmoid(float v) { return __fdividef(1.0F, 1.0F + expf(-v)); }
-  __device__ static double sigmoid(double v) { return 1.0 / (1.0 + exp(-v)); }
-  __device__ static float tanh(float v) { return tanhf(v); }
-  __device__ static double tanh(double v) { return ::tanh(v); }
-};
-
-/// Gate functions beside products in TF32, four or five instructions each: the hardware's exponential and reciprocal, with
-/// errors of some 1e-7 that vanish beside TF32's 5e-4. NaN stays NaN; both ends saturate.
-struct ShortMath {
-  __device__ static float reciprocal(float v) {
-    float r;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
-    return r;
-  }
-  __device__ static float sigmoid(float v) { return reciprocal(1.0F + __expf(-v)); }
-  __device__ static float tanh(float v) { return fmaf(-2.0F, reciprocal(1.0F + __expf(2.0F * v)), 1.0F); }
-};
 
 // Dependent launches (dependent_launch.cuh): every block of a step lets the next step's blocks come in as soon as there is
 // room, and waits for the previous step before it reads or writes anything that a step writes. Since every step waits,
@@ -55,13 +38,6 @@ __device__ inline float4 load_features(const float* row, std::int64_t stride_k, 
   if (k + 2 < count) v.z = __ldcg(row + (k + 2) * stride_k);
   if (k + 3 < count) v.w = __ldcg(row + (k + 3) * stride_k);
   return v;
-}
-
-/// To nearest, ties away from zero.
-__device__ inline float rounded_to_tf32(float value) {
-  unsigned bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
-  return __uint_as_float(bits);
 }
 
 __device__ inline int time_of(const StepArgs& a, int direction, int step) {
@@ -127,14 +103,8 @@ struct Destination {
     h_n_stride_k = c.h_n.stride_k;
   }
 
-  /// Steps of row b that count; lengths out of range are clamped, as nobody can be told from here.
-  __device__ int length(int b) const {
-    if (lengths == nullptr) return steps;
-    const std::int64_t at = b * lengths_stride;
-    const long long value = lengths_are_64bit ? static_cast<const long long*>(lengths)[at]
-                                              : static_cast<long long>(static_cast<const int*>(lengths)[at]);
-    return static_cast<int>(value < 0 ? 0 : value > steps ? steps : value);
-  }
+  /// Steps of row b that count.
+  __device__ int length(int b) const { return valid_steps(lengths, lengths_stride, lengths_are_64bit, b, steps); }
 
   /// One unit of one row: the new state, the output (0 past the row's end) and, at the end, h_n. Returns the state.
   __device__ T store(int b, int u, int length_of_b, T old_state, T new_state) const {
@@ -201,7 +171,7 @@ __device__ void prefetch_projection(const StepArgs& a, int direction, int row0, 
     if (b >= a.batch) return;
     const float* line =
         projection_of<const float>(a, direction, a.step, b) + i / kLines % 3 * a.hidden_padded + u0 + i % kLines * 32;
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(line));
+    prefetch_to_l2(line);
   }
 }
 

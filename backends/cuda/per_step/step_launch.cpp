@@ -2,38 +2,10 @@
 
 #include <algorithm>
 
-#include "backends/cuda/common/runtime.hpp"
-#include "backends/cuda/per_step/packed_weights.hpp"
+#include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/common/launch.hpp"
 
 namespace gru::cuda {
-namespace {
-
-/// A launch's attributes, kept where its configuration points to them.
-struct Launch {
-  Launch(const Kernel& kernel, dim3 grid) {
-    config.gridDim = grid;
-    config.blockDim = dim3(static_cast<unsigned>(kernel.tile.threads()));
-    config.dynamicSmemBytes = kernel.shared_bytes;
-    config.attrs = attributes;
-    if (kernel.cluster > 1) {
-      add(cudaLaunchAttributeClusterDimension).clusterDim = {static_cast<unsigned>(kernel.cluster), 1, 1};
-    }
-  }
-  Launch(const Launch&) = delete;
-  Launch& operator=(const Launch&) = delete;
-
-  cudaLaunchAttributeValue& add(cudaLaunchAttributeID id) {
-    cudaLaunchAttribute& added = attributes[config.numAttrs++];
-    added.id = id;
-    return added.val;
-  }
-
-  cudaLaunchAttribute attributes[3] = {};
-  cudaLaunchConfig_t config{};
-};
-
-}  // namespace
-
 std::int64_t padded_rows(const Kernel& kernel, std::int64_t rows) {
   return round_up(rows, std::max(1, kernel.tile.rows));
 }
@@ -43,29 +15,28 @@ dim3 step_grid(const Kernel& kernel, std::int64_t hidden, std::int64_t batch, st
               blocks(padded_rows(kernel, batch), kernel.tile.rows), static_cast<unsigned>(directions));
 }
 
-void allow_shared_memory(const Kernel& kernel) {
-  if (kernel.shared_bytes == 0) return;
-  check(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(kernel.shared_bytes)),
-        "cudaFuncSetAttribute");
-}
+namespace {
+
+dim3 block_of(const Kernel& kernel) { return dim3(static_cast<unsigned>(kernel.tile.threads())); }
+
+}  // namespace
+
+void allow_shared_memory(const Kernel& kernel) { allow_shared_memory(kernel.function, kernel.shared_bytes); }
 
 std::int64_t resident_blocks(const Kernel& kernel) {
   allow_shared_memory(kernel);
-  Launch launch(kernel, dim3(static_cast<unsigned>(kernel.cluster)));
-  int clusters = 0;
-  check(cudaOccupancyMaxActiveClusters(&clusters, kernel.function, &launch.config), "cudaOccupancyMaxActiveClusters");
-  return std::int64_t{clusters} * kernel.cluster;
+  Launch one(dim3(static_cast<unsigned>(kernel.cluster)), block_of(kernel), kernel.shared_bytes, {});
+  one.in_clusters(kernel.cluster);
+  return std::int64_t{resident_clusters(kernel.function, one)} * kernel.cluster;
 }
 
 void launch(StreamRef on, const Kernel& kernel, dim3 grid, const StepArgs& args, const CallTensors& inline_call,
             bool early) {
-  Launch launch(kernel, grid);
-  launch.config.stream = on.stream;
-  if (early) launch.add(cudaLaunchAttributeProgrammaticStreamSerialization).programmaticStreamSerializationAllowed = 1;
-  if (kernel.cooperative) launch.add(cudaLaunchAttributeCooperative).cooperative = 1;
-  void* arguments[] = {const_cast<StepArgs*>(&args), const_cast<CallTensors*>(&inline_call)};  // copied, not written
-  check(cudaLaunchKernelExC(&launch.config, kernel.function, arguments), "cudaLaunchKernelExC");
+  Launch launch(grid, block_of(kernel), kernel.shared_bytes, on);
+  launch.in_clusters(kernel.cluster);
+  if (early) launch.early();
+  if (kernel.cooperative) launch.cooperative();
+  launch.start(kernel.function, "the launch of a step's kernel", args, inline_call);
 }
 
 }  // namespace gru::cuda

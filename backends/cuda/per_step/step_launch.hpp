@@ -11,9 +11,6 @@
 
 namespace gru::cuda {
 
-/// Tiles that cover an extent.
-constexpr unsigned blocks(std::int64_t extent, int tile) { return static_cast<unsigned>((extent + tile - 1) / tile); }
-
 /// Rows up to whole tiles: what a kernel's blocks may read.
 std::int64_t padded_rows(const Kernel& kernel, std::int64_t rows);
 

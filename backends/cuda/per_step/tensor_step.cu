@@ -16,12 +16,6 @@ __device__ void load_fragments(unsigned (&to)[4], const float* shared) {
                : "r"(from));
 }
 
-__device__ unsigned round_to_tf32(unsigned bits) {
-  unsigned rounded;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(__uint_as_float(bits)));
-  return rounded;
-}
-
 __device__ void multiply_add(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
   asm volatile(
       "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
@@ -54,7 +48,7 @@ struct TensorProduct {
     for (int i = 0; i < kRowTiles; ++i) {
       load_fragments(value[i], from + i * 16 * kPitch);
 #pragma unroll
-      for (unsigned& bits : value[i]) bits = round_to_tf32(bits);
+      for (unsigned& bits : value[i]) bits = tf32_bits(__uint_as_float(bits));
     }
   }
 

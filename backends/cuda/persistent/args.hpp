@@ -3,20 +3,9 @@
 
 #include <cstdint>
 
+#include "backends/cuda/device/words.hpp"
+
 namespace gru::cuda {
-
-/// The input's share of one unit's three gates at one step of one sequence, biases included (not b_hn).
-/// 16 bytes that are written and read by one 128-bit access, so that the epoch vouches for the three values.
-struct alignas(16) GateInput {
-  float r, z, n;
-  std::uint32_t epoch;
-};
-
-/// One exchanged value and the epoch that says which step it belongs to: one 64-bit access.
-struct alignas(8) EpochValue {
-  float value;
-  std::uint32_t epoch;
-};
 
 /// What one launch of the persistent kernel works on: one layer in all directions, or a wavefront of all layers in one
 /// direction. Shapes: T steps, B sequences, L layers, D directions (L or D is 1), H hidden units, Hp = units held by a

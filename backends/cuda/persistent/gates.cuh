@@ -1,4 +1,9 @@
 #pragma once
+#include "backends/cuda/device/cluster.cuh"
+#include "backends/cuda/device/compute_now.cuh"
+#include "backends/cuda/device/gate_math.cuh"
+#include "backends/cuda/device/lengths.cuh"
+#include "backends/cuda/device/named_barrier.cuh"
 #include "backends/cuda/persistent/product.cuh"
 #include "gru/cell.hpp"
 
@@ -27,29 +32,6 @@ struct Strides {
   int input;
   long long result;
   const float4* inputs;
-};
-
-/// Device intrinsics: exp2 and the reciprocal of the special-function unit, 2 ulp each.
-struct FastMath {
-  static __device__ __forceinline__ float exp2(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-  }
-  static __device__ __forceinline__ float reciprocal(float x) {
-    float y;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-  }
-  static __device__ __forceinline__ float sigmoid(float x) { return reciprocal(1.f + exp2(-1.4426950408889634f * x)); }
-  /// Beside 0 the difference of 1 and 2 / (1 + e^2x) would keep the rounding of 1: there an odd polynomial, fitted for the
-  /// least relative error on [0, 1/2], 0.9 ulp.
-  static __device__ __forceinline__ float tanh(float x) {
-    const float far = fmaf(-2.f, reciprocal(1.f + exp2(2.8853900817779268f * x)), 1.f);
-    const float z = x * x;
-    const float p = fmaf(fmaf(fmaf(0.0172569789f, z, -0.0530529432f), z, 0.133259878f), z, -0.333331496f);
-    return fabsf(x) < 0.5f ? fmaf(p * z, x, x) : far;
-  }
 };
 
 /// Finishes steps: a set of warps turns the sums of its streams into new states. A lane owns one (unit, sequence) of each
@@ -300,14 +282,8 @@ struct GateWarp {
       const int sequence = sequence_of(me, q);
       GateState g{0.f, a.bias_hn[matrix * a.hidden_padded + me.unit], -1, first_input(me, q), 0};
       if (active(me, q)) {
-        g.length = a.steps;
+        g.length = valid_steps(a.lengths, a.lengths_stride, a.lengths_are_64bit, sequence, a.steps);
         if (a.h0) g.h = a.h0[matrix * a.h0_stride[0] + sequence * a.h0_stride[1] + me.unit * a.h0_stride[2]];
-        if (a.lengths) {
-          const long long n = a.lengths_are_64bit
-                                  ? static_cast<const long long*>(a.lengths)[sequence * a.lengths_stride]
-                                  : static_cast<const int*>(a.lengths)[sequence * a.lengths_stride];
-          g.length = static_cast<int>(min(max(n, 0ll), static_cast<long long>(a.steps)));
-        }
       }
       g.result = first_result(me, q);
       state(me, q) = g;
@@ -356,7 +332,7 @@ struct GateWarp {
     const bool stopped = *shared.stopped != 0;
     float sum[3];
     me.item.sum(reinterpret_cast<const float4*>(shared.partial) + share, sum);
-    const float next = cell<FastMath>(x.x, x.y, x.z, sum[0], sum[1], sum[2] + g.bias_hn, g.h);
+    const float next = cell<SfuPolynomialMath>(x.x, x.y, x.z, sum[0], sum[1], sum[2] + g.bias_hn, g.h);
     const bool valid = Tile::dedicated ? ahead != 0 : time_of(i) < g.length;
     g.h = valid ? next : g.h;
     // A block that gave up keeps its state to itself: nobody then gets ahead of what it has really received, and the

@@ -1,5 +1,6 @@
 #pragma once
-#include "backends/cuda/persistent/exchange.cuh"
+#include "backends/cuda/device/cp_async.cuh"
+#include "backends/cuda/persistent/args.hpp"
 #include "backends/cuda/persistent/kernels.hpp"
 
 namespace gru::cuda {

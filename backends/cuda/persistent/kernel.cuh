@@ -25,6 +25,7 @@
 /// Not for: H > 2048 (1024 where a block has less than 215 KB of shared memory), weights that need more blocks than are
 /// resident (the launch is cooperative), T below a few steps.
 
+#include "backends/cuda/device/dependent_launch.cuh"
 #include "backends/cuda/persistent/projection.cuh"
 #include "backends/cuda/persistent/recurrence.cuh"
 
@@ -44,7 +45,7 @@ __global__ void __launch_bounds__(Tile::max_threads, 1) persistent_kernel(const 
         mbarrier_init(shared.arrived + 8 * i, 1);
         mbarrier_expect(shared.arrived + 8 * i, Tile::pack * Tile::columns * 4);
       }
-      fence_mbarrier_init();
+      mbarrier_publish();
     }
   }
   __syncthreads();

@@ -1,5 +1,9 @@
 #pragma once
-#include "backends/cuda/persistent/exchange.cuh"
+#include "backends/cuda/device/cp_async.cuh"
+#include "backends/cuda/device/dependent_launch.cuh"
+#include "backends/cuda/device/spin_guard.cuh"
+#include "backends/cuda/device/words.cuh"
+#include "backends/cuda/persistent/args.hpp"
 #include "backends/cuda/persistent/kernels.hpp"
 
 namespace gru::cuda {

@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <optional>
 
+#include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/common/spin_limit.hpp"
 #include "backends/cuda/per_step/schedule.hpp"
 #include "backends/cuda/persistent/args.hpp"
 #include "backends/cuda/persistent/schedule.hpp"
@@ -16,40 +19,23 @@
 namespace gru::cuda {
 namespace {
 
-/// Polls of one wait: tens of seconds, where a step takes a microsecond.
-constexpr std::int64_t kSpinLimit = std::int64_t{1} << 26;
-
-/// Attributes of a cooperative launch, in clusters where the kernel wants them: all blocks are resident or none starts.
-struct Launch {
-  Launch(const PersistentSchedule& s, int blocks, StreamRef stream) {
-    config.gridDim = dim3(static_cast<unsigned>(blocks));
-    config.blockDim = dim3(static_cast<unsigned>(s.threads));
-    config.dynamicSmemBytes = static_cast<std::size_t>(s.shared_bytes);
-    config.stream = stream.stream;
-    config.attrs = attributes;
-    if (s.kernel->cluster) {
-      attributes[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
-      attributes[config.numAttrs++].val.clusterDim = {static_cast<unsigned>(s.group_blocks), 1, 1};
-    }
-    attributes[config.numAttrs].id = cudaLaunchAttributeCooperative;
-    attributes[config.numAttrs++].val.cooperative = 1;
+/// `blocks` of the recurrence's kernel, in clusters where it wants them.
+struct RecurrenceLaunch : Launch {
+  RecurrenceLaunch(const PersistentSchedule& s, int blocks, StreamRef stream)
+      : Launch(dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(s.threads)),
+               static_cast<std::size_t>(s.shared_bytes), stream) {
+    if (s.kernel->cluster) in_clusters(s.group_blocks);
   }
-  Launch(const Launch&) = delete;
-  Launch& operator=(const Launch&) = delete;
-
-  cudaLaunchAttribute attributes[2] = {};
-  cudaLaunchConfig_t config{};
 };
 
 /// Lets the kernel have the shared memory of its largest schedule: the attribute belongs to the function, so that one
 /// plan's own need would take from another plan what that one was made with.
-void allow_shared_memory(const PersistentKernel& kernel, std::size_t static_bytes, int device) {
+void allow_most_shared_memory(const PersistentKernel& kernel, std::size_t static_bytes, int device) {
   int most = 0;
   check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute");
   const int streams = std::min(kernel.max_streams, kernel.max_sets * kernel.per_set);
-  check(cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             std::min(kernel.shared_bytes(streams), most - static_cast<int>(static_bytes))),
-        "cudaFuncSetAttribute");
+  allow_shared_memory(kernel.function,
+                      at(std::min(kernel.shared_bytes(streams), most - static_cast<int>(static_bytes))));
 }
 
 /// Asks the device whether all blocks of the schedule fit at once, beside the reserved multiprocessors.
@@ -58,17 +44,12 @@ bool fits_device(const PersistentSchedule& s, const Problem& problem, StreamRef 
   cudaFuncAttributes attributes{};
   check(cudaFuncGetAttributes(&attributes, function), "cudaFuncGetAttributes");
   if (s.kernel->cluster && attributes.ptxVersion < 90) return false;  // built without cluster instructions
-  if (s.overlap())
-    check(cudaFuncSetAttribute(meanwhile_kernel(), cudaFuncAttributeMaxDynamicSharedMemorySize, kMeanwhileSharedBytes),
-          "cudaFuncSetAttribute");
-  allow_shared_memory(*s.kernel, attributes.sharedSizeBytes, stream.device);
+  if (s.overlap()) allow_shared_memory(meanwhile_kernel(), kMeanwhileSharedBytes);
+  allow_most_shared_memory(*s.kernel, attributes.sharedSizeBytes, stream.device);
   int resident = 0;
   if (s.kernel->cluster) {
     check(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cudaFuncSetAttribute");
-    Launch launch(s, s.blocks, stream);
-    launch.config.numAttrs = 1;
-    check(cudaOccupancyMaxActiveClusters(&resident, function, &launch.config), "cudaOccupancyMaxActiveClusters");
-    resident *= s.group_blocks;
+    resident = resident_clusters(function, RecurrenceLaunch(s, s.blocks, stream)) * s.group_blocks;
   } else {
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, function, s.threads,
                                                         static_cast<std::size_t>(s.shared_bytes)),
@@ -100,9 +81,8 @@ struct Persistent::Impl {
   Impl(StreamRef on, const Problem& for_problem, const PersistentSchedule& by,
        std::shared_ptr<const PersistentWeights> packed);
 
-  void launch(PersistentArgs args) const;
+  void launch(const PersistentArgs& args) const;
   PersistentArgs common_args(const Call& call) const;
-  std::int64_t spin_limit() const { return problem.options.spin_limit > 0 ? problem.options.spin_limit : kSpinLimit; }
   Status abort_status() const;
 
   StreamRef stream;
@@ -150,13 +130,14 @@ Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const Persisten
   between = reinterpret_cast<float*>(memory.get() + offsets[3]);
   words = reinterpret_cast<std::uint32_t*>(memory.get() + offsets[4]);
   aborted.emplace(stream);
-  inputs.emplace(stream, problem, schedule, weights, memory.get() + offsets[5], aborted->device(), spin_limit());
+  inputs.emplace(stream, problem, schedule, weights, memory.get() + offsets[5], aborted->device(),
+                 spin_limit(problem.options));
 }
 
-void Persistent::Impl::launch(PersistentArgs args) const {
-  const Launch launch(schedule, schedule.blocks_of(args.layers, args.directions), stream);
-  void* arguments[] = {&args};
-  check(cudaLaunchKernelExC(&launch.config, schedule.kernel->function, arguments), "cudaLaunchKernelExC");
+void Persistent::Impl::launch(const PersistentArgs& args) const {
+  RecurrenceLaunch launch(schedule, schedule.blocks_of(args.layers, args.directions), stream);
+  launch.cooperative();  // all blocks are resident or none starts
+  launch.start(schedule.kernel->function, "the launch of the recurrence", args);
 }
 
 PersistentArgs Persistent::Impl::common_args(const Call& call) const {
@@ -198,7 +179,7 @@ PersistentArgs Persistent::Impl::common_args(const Call& call) const {
   a.epoch_base = words;
   a.blocks_done = words + 1;
   a.aborted = aborted->device();
-  a.spin_limit = spin_limit();
+  a.spin_limit = spin_limit(problem.options);
   return a;
 }
 
@@ -293,7 +274,7 @@ Status Persistent::Impl::abort_status() const {
   return {false,
           fmt::format("cuda-persistent: a block waited for more than {} polls and gave up, the results are not "
                       "valid; raise spin_limit if the device was merely slow, or plan with backend cuda-per-step",
-                      spin_limit())};
+                      spin_limit(problem.options))};
 }
 
 Status Persistent::status() const {

@@ -1,5 +1,10 @@
 #pragma once
-#include "backends/cuda/persistent/exchange.cuh"
+#include "backends/cuda/device/cluster.cuh"
+#include "backends/cuda/device/cp_async.cuh"
+#include "backends/cuda/device/mbarrier.cuh"
+#include "backends/cuda/device/spin_guard.cuh"
+#include "backends/cuda/device/words.cuh"
+#include "backends/cuda/persistent/args.hpp"
 #include "backends/cuda/persistent/tile.hpp"
 
 namespace gru::cuda {

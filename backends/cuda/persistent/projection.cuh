@@ -1,4 +1,5 @@
 #pragma once
+#include "backends/cuda/device/named_barrier.cuh"
 #include "backends/cuda/persistent/product.cuh"
 
 namespace gru::cuda {

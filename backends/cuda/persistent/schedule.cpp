@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <limits>
 
+#include "backends/cuda/common/integers.hpp"
+
 namespace gru::cuda {
 namespace {
 
@@ -20,8 +22,6 @@ constexpr int kMaxProjectGroups = 4;
 
 /// At most what the kernels declare as static shared memory, bytes.
 constexpr int kStaticShared = 64;
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// Blocks that are resident at once, one a multiprocessor. Clusters live in one GPC each: an H100 with 132
 /// multiprocessors takes 15 clusters of 8 and 7 of 16, nine tenths; the constructor asks the device itself.

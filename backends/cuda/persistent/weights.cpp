@@ -2,13 +2,12 @@
 
 #include <algorithm>
 
+#include "backends/cuda/common/bias.hpp"
 #include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/projection/dense_product.hpp"
 
 namespace gru::cuda {
 namespace {
-
-std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
 
 /// One (3H, H) matrix, columns from `column0` of a row of `pitch`: [block][vector][product thread][4], the order in which
 /// a block's threads read their weights.
@@ -43,19 +42,6 @@ void pack_dense(const std::vector<float>& rows, std::int64_t inputs, std::int64_
       for (std::int64_t g = 0; g < 3; ++g)
         to[(i * hidden_padded + u) * 3 + g] = rows[at((g * hidden + u) * inputs + i)];
     }
-  }
-}
-
-void pack_bias(const CellWeights& cell, const Config& config, std::int64_t units, float* bias_hn, float* bias_x) {
-  if (!config.bias) return;
-  const std::vector<double> input = to_vector<double>(cell.bias_ih);
-  const std::vector<double> state = to_vector<double>(cell.bias_hh);
-  const std::int64_t hidden = config.hidden_size;
-  for (std::int64_t u = 0; u < hidden; ++u) {
-    bias_hn[u] = static_cast<float>(state[at(2 * hidden + u)]);
-    bias_x[u] = static_cast<float>(input[at(u)] + state[at(u)]);
-    bias_x[units + u] = static_cast<float>(input[at(hidden + u)] + state[at(hidden + u)]);
-    bias_x[2 * units + u] = static_cast<float>(input[at(2 * hidden + u)]);
   }
 }
 
@@ -135,7 +121,7 @@ std::shared_ptr<const PersistentWeights> pack_persistent_weights(StreamRef strea
       const std::int64_t m = layer * c.num_directions() + d;
       pack_lanes(to_vector<float>(cell.weight_hh), c.hidden_size, 0, c.hidden_size, schedule,
                  recurrent + m * extents.matrix);
-      pack_bias(cell, c, extents.units, bias_hn + m * extents.units, bias_x + m * extents.units * 3);
+      fold_bias(cell, c, extents.units, bias_x + m * extents.units * 3, bias_hn + m * extents.units);
       const std::vector<float> w_ih = to_vector<float>(cell.weight_ih);
       if (dense != nullptr) pack_dense(w_ih, inputs, c.hidden_size, extents.units, dense + d * projection);
       if (rows != nullptr) pack_rows(w_ih, inputs, c.hidden_size, extents.units, rows + d * projection);

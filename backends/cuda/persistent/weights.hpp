@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/stream_ref.hpp"
 #include "backends/cuda/persistent/schedule.hpp"
 #include "gru/weights.hpp"
@@ -25,15 +26,11 @@ struct PersistentWeights {
 };
 
 /// `n` rounded up to the projection kernel's depth.
-constexpr std::int64_t padded_inputs(std::int64_t n) { return (n + kProjectDepth - 1) / kProjectDepth * kProjectDepth; }
+constexpr std::int64_t padded_inputs(std::int64_t n) { return round_up(n, kProjectDepth); }
 
 /// W_ih (3H, I) as [I padded][Hp][3], what the projection kernel reads; `to` is zeroed.
 void pack_dense(const std::vector<float>& rows, std::int64_t inputs, std::int64_t hidden, std::int64_t hidden_padded,
                 float* to);
-
-/// b_hn [units], and b_ir + b_hr, b_iz + b_hz and b_in, [3][units], added in double so that folding costs one rounding;
-/// both are zeroed and stay so without a bias.
-void pack_bias(const CellWeights& cell, const Config& config, std::int64_t units, float* bias_hn, float* bias_x);
 
 std::shared_ptr<const PersistentWeights> pack_persistent_weights(StreamRef stream, const Weights& weights,
                                                                  const PersistentSchedule& schedule);

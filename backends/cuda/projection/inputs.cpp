@@ -4,12 +4,12 @@
 #include <array>
 #include <utility>
 
+#include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/common/runtime.hpp"
 
 namespace gru::cuda {
 namespace {
-
-std::int64_t tiles(std::int64_t n, std::int64_t size) { return (n + size - 1) / size; }
 
 /// Where the parts of the workspace begin, in bytes: first_input, next_inputs twice, next_words, counters; then the end.
 std::array<std::size_t, 6> offsets_of(const Problem& p, const PersistentSchedule& s) {
@@ -131,15 +131,13 @@ void PersistentInputs::project_by_tiles(std::int64_t layer, const ConstTensorVie
   args.x = x.as<float>();
   std::copy(x.strides.begin(), x.strides.end(), args.x_stride);
   args.shares = first_input_;
-  const dim3 grid(static_cast<unsigned>(tiles(x.extents[0] * x.extents[1], kProjectRows)),
-                  static_cast<unsigned>(tiles(schedule_.hidden_padded, kProjectUnits)),
+  const dim3 grid(blocks(x.extents[0] * x.extents[1], kProjectRows), blocks(schedule_.hidden_padded, kProjectUnits),
                   static_cast<unsigned>(problem_.config.num_directions()));
   const auto whole = [](std::int64_t n) { return n % 4 == 0; };
   const bool vectors = x.strides[2] == 1 && whole(x.extents[2]) && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 &&
                        (x.extents[0] == 1 || whole(x.strides[0])) && (x.extents[1] == 1 || whole(x.strides[1]));
-  void* arguments[] = {&args};
-  check(cudaLaunchKernel(projection_kernel(vectors), grid, dim3(kProjectThreads), arguments, 0, stream_.stream),
-        "cudaLaunchKernel of the input projection");
+  Launch(grid, dim3(kProjectThreads), 0, stream_)
+      .start(projection_kernel(vectors), "the launch of the input projection", args);
 }
 
 /// Blocks come in once all of that recurrence's blocks run: first on idle multiprocessors, in the order of the words.
@@ -154,20 +152,12 @@ void PersistentInputs::beside(std::int64_t layer, const PersistentArgs& recurren
   args.blocks_done = counters_ + 1;
   args.aborted = aborted_;
   args.spin_limit = spin_limit_;
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(
-      static_cast<unsigned>(directions * directions * tiles(std::int64_t{args.steps} * args.batch, kMeanwhileRows) *
-                            tiles(schedule_.hidden_padded, kMeanwhileUnits)));
-  config.blockDim = dim3(kMeanwhileThreads);
-  config.dynamicSmemBytes = kMeanwhileSharedBytes;
-  config.stream = stream_.stream;
-  config.attrs = &early;
-  config.numAttrs = 1;
-  void* arguments[] = {&args};
-  check(cudaLaunchKernelExC(&config, meanwhile_kernel(), arguments), "cudaLaunchKernelExC of the input projection");
+  const dim3 grid(
+      static_cast<unsigned>(directions * directions * ceil_div(std::int64_t{args.steps} * args.batch, kMeanwhileRows) *
+                            ceil_div(schedule_.hidden_padded, kMeanwhileUnits)));
+  Launch(grid, dim3(kMeanwhileThreads), kMeanwhileSharedBytes, stream_)
+      .early()
+      .start(meanwhile_kernel(), "the launch of the next layer's projection", args);
   words_made_ = false;
 }
 

@@ -23,7 +23,7 @@ __global__ void copy_input(const __grid_constant__ StepArgs a, const __grid_cons
   if (row >= a.projected_steps * a.batch) return;
   const Matrix<float> x = input_at<float>(a, c, first_time(a, d) + row / a.batch);
   float4 v = load_features(x.row(row % a.batch), x.stride_k, x.vectors, k, a.input_size);
-  if (a.round) v = make_float4(rounded_to_tf32(v.x), rounded_to_tf32(v.y), rounded_to_tf32(v.z), rounded_to_tf32(v.w));
+  if (a.round) v = rounded_to_tf32(v);
   float* to = static_cast<float*>(a.copied_input) +
               (static_cast<std::int64_t>(d) * a.projection_rows + row) * a.input_padded + k;
   *reinterpret_cast<float4*>(to) = v;

@@ -10,6 +10,9 @@
 // A step reads 64 x H x 4 bytes a block from L2 and multiplies for 0.45 clocks a byte. Bound by the exchange.
 // For compute capability 9.0, reset-after, H <= 512, and no more blocks than multiprocessors.
 
+#include "backends/cuda/device/cluster.cuh"
+#include "backends/cuda/device/named_barrier.cuh"
+#include "backends/cuda/device/spin_guard.cuh"
 #include "backends/cuda/per_step/hopper_pipeline.cuh"
 
 namespace gru::cuda {
@@ -52,16 +55,16 @@ struct SequenceBlock {
 /// One thread: weights once, then states, each as soon as all blocks of the group have written their part.
 struct SequenceProducer {
   const SequenceBlock& block;
-  bool gave_up = false;
+  SpinGuard<StepArgs> guard{block.a};
 
   __device__ void load_weights() const {
     const StepArgs& a = block.a;
     const std::int64_t stride = std::int64_t{3} * a.hidden_padded * kRowBytes;
     const std::byte* from = static_cast<const std::byte*>(a.weights.w_hh) +
                             block.d * (a.hidden_padded / kSlice) * stride + std::int64_t{3} * block.u0 * kRowBytes;
-    hopper::expect_bytes(block.weights_full, block.slices * kWeightSlice);
+    mbarrier_expect(block.weights_full, block.slices * kWeightSlice);
     for (int s = 0; s < block.slices; ++s) {
-      hopper::copy_bulk(block.weights + s * kWeightSlice, from + s * stride, kWeightSlice, block.weights_full);
+      copy_bulk(block.weights + s * kWeightSlice, from + s * stride, kWeightSlice, block.weights_full);
     }
   }
 
@@ -72,13 +75,10 @@ struct SequenceProducer {
     const StepArgs& a = block.a;
     const unsigned count = static_cast<unsigned>(a.step + steps_done) * gridDim.x;
     const unsigned* counter = block.arrived();
-    for (long long spins = 1; !gave_up && hopper::load_acquire(counter) < count; ++spins) {
-      if (spins >= a.spin_limit) *static_cast<volatile unsigned*>(a.aborted) = 1U;
-      gave_up = spins >= a.spin_limit || (spins % 4096 == 0 && *static_cast<volatile unsigned*>(a.aborted) != 0);
+    guard.wait_alone([&] { return load_acquire(counter) >= count; });
+    while (guard.gave_up && *block.multiplied < steps_done) {
     }
-    while (gave_up && *block.multiplied < steps_done) {
-    }
-    hopper::fence_proxies();
+    fence_proxies();
   }
 
   /// This block's share of the rows that the batch has, for itself and for its pair. All blocks of the group have multiplied
@@ -87,13 +87,13 @@ struct SequenceProducer {
     const StepArgs& a = block.a;
     const int rows_here = min(kTile.rows, (a.batch - block.row0 + kPairRows - 1) / kPairRows * kPairRows);
     const int part = rows_here * kRowBytes / Tile::cluster;
-    const int offset = static_cast<int>(hopper::rank_in_cluster()) * part;
+    const int offset = static_cast<int>(rank_in_cluster()) * part;
     const std::int64_t stride = static_cast<std::int64_t>(a.formed_rows) * kRowBytes;
     const std::byte* from = block.state(step) + static_cast<std::int64_t>(block.row0) * kRowBytes + offset;
     for (int s = 0; s < block.slices; ++s) {
-      hopper::expect_bytes(block.full + s, rows_here * kRowBytes);
-      hopper::copy_bulk(block.rows + s * kRowSlice + offset, from + s * stride, part, block.full + s,
-                        (1U << Tile::cluster) - 1U);
+      mbarrier_expect(block.full + s, rows_here * kRowBytes);
+      copy_bulk(block.rows + s * kRowSlice + offset, from + s * stride, part, block.full + s,
+                (1U << Tile::cluster) - 1U);
     }
   }
 
@@ -190,17 +190,17 @@ struct SequenceConsumer {
 
   __device__ void multiply(Product& product, int parity) const {
     for (int s = 0; s < block.slices; ++s) {
-      hopper::wait_barrier(block.full + s, parity);
-      const std::uint64_t states = hopper::describe(block.rows + s * kRowSlice);
-      const std::uint64_t weights = hopper::describe(block.weights + s * kWeightSlice);
-      hopper::begin_products();
+      mbarrier_wait(block.full + s, parity);
+      const std::uint64_t states = wgmma_descriptor(block.rows + s * kRowSlice);
+      const std::uint64_t weights = wgmma_descriptor(block.weights + s * kWeightSlice);
+      wgmma_begin();
 #pragma unroll
       for (int k = 0; k < kSlice / 8; ++k) {
-        hopper::multiply_async(product.sums, states + 2 * k, weights + 2 * k, s > 0 || k > 0);
+        wgmma(product.sums, states + 2 * k, weights + 2 * k, s > 0 || k > 0);
       }
-      hopper::commit_products();
+      wgmma_commit();
     }
-    hopper::wait_products<0>();
+    wgmma_wait<0>();
   }
 
   /// The new states, here and, rounded, in L2.
@@ -218,8 +218,8 @@ struct SequenceConsumer {
         const float2(&x)[3] = r.gate[pair];
         float2& h = r.state[pair];
         const float2 next =
-            make_float2(cell<ShortMath>(x[0].x, x[1].x, x[2].x, s_r.x, s_z.x, s_n.x + bias_n_h[pair].x, h.x),
-                        cell<ShortMath>(x[0].y, x[1].y, x[2].y, s_r.y, s_z.y, s_n.y + bias_n_h[pair].y, h.y));
+            make_float2(cell<SfuMath>(x[0].x, x[1].x, x[2].x, s_r.x, s_z.x, s_n.x + bias_n_h[pair].x, h.x),
+                        cell<SfuMath>(x[0].y, x[1].y, x[2].y, s_r.y, s_z.y, s_n.y + bias_n_h[pair].y, h.y));
         // Past H the weights are zero, but zero times infinity is not: what the next step multiplies must stay zero.
         if (time < r.length && u < a.hidden) h.x = next.x;
         if (time < r.length && u + 1 < a.hidden) h.y = next.y;
@@ -273,16 +273,16 @@ struct SequenceConsumer {
   }
 
   __device__ void run() {
-    hopper::wait_barrier(block.weights_full, 0);
+    mbarrier_wait(block.weights_full, 0);
     Product product;
     for (int i = 0; i < a.steps_here; ++i) {
       multiply(product, i % 2);
       finish(product, block.state(a.step + i + 1));
       // The release and the waiting producer's acquire and proxy fence order every thread's part of the state before the
       // bulk copies that read it.
-      hopper::sync_threads<1, kConsumers>();
+      barrier_sync<1, kConsumers>();
       if (threadIdx.x == 0) {
-        hopper::add_release(block.arrived(), 1);
+        add_release(block.arrived(), 1);
         *block.multiplied = i + 1;
       }
       if (i + 1 < a.steps_here) load_gates();
@@ -307,20 +307,18 @@ __global__ void __launch_bounds__(HopperResident::shape.threads(), 1)
   const SequenceBlock block{a, sequence_shared, weights, full, full + slices, multiplied, slices};
   if (threadIdx.x == 0) {
     *multiplied = 0;
-    for (int s = 0; s <= slices; ++s) hopper::init_barrier(full + s, 1);
-    hopper::publish_barriers();
+    for (int s = 0; s <= slices; ++s) mbarrier_init(full + s, 1);
+    mbarrier_publish();
   }
   __syncthreads();
-  hopper::arrive_cluster();
-  hopper::wait_cluster();
+  cluster_sync();
   if (threadIdx.x >= kConsumers) {
     if (threadIdx.x == kConsumers) SequenceProducer{block}.run();
     __syncwarp();
   } else {
     SequenceConsumer(block, c).run();
   }
-  hopper::arrive_cluster();
-  hopper::wait_cluster();  // no block leaves while its copies may still reach another
+  cluster_sync();  // no block leaves while its copies may still reach another
 #endif
 }
 

@@ -15,21 +15,14 @@
 /// ones are bound by the chain reads -> products -> gates -> state.
 /// Not for: H > 128, weights that fill more than the registers of a team.
 
-#include "backends/cuda/persistent/exchange.cuh"
-#include "backends/cuda/persistent/recurrence.cuh"
+#include "backends/cuda/device/cp_async.cuh"
+#include "backends/cuda/device/gate_math.cuh"
+#include "backends/cuda/device/lengths.cuh"
 #include "backends/cuda/single_block/args.hpp"
 #include "backends/cuda/single_block/tile.hpp"
+#include "gru/cell.hpp"
 
 namespace gru::cuda {
-
-/// 16 bytes of which only the first `bytes` are read; zeros behind them.
-__device__ __forceinline__ void copy_async16_or_zeros(float* to, const float* from, int bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from), "r"(bytes)
-               : "memory");
-}
-__device__ __forceinline__ void copy_async4(float* to, const float* from) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to)), "l"(from) : "memory");
-}
 
 /// Which part of the launch a thread is.
 template <class Tile>
@@ -139,7 +132,7 @@ struct SmallInputs {
 
  private:
   __device__ __forceinline__ void fetch_piece(int i) {
-    if (bytes > 0) copy_async16_or_zeros(stage(i) + role.thread * 4, next, bytes);
+    if (bytes > 0) copy_async<16>(stage(i) + role.thread * 4, next, bytes);
     next += role.direction == 0 ? a.tensors.x.stride_t : -a.tensors.x.stride_t;
   }
   __device__ __forceinline__ void fetch_elements(int i) const {
@@ -201,14 +194,10 @@ struct SmallState {
       h[j] = 0.f;
       length[j] = -1;
       if (b >= a.batch || role.unit >= a.hidden) continue;
-      length[j] = a.steps;
+      length[j] = valid_steps(c.lengths, c.lengths_stride, c.lengths_are_64bit, b, a.steps);
       if (c.h0.data != nullptr)
         h[j] = static_cast<const float*>(
             c.h0.data)[(a.cell + role.direction) * c.h0.stride_t + b * c.h0.stride_b + role.unit * c.h0.stride_k];
-      if (c.lengths == nullptr) continue;
-      const long long n = c.lengths_are_64bit ? static_cast<const long long*>(c.lengths)[b * c.lengths_stride]
-                                              : static_cast<const int*>(c.lengths)[b * c.lengths_stride];
-      length[j] = static_cast<int>(min(max(n, 0ll), static_cast<long long>(a.steps)));
     }
     if (c.output.data != nullptr)
       output = static_cast<float*>(c.output.data) + role.time(a, 0) * c.output.stride_t +
@@ -259,9 +248,9 @@ __device__ __forceinline__ float small_cell(const float (&x)[Tile::sequences][3]
                                             int split, float h) {
   if constexpr (Tile::splits == 1) {
     if constexpr (Tile::input_depth == 0)
-      return cell<FastMath>(share[0], share[1], share[2], acc[j][0], acc[j][1], acc[j][2], h);
+      return cell<SfuPolynomialMath>(share[0], share[1], share[2], acc[j][0], acc[j][1], acc[j][2], h);
     else
-      return cell<FastMath>(x[j][0], x[j][1], x[j][2], acc[j][0], acc[j][1], acc[j][2], h);
+      return cell<SfuPolynomialMath>(x[j][0], x[j][1], x[j][2], acc[j][0], acc[j][1], acc[j][2], h);
   } else {
     float part[4][Tile::sequences];
 #pragma unroll
@@ -273,9 +262,10 @@ __device__ __forceinline__ float small_cell(const float (&x)[Tile::sequences][3]
     }
     const SplitSum<Tile> r(part[0], j, split), z(part[1], j, split), n(part[2], j, split);
     if constexpr (Tile::input_depth == 0)
-      return cell<FastMath>(share[0], share[1], share[2], r.sum(), z.sum(), n.sum(), h);
+      return cell<SfuPolynomialMath>(share[0], share[1], share[2], r.sum(), z.sum(), n.sum(), h);
     else
-      return cell<FastMath>(r.mine, z.mine, SplitSum<Tile>(part[3], j, split).sum(), r.theirs, z.theirs, n.sum(), h);
+      return cell<SfuPolynomialMath>(r.mine, z.mine, SplitSum<Tile>(part[3], j, split).sum(), r.theirs, z.theirs,
+                                     n.sum(), h);
   }
 }
 

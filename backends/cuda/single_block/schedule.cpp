@@ -6,14 +6,14 @@
 #include <cstdint>
 #include <limits>
 
+#include "backends/cuda/common/integers.hpp"
+
 namespace gru::cuda {
 namespace {
 
 constexpr std::int64_t kMaxExtent = std::int64_t{1} << 24;  // of T, B and I
 /// Ready-made shares of the inputs, 12 bytes each: at most 6 GB of them.
 constexpr std::int64_t kMaxShares = std::int64_t{1} << 29;
-
-constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 /// Clocks of one step where the busiest scheduler has so many warps: a chain that nothing hides, and what each warp issues
 /// for each sequence. Fitted to an H100's times (README.md), within 5 % of them.

@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "backends/cuda/common/call_tensors.hpp"
+#include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/persistent/args.hpp"
 #include "backends/cuda/persistent/weights.hpp"
@@ -22,7 +24,7 @@ constexpr std::int64_t kStrictForTf32 = 64;
 constexpr std::int64_t kAnyStepsHidden = 64, kMinSteps = 4;
 
 /// Floats of a row between two layers: rows lie at multiples of 16 bytes.
-std::int64_t padded_width(const Config& c) { return (c.num_directions() * c.hidden_size + 3) / 4 * 4; }
+std::int64_t padded_width(const Config& c) { return round_up(c.num_directions() * c.hidden_size, 4); }
 
 }  // namespace
 
@@ -53,14 +55,12 @@ SmallPersistent::Impl::Impl(StreamRef on, const Problem& for_problem, SmallSched
   bool projects = false;
   for (const SmallKernel* kernel : schedule.layers) {
     projects = projects || kernel->input_depth == 0;
-    check(cudaFuncSetAttribute(kernel->function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               kernel->max_teams * kernel->team_bytes),
-          "cudaFuncSetAttribute");
+    allow_shared_memory(kernel->function, at(kernel->max_teams * kernel->team_bytes));
   }
   for (const bool vectors : {false, true}) {
     if (projects) load_kernel(projection_kernel(vectors));
   }
-  const auto whole = [](std::size_t bytes) { return (bytes + 255) / 256 * 256; };
+  const auto whole = [](std::size_t bytes) { return at(round_up(static_cast<std::int64_t>(bytes), 256)); };
   const std::size_t for_shares =
       projects ? whole(directions * rows * static_cast<std::size_t>(schedule.layers[0]->k) * 3 * sizeof(float)) : 0;
   const std::size_t output = whole(rows * static_cast<std::size_t>(padded_width(c)) * sizeof(float));
@@ -73,8 +73,8 @@ SmallPersistent::Impl::Impl(StreamRef on, const Problem& for_problem, SmallSched
 }
 
 void SmallPersistent::Impl::project(std::int64_t layer, const ConstTensorView& x) const {
-  const SmallKernel& kernel = *schedule.layers[static_cast<std::size_t>(layer)];
-  const SmallWeightsOnDevice::Layer& packed = weights->layers[static_cast<std::size_t>(layer)];
+  const SmallKernel& kernel = *schedule.layers[at(layer)];
+  const SmallWeightsOnDevice::Layer& packed = weights->layers[at(layer)];
   ProjectionArgs args;
   args.steps = static_cast<int>(x.extents[0]);
   args.batch = static_cast<int>(x.extents[1]);
@@ -89,18 +89,16 @@ void SmallPersistent::Impl::project(std::int64_t layer, const ConstTensorView& x
   const std::int64_t rows = x.extents[0] * x.extents[1];
   args.row_stride = std::int64_t{3} * kernel.k;
   args.direction_stride = rows * args.row_stride;
-  const dim3 grid(static_cast<unsigned>((rows + kProjectRows - 1) / kProjectRows),
-                  static_cast<unsigned>((kernel.k + kProjectUnits - 1) / kProjectUnits),
+  const dim3 grid(blocks(rows, kProjectRows), blocks(kernel.k, kProjectUnits),
                   static_cast<unsigned>(problem.config.num_directions()));
   const bool vectors = call_tensors({.x = x}).x.vectors && x.extents[2] % 4 == 0;
-  void* arguments[] = {&args};
-  check(cudaLaunchKernel(projection_kernel(vectors), grid, dim3(kProjectThreads), arguments, 0, stream.stream),
-        "cudaLaunchKernel of the input projection");
+  Launch(grid, dim3(kProjectThreads), 0, stream)
+      .start(projection_kernel(vectors), "the launch of the input projection", args);
 }
 
 void SmallPersistent::Impl::launch(std::int64_t layer, const Call& of_layer) const {
-  const SmallKernel& kernel = *schedule.layers[static_cast<std::size_t>(layer)];
-  const SmallWeightsOnDevice::Layer& packed = weights->layers[static_cast<std::size_t>(layer)];
+  const SmallKernel& kernel = *schedule.layers[at(layer)];
+  const SmallWeightsOnDevice::Layer& packed = weights->layers[at(layer)];
   const std::int64_t directions = problem.config.num_directions();
   SmallArgs args;
   args.steps = static_cast<int>(of_layer.x.extents[0]);
@@ -115,11 +113,9 @@ void SmallPersistent::Impl::launch(std::int64_t layer, const Call& of_layer) con
   args.bias_hn = packed.bias_hn;
   args.bias_x = packed.bias_x;
   const int of_block = args.teams * kernel.sequences;
-  const dim3 grid(static_cast<unsigned>((args.batch + of_block - 1) / of_block), static_cast<unsigned>(directions));
-  void* arguments[] = {&args};
-  check(cudaLaunchKernel(kernel.function, grid, dim3(static_cast<unsigned>(args.teams * kernel.team_threads())),
-                         arguments, static_cast<std::size_t>(args.teams * kernel.team_bytes), stream.stream),
-        "cudaLaunchKernel");
+  Launch(dim3(blocks(args.batch, of_block), static_cast<unsigned>(directions)),
+         dim3(static_cast<unsigned>(args.teams * kernel.team_threads())), at(args.teams * kernel.team_bytes), stream)
+      .start(kernel.function, "the launch of single blocks", args);
 }
 
 SmallPersistent::SmallPersistent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -166,7 +162,7 @@ void SmallPersistent::execute(const Call& call) {
       of_layer.output = tensor_view(my.between[layer % 2], {steps, batch, c.num_directions() * c.hidden_size},
                                     {batch * pitch, pitch, 1});
     }
-    if (my.schedule.layers[static_cast<std::size_t>(layer)]->input_depth == 0) my.project(layer, of_layer.x);
+    if (my.schedule.layers[at(layer)]->input_depth == 0) my.project(layer, of_layer.x);
     my.launch(layer, of_layer);
     of_layer.x = of_layer.output;
   }

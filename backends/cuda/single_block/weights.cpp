@@ -1,12 +1,11 @@
 #include "backends/cuda/single_block/weights.hpp"
 
+#include "backends/cuda/common/bias.hpp"
 #include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/persistent/weights.hpp"
 
 namespace gru::cuda {
 namespace {
-
-std::size_t at(std::int64_t index) { return static_cast<std::size_t>(index); }
 
 /// `depth` columns a lane of a (3H, columns) matrix: vector q of warp w goes to [w][first_vector + q][lane][4].
 void pack_lanes(const std::vector<float>& rows, std::int64_t columns, std::int64_t hidden, const SmallKernel& k,
@@ -67,7 +66,7 @@ std::shared_ptr<const SmallWeightsOnDevice> pack_small_weights(StreamRef stream,
       const CellWeights& cell = weights.cell(layer, d);
       float* of_direction = lanes + d * lane_floats(k);
       pack_lanes(to_vector<float>(cell.weight_hh), c.hidden_size, c.hidden_size, k, k.depth, 0, of_direction);
-      pack_bias(cell, c, k.k, bias_hn + d * k.k, bias_x + d * k.k * 3);
+      fold_bias(cell, c, k.k, bias_x + d * k.k * 3, bias_hn + d * k.k);
       const std::vector<float> w_ih = to_vector<float>(cell.weight_ih);
       if (k.input_depth > 0)
         pack_lanes(w_ih, inputs, c.hidden_size, k, k.input_depth, 3 * k.depth / 4, of_direction);

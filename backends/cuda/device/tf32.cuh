@@ -1,0 +1,31 @@
+#pragma once
+
+/// Rounding to TF32 (10 mantissa bits), to nearest, ties away from zero. Infinities and NaN stay.
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+
+namespace gru::cuda {
+
+/// On the host, for weights that are packed.
+inline float tf32_on_host(float value) {
+  if (!std::isfinite(value)) return value;
+  return std::bit_cast<float>((std::bit_cast<std::uint32_t>(value) + 0x1000U) & ~0x1fffU);
+}
+
+#if defined(__CUDACC__)
+
+__device__ inline unsigned tf32_bits(float value) {
+  unsigned bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return bits;
+}
+__device__ inline float rounded_to_tf32(float value) { return __uint_as_float(tf32_bits(value)); }
+__device__ inline float4 rounded_to_tf32(float4 v) {
+  return make_float4(rounded_to_tf32(v.x), rounded_to_tf32(v.y), rounded_to_tf32(v.z), rounded_to_tf32(v.w));
+}
+
+#endif
+
+}  // namespace gru::cuda
