@@ -5,7 +5,7 @@ build=$1
 shift
 # gcc compiles and warns: clang keeps its own warnings to itself, and finds gcc's omp.h after everything else.
 omp=$(dirname "$(g++ -print-file-name=include/omp.h)")
-[ $# -gt 0 ] || set -- $(git ls-files 'src/*.cpp' 'backends/*.cpp' 'bench/*.cpp' 'examples/*.cpp' 'tests/*.cpp')
+[ $# -gt 0 ] || set -- $(git ls-files 'src/*.cpp' 'backends/*.cpp' 'bench/*.cpp' 'examples/*.cpp' 'tests/*.cpp' 'python/*.cpp')
 for file; do
   # Others than compiled files (a consumer's program) have no command to be checked with.
   grep -q "\"file\": \".*/$file\"" "$build/compile_commands.json" && echo "$file"
