@@ -29,6 +29,24 @@ struct TrainingName {
 constexpr std::array kTrainingNames = {TrainingName{"none", Training::none}, TrainingName{"keep", Training::keep_gates},
                                        TrainingName{"remake", Training::remake_gates}};
 
+/// NVIDIA's tuning guides and the CUDA C++ programming guide; multiprocessors and L2 cache as the products have them.
+struct Profile {
+  std::string_view name;
+  int compute_capability;
+  int sm_count;
+  int threads_per_sm;
+  unsigned block_kilobytes;  // of shared memory, opt-in
+  unsigned sm_kilobytes;     // likewise, of a multiprocessor
+  unsigned l2_megabytes;
+  int max_cluster_size;
+};
+constexpr std::array kProfiles = {
+    Profile{"rtx4090", 89, 128, 1536, 99, 100, 72, 1},
+    Profile{"a100", 80, 108, 2048, 163, 164, 40, 1},
+    Profile{"h100", 90, 132, 2048, 227, 228, 50, 16},
+    Profile{"h200", 90, 132, 2048, 227, 228, 50, 16},
+};
+
 void require_at_least(std::string_view what, std::int64_t value, std::int64_t least) {
   if (value < least) throw Error(fmt::format("gru: {} must be at least {}, got {}", what, least, value));
 }
@@ -84,22 +102,42 @@ DType parse_arithmetic_dtype(std::string_view name) {
   throw Error(fmt::format("gru: there is no arithmetic in '{}'; choose float32 or float64", name));
 }
 
-std::vector<std::string> device_profiles() { return {"rtx4090"}; }
-
-DeviceInfo apply_profile(DeviceInfo device, std::string_view profile) {
-  if (profile.empty()) return device;
-  if (profile != "rtx4090") {
+DeviceInfo profile_of(std::string_view profile) {
+  const auto* found = std::ranges::find(kProfiles, profile, &Profile::name);
+  if (found == kProfiles.end()) {
     throw Error(fmt::format("gru: there is no device profile '{}'; choose one of {}", profile,
                             fmt::join(device_profiles(), ", ")));
   }
-  // NVIDIA's Ada tuning guide and CUDA C++ programming guide, compute capability 8.9.
-  device.name += " limited to rtx4090";
-  device.compute_capability = std::min(device.compute_capability, 89);
-  device.sm_count = std::min(device.sm_count, 128);
-  device.shared_memory_per_block = std::min<std::size_t>(device.shared_memory_per_block, 99 * 1024);
-  device.shared_memory_per_sm = std::min<std::size_t>(device.shared_memory_per_sm, 100 * 1024);
-  device.registers_per_sm = std::min(device.registers_per_sm, 64 * 1024);
-  device.max_cluster_size = 1;
+  DeviceInfo device;
+  device.name = found->name;
+  device.compute_capability = found->compute_capability;
+  device.sm_count = found->sm_count;
+  device.concurrency = found->sm_count * found->threads_per_sm;
+  device.shared_memory_per_block = std::size_t{found->block_kilobytes} << 10U;
+  device.shared_memory_per_sm = std::size_t{found->sm_kilobytes} << 10U;
+  device.registers_per_sm = 64 * 1024;
+  device.l2_bytes = std::size_t{found->l2_megabytes} << 20U;
+  device.max_cluster_size = found->max_cluster_size;
+  return device;
+}
+
+std::vector<std::string> device_profiles() {
+  std::vector<std::string> names;
+  for (const Profile& profile : kProfiles) names.emplace_back(profile.name);
+  return names;
+}
+
+DeviceInfo apply_profile(DeviceInfo device, std::string_view profile) {
+  if (profile.empty()) return device;
+  const DeviceInfo most = profile_of(profile);
+  device.name += " limited to " + most.name;
+  device.compute_capability = std::min(device.compute_capability, most.compute_capability);
+  device.sm_count = std::min(device.sm_count, most.sm_count);
+  device.shared_memory_per_block = std::min(device.shared_memory_per_block, most.shared_memory_per_block);
+  device.shared_memory_per_sm = std::min(device.shared_memory_per_sm, most.shared_memory_per_sm);
+  device.registers_per_sm = std::min(device.registers_per_sm, most.registers_per_sm);
+  device.l2_bytes = std::min(device.l2_bytes, most.l2_bytes);
+  device.max_cluster_size = std::min(device.max_cluster_size, most.max_cluster_size);
   return device;
 }
 

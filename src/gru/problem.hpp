@@ -58,6 +58,8 @@ struct DeviceInfo {
 
 /// The names that PlanOptions::device_profile takes, e.g. "rtx4090".
 std::vector<std::string> device_profiles();
+/// The figures of that GPU. Throws gru::Error for an unknown profile.
+DeviceInfo profile_of(std::string_view profile);
 /// The device limited to the profile's figures (never enlarged). Throws gru::Error for an unknown profile.
 DeviceInfo apply_profile(DeviceInfo device, std::string_view profile);
 

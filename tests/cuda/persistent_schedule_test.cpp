@@ -1,10 +1,9 @@
 #include <doctest/doctest.h>
 
-#include "backends/cuda/persistent/cuda_persistent.hpp"
 #include "backends/cuda/persistent/schedule.hpp"
-#include "backends/cuda/single_block/schedule.hpp"
+#include "tests/cuda/profiles.hpp"
 
-// Which persistent kernels are chosen, and what is refused, from numbers alone: no device needed.
+// Which persistent kernels are chosen, from numbers alone: no device and no CUDA needed.
 
 namespace gru::cuda {
 namespace {
@@ -19,86 +18,6 @@ Problem problem(std::int64_t hidden, std::int64_t batch, std::int64_t inputs = 1
   p.device.shared_memory_per_block = std::size_t{227} << 10U;
   p.device.max_cluster_size = 8;
   return p;
-}
-
-TEST_CASE("persistent schedule: a team holds the smallest size that the units fit in") {
-  const struct {
-    std::int64_t hidden;
-    int k, warps;
-  } cases[] = {{1, 32, 1}, {32, 32, 1}, {33, 64, 4}, {64, 64, 4}, {65, 128, 8}, {128, 128, 8}};
-  for (const auto& c : cases) {
-    CAPTURE(c.hidden);
-    const SmallSchedule s = make_small_schedule(problem(c.hidden, 3));
-    REQUIRE(s.possible());
-    CHECK(s.layers.front()->k == c.k);
-    CHECK(s.layers.front()->warps == c.warps);
-  }
-  const SmallSchedule none = make_small_schedule(problem(129, 3));
-  CHECK_FALSE(none.possible());
-  CHECK(none.reason.find("H <= 128") != std::string::npos);
-}
-
-TEST_CASE("persistent schedule: few sequences take a team each, many share teams that all run at once") {
-  CHECK(make_small_schedule(problem(32, 10)).layers.front()->sequences == 1);
-  CHECK(make_small_schedule(problem(32, 1000)).layers.front()->sequences == 1);
-  CHECK(make_small_schedule(problem(32, 4096)).layers.front()->sequences == 4);
-  const SmallKernel& kernel = *make_small_schedule(problem(32, 4096)).layers.front();
-  CHECK(teams_of_block(kernel, 4096, 1, 132) == 4);
-  CHECK(teams_of_block(kernel, 4, 1, 132) == 1);
-  CHECK(teams_of_block(kernel, 4 * 133, 2, 132) == 3);
-}
-
-TEST_CASE("persistent schedule: inputs that a lane can hold are multiplied in the same launch") {
-  CHECK(make_small_schedule(problem(32, 4096, 16)).layers.front()->input_k == 16);
-  CHECK(make_small_schedule(problem(32, 4096, 17)).layers.front()->input_k == 32);
-  CHECK(make_small_schedule(problem(32, 4096, 33)).layers.front()->input_depth == 0);
-  Problem stack = problem(32, 4096, 16);
-  stack.config.num_layers = 2;
-  stack.config.bidirectional = true;  // the second layer has 64 inputs
-  const SmallSchedule s = make_small_schedule(stack);
-  REQUIRE(s.layers.size() == 2);
-  CHECK(s.layers[0]->input_k == 16);
-  CHECK(s.layers[1]->input_depth == 0);
-}
-
-TEST_CASE("persistent schedule: up to 64 units single blocks take any T and TF32's place") {
-  Problem p = problem(64, 3);
-  p.options.math = Math::tf32;
-  CHECK(SmallPersistent::supports(p));
-  CHECK(PersistentEngine::supports(p).reason.find("strict float32") != std::string::npos);
-  p.config.hidden_size = 65;
-  CHECK_FALSE(SmallPersistent::supports(p));
-  p = problem(64, 3);
-  p.options.seq_len = 1;
-  CHECK(PersistentEngine::supports(p));
-  p.config.hidden_size = 128;
-  CHECK_FALSE(PersistentEngine::supports(p));
-  p.config.hidden_size = 256;
-  const Support short_one = PersistentEngine::supports(p);
-  CHECK_FALSE(short_one);
-  CHECK(short_one.reason.find("T=4") != std::string::npos);
-}
-
-TEST_CASE("persistent schedule: a deep stack of single sequences runs all its layers at once instead") {
-  Problem p = problem(128, 1, 128);
-  p.config.num_layers = 6;
-  p.options.seq_len = 1000;
-  CHECK(make_small_schedule(p).possible());
-  CHECK(PersistentEngine::supports(p).reason.find("exchange through") != std::string::npos);
-}
-
-TEST_CASE("persistent schedule: H above 1024 needs an H100's shared memory") {
-  for (const std::int64_t hidden : {1025, 1536, 2048}) {
-    CAPTURE(hidden);
-    Problem p = problem(hidden, 1, hidden);
-    CHECK(PersistentEngine::supports(p));
-    p.device.sm_count = 128;
-    p.device.shared_memory_per_block = std::size_t{99} << 10U;
-    const Support small = PersistentEngine::supports(p);
-    CHECK_FALSE(small);
-    CHECK(small.reason.find("99 KB") != std::string::npos);
-  }
-  CHECK_FALSE(PersistentEngine::supports(problem(2049, 1, 16)));
 }
 
 TEST_CASE("persistent schedule: a wavefront takes as many groups to project as keep up with its recurrences") {
@@ -138,7 +57,7 @@ TEST_CASE(
   p.config.bidirectional = true;
   p.options.seq_len = 512;
   CHECK(overlaps(p));
-  CHECK(PersistentEngine::supports(p).reason.find("meanwhile") != std::string::npos);
+  CHECK(make_persistent_schedule(p).reason.find("meanwhile") != std::string::npos);
   Problem other = p;
   other.config.num_layers = 1;
   CHECK_FALSE(overlaps(other));
@@ -155,6 +74,78 @@ TEST_CASE(
   other.device.compute_capability = 89;
   other.device.max_cluster_size = 1;
   CHECK_FALSE(overlaps(other));
+}
+
+TEST_CASE("persistent schedule: on every device an arrangement is resident at once and fits a block's shared memory") {
+  int arrangements = 0;
+  for (const std::string_view profile : kProfiles) {
+    for (const std::int64_t hidden : {1, 64, 200, 256, 300, 512, 777, 1024, 1025, 2048}) {
+      for (const std::int64_t batch : {1, 3, 10, 32, 64}) {
+        for (const std::int64_t layers : {1, 6}) {
+          CAPTURE(profile);
+          CAPTURE(hidden);
+          CAPTURE(batch);
+          CAPTURE(layers);
+          Problem p = problem_on(profile, hidden, batch, 100);
+          p.config.num_layers = layers;
+          for (const PersistentCandidate& c : persistent_candidates(p, true)) {
+            const PersistentSchedule& s = c.schedule;
+            ++arrangements;
+            REQUIRE(s.kernel != nullptr);
+            CHECK(s.blocks <= p.device.sm_count);
+            CHECK(static_cast<std::size_t>(s.shared_bytes) <= p.device.shared_memory_per_block);
+            CHECK(s.threads <= s.kernel->max_threads);
+            CHECK(s.hidden_padded >= hidden);
+            CHECK(s.kernel->k >= hidden);
+            CHECK(std::int64_t{s.batch_groups} * s.streams * s.kernel->pack >= batch);
+            CHECK((!s.kernel->cluster || p.device.max_cluster_size >= s.kernel->cluster_blocks));
+            CHECK(c.clocks > 0);
+          }
+        }
+      }
+    }
+  }
+  CHECK(arrangements > 1000);
+}
+
+TEST_CASE("persistent schedule: the named cases on each device, as measured and documented") {
+  const struct {
+    std::string_view profile;
+    std::int64_t hidden, batch, layers, steps, inputs;
+    bool bidirectional, cluster;
+    int layers_a_launch, blocks;
+  } cases[] = {
+      {"h100", 256, 10, 6, 512, 128, true, true, 1, 80},      // kb41
+      {"h200", 256, 10, 6, 512, 128, true, true, 1, 80},      //
+      {"h100", 512, 1, 3, 1000, 80, false, true, 3, 80},      // speech
+      {"h100", 1024, 1, 1, 1500, 1024, false, false, 1, 64},  // db1024
+      {"rtx4090", 1024, 1, 1, 1500, 1024, false, false, 1, 64},
+  };
+  for (const auto& c : cases) {
+    CAPTURE(c.profile);
+    CAPTURE(c.hidden);
+    Problem p = problem_on(c.profile, c.hidden, c.batch, c.steps, c.inputs);
+    p.config.num_layers = c.layers;
+    p.config.bidirectional = c.bidirectional;
+    const PersistentSchedule s = make_persistent_schedule(p);
+    REQUIRE(s.kernel != nullptr);
+    CHECK(s.kernel->cluster == c.cluster);
+    CHECK(s.layers == c.layers_a_launch);
+    CHECK(s.blocks == c.blocks);
+  }
+}
+
+TEST_CASE("persistent schedule: H above 1024 needs more shared memory than an A100 or an RTX 4090 has") {
+  for (const std::int64_t hidden : {1025, 1536, 2048}) {
+    CAPTURE(hidden);
+    CHECK(make_persistent_schedule(problem_on("h100", hidden, 1, 100)).kernel != nullptr);
+    for (const std::string_view profile : {"rtx4090", "a100"}) {
+      const PersistentSchedule s = make_persistent_schedule(problem_on(profile, hidden, 1, 100));
+      CHECK(s.kernel == nullptr);
+      CHECK(s.reason.find(profile == "a100" ? "163 KB" : "99 KB") != std::string::npos);
+    }
+  }
+  CHECK(make_persistent_schedule(problem_on("h200", 2049, 1, 100)).kernel == nullptr);
 }
 
 }  // namespace

@@ -104,4 +104,22 @@ TEST_CASE("problem: a device profile limits and never enlarges") {
   for (const std::string& name : gru::device_profiles()) CHECK_NOTHROW(gru::apply_profile(large, name));
 }
 
+TEST_CASE("problem: a device profile is a whole device: limited to itself it stays the same") {
+  for (const std::string& name : gru::device_profiles()) {
+    CAPTURE(name);
+    const gru::DeviceInfo device = gru::profile_of(name);
+    CHECK(device.name == name);
+    const gru::DeviceInfo same = gru::apply_profile(device, name);
+    CHECK(same.compute_capability == device.compute_capability);
+    CHECK(same.sm_count == device.sm_count);
+    CHECK(same.shared_memory_per_block == device.shared_memory_per_block);
+    CHECK(same.l2_bytes == device.l2_bytes);
+    CHECK(same.max_cluster_size == device.max_cluster_size);
+    CHECK(device.shared_memory_per_block < device.shared_memory_per_sm);
+  }
+  CHECK(gru::profile_of("a100").compute_capability == 80);
+  CHECK(gru::profile_of("h200").max_cluster_size == 16);
+  CHECK_THROWS_AS(gru::profile_of(""), gru::Error);
+}
+
 }  // namespace

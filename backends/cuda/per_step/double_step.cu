@@ -1,22 +1,23 @@
 // The tiled kernels in float64: the plain path.
 
+#include "backends/cuda/per_step/kernel_functions.hpp"
 #include "backends/cuda/per_step/simt_product.cuh"
 
 namespace gru::cuda {
 namespace {
 
 template <Phase kPhase>
-Kernel make() {
-  return tile_kernel<kPhase, double, Double, SimtProduct<double, Double>>();
+const void* function() {
+  return tile_function<kPhase, double, Double, SimtProduct<double, Double>>();
 }
 
 }  // namespace
 
-Kernel double_kernel(Phase phase) {
+const void* double_function(Phase phase) {
   switch (phase) {
-    case Phase::reset: return make<Phase::reset>();
-    case Phase::candidate: return make<Phase::candidate>();
-    default: return make<Phase::fused>();
+    case Phase::reset: return function<Phase::reset>();
+    case Phase::candidate: return function<Phase::candidate>();
+    default: return function<Phase::fused>();
   }
 }
 

@@ -13,7 +13,7 @@
 
 namespace gru::cuda {
 
-inline constexpr int kSlice = 32;  ///< features: 128 bytes a row, one swizzle period
+inline constexpr int kSlice = kSliceFeatures;
 
 /// Element (row, k) of a sliced operand of `rows` rows.
 __device__ inline std::int64_t sliced_at(int rows, int row, int k) {

@@ -14,6 +14,7 @@
 // every launch may start early, also right after a projection.
 
 #include "backends/cuda/per_step/hopper_pipeline.cuh"
+#include "backends/cuda/per_step/kernel_functions.hpp"
 #include "backends/cuda/per_step/tile_step.cuh"
 
 namespace gru::cuda {
@@ -252,24 +253,13 @@ __global__ void __launch_bounds__(Tile::shape.threads(), 1)
 #endif
 }
 
-template <class Tile>
-Kernel make() {
-  return {reinterpret_cast<const void*>(&hopper_step<Tile>),
-          {.rows = Tile::shape.rows,
-           .units = Tile::shape.units,
-           .depth = kSlice,
-           .stages = Tile::shape.stages,
-           .warps = Tile::shape.warps()},
-          Tile::shape.shared_bytes()};
-}
-
 }  // namespace
 
-Kernel hopper_kernel(bool wide) { return wide ? make<HopperWide>() : make<HopperNarrow>(); }
-
-Kernel slice_kernel() {
-  return {.function = reinterpret_cast<const void*>(&slice_state),
-          .tile = {.rows = 32, .units = kSlice, .depth = kSlice, .stages = 0, .warps = 8}};
+const void* hopper_function(const TileShape& tile) {
+  return tile.units == HopperWide::shape.units ? reinterpret_cast<const void*>(&hopper_step<HopperWide>)
+                                               : reinterpret_cast<const void*>(&hopper_step<HopperNarrow>);
 }
+
+const void* slice_function() { return reinterpret_cast<const void*>(&slice_state); }
 
 }  // namespace gru::cuda

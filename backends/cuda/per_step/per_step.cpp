@@ -10,6 +10,7 @@
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/common/spin_limit.hpp"
+#include "backends/cuda/per_step/kernel_functions.hpp"
 #include "backends/cuda/per_step/packed_weights.hpp"
 #include "backends/cuda/per_step/schedule.hpp"
 #include "backends/cuda/per_step/step_launch.hpp"
@@ -67,12 +68,12 @@ PerStep::Impl::Impl(StreamRef on, const Problem& for_problem, Schedule by, std::
       weights(std::move(packed)),
       space(on, for_problem, schedule) {
   const DeviceGuard guard(stream.device);
-  overlap = can_overlap_launches(schedule.step.function, stream.device);
+  overlap = can_overlap_launches(function_of(schedule.step), stream.device);
   for (const Kernel* kernel : {&schedule.step, &schedule.reset, &schedule.projection}) {
     allow_shared_memory(*kernel);
   }
-  for (const void* kernel : {write_call_kernel(), copy_input_kernel().function, schedule.form_state.function}) {
-    if (kernel != nullptr) load_kernel(kernel);
+  for (const void* function : {write_call_kernel(), copy_input_function(), function_of(schedule.form_state)}) {
+    if (function != nullptr) load_kernel(function);
   }
   if (schedule.dense) warm_up();
   const std::int64_t count = launches(problem.options.seq_len);
@@ -80,7 +81,7 @@ PerStep::Impl::Impl(StreamRef on, const Problem& for_problem, Schedule by, std::
 }
 
 std::int64_t PerStep::Impl::launches(std::int64_t steps) const {
-  const std::int64_t a_step = schedule.reset.function != nullptr ? 2 : 1;
+  const std::int64_t a_step = schedule.reset ? 2 : 1;
   const std::int64_t portions = schedule.projected_steps > 0 ? ceil_div(steps, schedule.projected_steps) : 0;
   return problem.config.num_layers * ((schedule.step.cooperative ? 0 : steps * a_step) + portions);
 }
@@ -207,7 +208,7 @@ void PerStep::Impl::launch_resident(StreamRef on, StepArgs args, const CallTenso
 void PerStep::Impl::launch_layer(StreamRef on, StepArgs args, const CallTensors& inline_call) {
   // Kernels that multiply formed states read nothing but weights before they wait, so that only the call's first launch
   // may not start early.
-  const bool formed = schedule.form_state.function != nullptr;
+  const bool formed = static_cast<bool>(schedule.form_state);
   if (formed) form_state(on, args, inline_call, args.layer > 0);
   const auto grid = [&](const Kernel& kernel) { return step_grid(kernel, args.hidden, args.batch, args.directions); };
   for (int step = 0; step < args.steps; ++step) {
@@ -226,7 +227,7 @@ void PerStep::Impl::launch_layer(StreamRef on, StepArgs args, const CallTensors&
     args.h_out = args.last_step || !schedule.plain_states ? nullptr : space.states[(step + 1) % 2];
     args.formed_in = space.formed_states[step % 2];
     args.formed_out = args.last_step ? nullptr : space.formed_states[(step + 1) % 2];
-    if (schedule.reset.function != nullptr) {
+    if (schedule.reset) {
       launch(on, schedule.reset, grid(schedule.reset), args, inline_call, early && overlap);
       early = true;
     }
@@ -290,17 +291,17 @@ Support PerStep::supports(const Problem& p) {
       std::max(p.config.hidden_size, p.config.input_size) > kMaxSize) {
     return Support::no(fmt::format("takes B <= {}, T <= {}, I and H <= {}", kMaxBatch, kMaxSteps, kMaxSize));
   }
-  return Support::yes(make_schedule(p).remark);
+  return Support::yes(make_schedule(p, this_build()).remark);
 }
 
 PerStep::PerStep(StreamRef stream, const Problem& problem, const Weights& weights) {
-  Schedule schedule = make_schedule(problem);
+  Schedule schedule = make_schedule(problem, this_build());
   if (schedule.step.cooperative) {
     const DeviceGuard guard(stream.device);
     const Config& c = problem.config;
     const dim3 grid = step_grid(schedule.step, c.hidden_size, problem.options.batch_size, c.num_directions());
     const std::int64_t there = resident_blocks(schedule.step) - problem.options.reserve_sms;
-    if (std::int64_t{grid.x} * grid.y * grid.z > there) schedule = make_schedule(problem, false);
+    if (std::int64_t{grid.x} * grid.y * grid.z > there) schedule = make_schedule(problem, this_build(), false);
   }
   auto packed = pack_weights(stream, weights, schedule.pack);
   impl_ = std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed));

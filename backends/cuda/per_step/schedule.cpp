@@ -5,8 +5,6 @@
 #include <algorithm>
 
 #include "backends/cuda/common/integers.hpp"
-#include "backends/cuda/per_step/packed_weights.hpp"
-#include "backends/cuda/projection/dense_product.hpp"
 
 namespace gru::cuda {
 namespace {
@@ -20,11 +18,6 @@ constexpr std::int64_t kProjectFrom = 8;
 /// A tile is worth its size if its blocks fill this share of the multiprocessors.
 constexpr double kFill = 0.75;
 
-#if defined(GRU_CUDA_HOPPER)
-constexpr bool kHopperBuilt = true;
-#else
-constexpr bool kHopperBuilt = false;  // no sm_90a among the architectures
-#endif
 /// From so many rows and units on Hopper's products of 64 rows are worth their padding and their extra launches.
 constexpr std::int64_t kHopperBatch = 48;
 constexpr std::int64_t kHopperHidden = 256;
@@ -59,8 +52,8 @@ int steps_at_once(const Problem& p, std::int64_t bytes) {
 
 /// Steps whose projections are there: where it is made by a dense product or, without that, by our own kernel. The latter
 /// is for strict float32 alone.
-void project(Schedule& s, const Problem& p, std::int64_t bytes) {
-  s.dense = kHasDenseProduct;
+void project(Schedule& s, const Problem& p, const Build& build, std::int64_t bytes) {
+  s.dense = build.cublaslt;
   if (!s.dense) s.projection = simt_kernel(Phase::projection, true);
   s.projected_steps = steps_at_once(p, bytes);
 }
@@ -68,43 +61,43 @@ void project(Schedule& s, const Problem& p, std::int64_t bytes) {
 /// Large portions stream past the L2 cache anyway: fewer, larger products win.
 std::int64_t streamed_bytes(const Problem& p) { return 8 * static_cast<std::int64_t>(p.device.l2_bytes); }
 
-void choose_hopper(Schedule& s, const Problem& p) {
+void choose_hopper(Schedule& s, const Problem& p, const Build& build) {
   const bool wide = fills(HopperWide::shape.rows, HopperWide::shape.units, p);
   s.step = hopper_kernel(wide);
   s.form_state = slice_kernel();
   s.pack.tf32 = true;
   s.pack.state_form = PackOptions::StateForm::sliced;
   s.pack.group = wide ? HopperWide::shape.units : HopperNarrow::shape.units;
-  project(s, p, streamed_bytes(p));
+  project(s, p, build, streamed_bytes(p));
 }
 
 /// Products in TF32 that Hopper's kernels make.
-bool takes_hopper(const Problem& p) {
-  return kHopperBuilt && kHasDenseProduct && p.device.compute_capability == 90 && p.options.math == Math::tf32 &&
+bool takes_hopper(const Problem& p, const Build& build) {
+  return build.hopper && build.cublaslt && p.device.compute_capability == 90 && p.options.math == Math::tf32 &&
          p.options.dtype == DType::float32 && p.config.reset_after && p.options.seq_len >= kProjectFrom &&
          p.config.hidden_size >= kHopperHidden;
 }
 
 /// All steps of a layer in one launch: a multiprocessor for each block, and all of K in shared memory.
-bool fits_resident(const Problem& p) {
+bool fits_resident(const Problem& p, const Build& build) {
   constexpr HopperShape kTile = HopperResident::shape;
   const std::int64_t blocks = round_up(p.config.hidden_size, kRowPadding) / kTile.units *
                               ceil_div(p.options.batch_size, kTile.rows) * p.config.num_directions();
-  return takes_hopper(p) && p.config.hidden_size <= std::int64_t{kTile.stages} * 32 &&
+  return takes_hopper(p, build) && p.config.hidden_size <= std::int64_t{kTile.stages} * kSliceFeatures &&
          blocks <= p.device.sm_count - p.options.reserve_sms;
 }
 
-void choose_resident(Schedule& s, const Problem& p) {
+void choose_resident(Schedule& s, const Problem& p, const Build& build) {
   s.step = sequence_kernel();
   s.form_state = slice_kernel();
   s.pack.tf32 = true;
   s.pack.state_form = PackOptions::StateForm::sliced;
   s.pack.group = HopperResident::shape.units;
   s.remark = "all steps of a layer in one launch";
-  project(s, p, streamed_bytes(p));
+  project(s, p, build, streamed_bytes(p));
 }
 
-void choose_recurrent(Schedule& s, const Problem& p) {
+void choose_recurrent(Schedule& s, const Problem& p, const Build& build) {
   constexpr RecurrentShape kWide = RecurrentWide::shape;
   const bool wide = fills(kWide.rows, kWide.units, p, kWide.blocks);
   s.step = recurrent_kernel(wide);
@@ -112,10 +105,10 @@ void choose_recurrent(Schedule& s, const Problem& p) {
   s.plain_states = false;
   s.pack.state_form = PackOptions::StateForm::tiled;
   s.pack.group = wide ? kWide.units : RecurrentNarrow::shape.units;
-  project(s, p, streamed_bytes(p));
+  project(s, p, build, streamed_bytes(p));
 }
 
-void choose_unit(Schedule& s, const Problem& p) {
+void choose_unit(Schedule& s, const Problem& p, const Build& build) {
   const std::int64_t batch = p.options.batch_size;
   const std::int64_t units = p.config.hidden_size * p.config.num_directions();
   const bool idle = ceil_div(units, kUnitWarps) < p.device.sm_count;
@@ -123,30 +116,30 @@ void choose_unit(Schedule& s, const Problem& p) {
   const bool projected = p.options.seq_len >= kProjectFrom;
   s.step = unit_kernel(projected ? Phase::recurrent : Phase::fused, batch == 1 ? 1 : batch == 2 ? 2 : 5, warps);
   // Half of the L2 cache keeps a portion close.
-  if (projected) project(s, p, static_cast<std::int64_t>(p.device.l2_bytes / 2));
+  if (projected) project(s, p, build, static_cast<std::int64_t>(p.device.l2_bytes / 2));
 }
 
-void choose_float(Schedule& s, const Problem& p, bool resident) {
+void choose_float(Schedule& s, const Problem& p, const Build& build, bool resident) {
   const std::int64_t batch = p.options.batch_size;
   const std::int64_t hidden = p.config.hidden_size;
   const bool tensor = p.options.math == Math::tf32;
   const bool long_enough = p.options.seq_len >= kProjectFrom;
   if (batch <= (tensor ? kUnitBatchTensor : kUnitBatch)) {
-    choose_unit(s, p);
+    choose_unit(s, p, build);
     s.remark = tensor ? fmt::format("B={} <= {} rows run in strict float32, exacter than tf32 and no slower", batch,
                                     kUnitBatchTensor)
                       : "one warp a unit";
   } else if (tensor) {
-    if (resident && fits_resident(p)) {
-      choose_resident(s, p);
-    } else if (takes_hopper(p) && batch >= kHopperBatch) {
-      choose_hopper(s, p);
+    if (resident && fits_resident(p, build)) {
+      choose_resident(s, p, build);
+    } else if (takes_hopper(p, build) && batch >= kHopperBatch) {
+      choose_hopper(s, p, build);
     } else {
       s.pack.tf32 = true;
       s.step = tensor_step(p);
     }
   } else if (long_enough && batch >= kRecurrentBatch && hidden >= kRecurrentHidden) {
-    choose_recurrent(s, p);
+    choose_recurrent(s, p, build);
   } else {
     s.step = simt_kernel(Phase::fused, fills(SimtLarge::shape.rows, SimtLarge::shape.units, p));
   }
@@ -158,11 +151,11 @@ void choose_float(Schedule& s, const Problem& p, bool resident) {
 
 }  // namespace
 
-bool tensor_cores_hold(const Problem& p) {
-  return fits_resident(p) && p.options.batch_size * p.config.num_directions() >= kResidentRows;
+bool tensor_cores_hold(const Problem& p, const Build& build) {
+  return fits_resident(p, build) && p.options.batch_size * p.config.num_directions() >= kResidentRows;
 }
 
-Schedule make_schedule(const Problem& p, bool resident) {
+Schedule make_schedule(const Problem& p, const Build& build, bool resident) {
   const bool tensor = p.options.math == Math::tf32;
   Schedule s;
   s.pack.dtype = p.options.dtype;
@@ -176,7 +169,7 @@ Schedule make_schedule(const Problem& p, bool resident) {
     s.reset = tensor ? tensor_kernel(Phase::reset, TensorSmall::shape) : simt_kernel(Phase::reset, false);
     s.remark = "two launches a step";
   } else {
-    choose_float(s, p, resident);
+    choose_float(s, p, build, resident);
   }
   return s;
 }

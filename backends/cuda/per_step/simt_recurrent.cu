@@ -10,6 +10,7 @@
 // fixed order.
 // A feature costs a thread 5 shared loads of 16 bytes and 96 FMAs. Bound by FMA issue.
 
+#include "backends/cuda/per_step/kernel_functions.hpp"
 #include "backends/cuda/per_step/pipeline.cuh"
 
 namespace gru::cuda {
@@ -335,24 +336,13 @@ __global__ void transpose_state(const __grid_constant__ StepArgs a, const __grid
   for (int i = y; i < 32; i += 8) to[static_cast<std::int64_t>(u0 + i) * a.formed_rows + row0 + x] = tile[x][i];
 }
 
-template <class Tile>
-Kernel make() {
-  return {.function = reinterpret_cast<const void*>(&recurrent_step<Tile>),
-          .tile = {.rows = Tile::shape.rows,
-                   .units = Tile::shape.units,
-                   .depth = Tile::shape.depth,
-                   .stages = Tile::shape.stages,
-                   .warps = Tile::shape.threads() / 32},
-          .shared_bytes = Tile::shape.shared_bytes()};
-}
-
 }  // namespace
 
-Kernel recurrent_kernel(bool wide) { return wide ? make<RecurrentWide>() : make<RecurrentNarrow>(); }
-
-Kernel transpose_kernel() {
-  return {.function = reinterpret_cast<const void*>(&transpose_state),
-          .tile = {.rows = 32, .units = 32, .depth = 32, .stages = 0, .warps = 8}};
+const void* recurrent_function(const TileShape& tile) {
+  return tile.rows == RecurrentWide::shape.rows ? reinterpret_cast<const void*>(&recurrent_step<RecurrentWide>)
+                                                : reinterpret_cast<const void*>(&recurrent_step<RecurrentNarrow>);
 }
+
+const void* transpose_function() { return reinterpret_cast<const void*>(&transpose_state); }
 
 }  // namespace gru::cuda

@@ -1,26 +1,28 @@
 // The tiled kernels in strict float32: one FFMA a product.
 
+#include "backends/cuda/per_step/kernel_functions.hpp"
 #include "backends/cuda/per_step/simt_product.cuh"
 
 namespace gru::cuda {
 namespace {
 
 template <Phase kPhase, class Tile>
-Kernel make() {
-  return tile_kernel<kPhase, float, Tile, SimtProduct<float, Tile>>();
+const void* function() {
+  return tile_function<kPhase, float, Tile, SimtProduct<float, Tile>>();
 }
 
 }  // namespace
 
-Kernel simt_kernel(Phase phase, bool large) {
+const void* simt_function(Phase phase, const TileShape& tile) {
   switch (phase) {
-    case Phase::projection: return make<Phase::projection, SimtLarge>();
-    case Phase::fused: return large ? make<Phase::fused, SimtLarge>() : make<Phase::fused, SimtSmall>();
+    case Phase::projection: return function<Phase::projection, SimtLarge>();
+    case Phase::fused:
+      return tile == SimtLarge::shape ? function<Phase::fused, SimtLarge>() : function<Phase::fused, SimtSmall>();
     case Phase::recurrent: break;
-    case Phase::reset: return make<Phase::reset, SimtSmall>();
-    case Phase::candidate: return make<Phase::candidate, SimtSmall>();
+    case Phase::reset: return function<Phase::reset, SimtSmall>();
+    case Phase::candidate: return function<Phase::candidate, SimtSmall>();
   }
-  return {};
+  return nullptr;
 }
 
 }  // namespace gru::cuda

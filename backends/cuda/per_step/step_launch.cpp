@@ -4,6 +4,7 @@
 
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/launch.hpp"
+#include "backends/cuda/per_step/kernel_functions.hpp"
 
 namespace gru::cuda {
 std::int64_t padded_rows(const Kernel& kernel, std::int64_t rows) {
@@ -21,13 +22,13 @@ dim3 block_of(const Kernel& kernel) { return dim3(static_cast<unsigned>(kernel.t
 
 }  // namespace
 
-void allow_shared_memory(const Kernel& kernel) { allow_shared_memory(kernel.function, kernel.shared_bytes); }
+void allow_shared_memory(const Kernel& kernel) { allow_shared_memory(function_of(kernel), kernel.shared_bytes); }
 
 std::int64_t resident_blocks(const Kernel& kernel) {
   allow_shared_memory(kernel);
   Launch one(dim3(static_cast<unsigned>(kernel.cluster)), block_of(kernel), kernel.shared_bytes, {});
   one.in_clusters(kernel.cluster);
-  return std::int64_t{resident_clusters(kernel.function, one)} * kernel.cluster;
+  return std::int64_t{resident_clusters(function_of(kernel), one)} * kernel.cluster;
 }
 
 void launch(StreamRef on, const Kernel& kernel, dim3 grid, const StepArgs& args, const CallTensors& inline_call,
@@ -36,7 +37,7 @@ void launch(StreamRef on, const Kernel& kernel, dim3 grid, const StepArgs& args,
   launch.in_clusters(kernel.cluster);
   if (early) launch.early();
   if (kernel.cooperative) launch.cooperative();
-  launch.start(kernel.function, "the launch of a step's kernel", args, inline_call);
+  launch.start(function_of(kernel), "the launch of a step's kernel", args, inline_call);
 }
 
 }  // namespace gru::cuda

@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "backends/cuda/common/stream_ref.hpp"
-#include "backends/cuda/per_step/tiles.hpp"
+#include "backends/cuda/per_step/kernels.hpp"
 
 namespace gru::cuda {
 

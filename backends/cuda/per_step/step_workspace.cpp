@@ -20,7 +20,7 @@ StepWorkspace::StepWorkspace(StreamRef stream, const Problem& problem, const Sch
 
   const std::int64_t state = directions * o.batch_size * hidden * element;
   const std::int64_t plain = schedule.plain_states ? state : 0;
-  const std::int64_t formed = schedule.form_state.function != nullptr ? directions * formed_rows * hidden * element : 0;
+  const std::int64_t formed = schedule.form_state ? directions * formed_rows * hidden * element : 0;
   const std::int64_t output = steps * o.batch_size * output_width * element;
   // Both directions read one copy where a portion is the whole sequence.
   const std::int64_t copies = portion < o.seq_len ? directions : 1;
@@ -46,7 +46,7 @@ StepWorkspace::StepWorkspace(StreamRef stream, const Problem& problem, const Sch
                         {&outputs[1], c.num_layers > 2 ? output : 0},
                         {&projection, directions * projection_rows * 3 * hidden * element},
                         {&copied_input, copied},
-                        {&reset_state, schedule.reset.function != nullptr ? state : 0},
+                        {&reset_state, schedule.reset ? state : 0},
                         {&counters, static_cast<std::int64_t>(arrived_bytes)},
                         {&call, static_cast<std::int64_t>(sizeof(CallTensors))}};
   for (const Part& part : parts) bytes += static_cast<std::size_t>(round_up(part.size, 256));

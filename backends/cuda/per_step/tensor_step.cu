@@ -4,6 +4,7 @@
 // from shared memory by ldmatrix, which moves 8 rows of 16 bytes: four TF32 values a row. Weights were rounded to TF32
 // (to nearest) when they were packed, inputs and states are rounded here; sums are float32.
 
+#include "backends/cuda/per_step/kernel_functions.hpp"
 #include "backends/cuda/per_step/tile_step.cuh"
 
 namespace gru::cuda {
@@ -125,21 +126,21 @@ struct TensorProduct {
 };
 
 template <Phase kPhase, class Tile>
-Kernel make() {
-  return tile_kernel<kPhase, float, Tile, TensorProduct<Tile>>();
+const void* function() {
+  return tile_function<kPhase, float, Tile, TensorProduct<Tile>>();
 }
 
 }  // namespace
 
-Kernel tensor_kernel(Phase phase, const TileShape& tile) {
+const void* tensor_function(Phase phase, const TileShape& tile) {
   switch (phase) {
     case Phase::fused:
-      return tile == TensorLarge::shape    ? make<Phase::fused, TensorLarge>()
-             : tile == TensorMedium::shape ? make<Phase::fused, TensorMedium>()
-                                           : make<Phase::fused, TensorSmall>();
-    case Phase::reset: return make<Phase::reset, TensorSmall>();
-    case Phase::candidate: return make<Phase::candidate, TensorSmall>();
-    default: return {};
+      return tile == TensorLarge::shape    ? function<Phase::fused, TensorLarge>()
+             : tile == TensorMedium::shape ? function<Phase::fused, TensorMedium>()
+                                           : function<Phase::fused, TensorSmall>();
+    case Phase::reset: return function<Phase::reset, TensorSmall>();
+    case Phase::candidate: return function<Phase::candidate, TensorSmall>();
+    default: return nullptr;
   }
 }
 

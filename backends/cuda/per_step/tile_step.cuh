@@ -204,10 +204,8 @@ __global__ void __launch_bounds__(Tile::shape.threads(), 1)
 }
 
 template <Phase kPhase, class T, class Tile, class Product>
-Kernel tile_kernel() {
-  const int gates = kPhase == Phase::reset ? 1 : kPhase == Phase::candidate ? 2 : 3;
-  return {reinterpret_cast<const void*>(&tile_step<kPhase, T, Tile, Product>), Tile::shape,
-          Tile::shape.shared_bytes(gates, sizeof(T))};
+const void* tile_function() {
+  return reinterpret_cast<const void*>(&tile_step<kPhase, T, Tile, Product>);
 }
 
 }  // namespace gru::cuda

@@ -66,6 +66,13 @@ static_assert(kFits<Double, 8>, "the float64 tile needs more than a block has on
 static_assert(kFits<TensorSmall, 4> && kFits<TensorMedium, 4> && kFits<TensorLarge, 4>,
               "a TF32 tile needs more than a block has on sm_89");
 
+/// Features of a slice that Hopper's kernels copy in bulk: 128 bytes a row, one swizzle period.
+inline constexpr int kSliceFeatures = 32;
+
+/// A block of step_input.cu: 32 rows x 8 pieces of four features.
+inline constexpr int kCopyRows = 32;
+inline constexpr int kCopyFeatures = 32;
+
 /// Hopper's tensor cores: groups of four warps own 64 rows each, further warps copy.
 struct HopperShape {
   int rows;
@@ -142,39 +149,5 @@ inline constexpr bool kFitsRecurrent =
                                                                                              == 0;
 static_assert(kFitsRecurrent<RecurrentWide> && kFitsRecurrent<RecurrentNarrow>,
               "a recurrent FFMA tile needs more than a block has on sm_89");
-
-/// What a launch computes.
-enum class Phase {
-  projection,  ///< W_ih x + bias of many steps, where no dense product makes it
-  fused,       ///< a whole step: both products and the gates
-  recurrent,   ///< a step whose projection is there: W_hh h and the gates
-  reset,       ///< reset-before, first launch: r * h
-  candidate,   ///< reset-before, second launch: z, n and the new state
-};
-
-/// A kernel and how to launch it.
-struct Kernel {
-  const void* function = nullptr;
-  TileShape tile{};
-  std::size_t shared_bytes = 0;
-  int cluster = 1;           ///< blocks along the units
-  bool cooperative = false;  ///< its blocks wait for each other
-  /// Reads weights alone, and the call where it is an argument, before the launch before it has ended.
-  bool waits_first = false;
-};
-
-Kernel simt_kernel(Phase phase, bool large);  ///< float; no `recurrent`; projection large, reset small only
-Kernel double_kernel(Phase phase);            ///< double; no `projection` and no `recurrent`
-Kernel tensor_kernel(Phase phase, const TileShape& tile);  ///< float, products in TF32; fused, reset, candidate
-/// float; fused or recurrent; rows: 1, 2 or 5; `warps` units a block.
-Kernel unit_kernel(Phase phase, int rows, int warps);
-
-Kernel recurrent_kernel(bool wide);  ///< float; FFMA; a step whose projection is there
-Kernel transpose_kernel();           ///< what recurrent_kernel multiplies: h0
-
-Kernel hopper_kernel(bool wide);  ///< float, products in TF32; a step whose projection is there
-Kernel sequence_kernel();         ///< float, products in TF32; all steps of a portion
-Kernel slice_kernel();            ///< what hopper_kernel multiplies: h0
-Kernel copy_input_kernel();       ///< what a dense product reads: the caller's inputs of some steps
 
 }  // namespace gru::cuda

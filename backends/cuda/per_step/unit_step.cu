@@ -9,8 +9,8 @@
 // launch, load of the state, shuffle reduction and gates, not by either.
 // Not for larger batches: every group of kRows rows reads all weights again.
 
+#include "backends/cuda/per_step/kernel_functions.hpp"
 #include "backends/cuda/per_step/step_common.cuh"
-#include "backends/cuda/per_step/tiles.hpp"
 
 namespace gru::cuda {
 namespace {
@@ -204,21 +204,15 @@ __global__ void __launch_bounds__(32 * kUnitWarps)
 }
 
 template <int kRows>
-const void* unit_function(Phase phase) {
+const void* function(Phase phase) {
   return phase == Phase::recurrent ? reinterpret_cast<const void*>(&unit_step<kRows, true>)
                                    : reinterpret_cast<const void*>(&unit_step<kRows, false>);
 }
 
 }  // namespace
 
-Kernel unit_kernel(Phase phase, int rows, int warps) {
-  const TileShape tile{.rows = rows, .units = warps, .depth = 0, .stages = 0, .warps = warps};
-  const void* function = rows == 1   ? unit_function<1>(phase)
-                         : rows == 2 ? unit_function<2>(phase)
-                                     : unit_function<5>(phase);
-  Kernel kernel{function, tile, 0};
-  kernel.waits_first = phase == Phase::fused;
-  return kernel;
+const void* unit_function(Phase phase, int rows) {
+  return rows == 1 ? function<1>(phase) : rows == 2 ? function<2>(phase) : function<5>(phase);
 }
 
 }  // namespace gru::cuda

@@ -11,9 +11,11 @@
 #include "backends/cuda/common/spin_limit.hpp"
 #include "backends/cuda/per_step/schedule.hpp"
 #include "backends/cuda/persistent/args.hpp"
+#include "backends/cuda/persistent/kernel_functions.hpp"
 #include "backends/cuda/persistent/schedule.hpp"
 #include "backends/cuda/persistent/weights.hpp"
 #include "backends/cuda/projection/inputs.hpp"
+#include "backends/cuda/projection/kernels.hpp"
 #include "gru/error.hpp"
 
 namespace gru::cuda {
@@ -34,17 +36,17 @@ void allow_most_shared_memory(const PersistentKernel& kernel, std::size_t static
   int most = 0;
   check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute");
   const int streams = std::min(kernel.max_streams, kernel.max_sets * kernel.per_set);
-  allow_shared_memory(kernel.function,
+  allow_shared_memory(persistent_function(kernel),
                       at(std::min(kernel.shared_bytes(streams), most - static_cast<int>(static_bytes))));
 }
 
 /// Asks the device whether all blocks of the schedule fit at once, beside the reserved multiprocessors.
 bool fits_device(const PersistentSchedule& s, const Problem& problem, StreamRef stream) {
-  const void* function = s.kernel->function;
+  const void* function = persistent_function(*s.kernel);
   cudaFuncAttributes attributes{};
   check(cudaFuncGetAttributes(&attributes, function), "cudaFuncGetAttributes");
   if (s.kernel->cluster && attributes.ptxVersion < 90) return false;  // built without cluster instructions
-  if (s.overlap()) allow_shared_memory(meanwhile_kernel(), kMeanwhileSharedBytes);
+  if (s.overlap()) allow_shared_memory(projection_beside_kernel(), kBesideSharedBytes);
   allow_most_shared_memory(*s.kernel, attributes.sharedSizeBytes, stream.device);
   int resident = 0;
   if (s.kernel->cluster) {
@@ -137,7 +139,7 @@ Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const Persisten
 void Persistent::Impl::launch(const PersistentArgs& args) const {
   RecurrenceLaunch launch(schedule, schedule.blocks_of(args.layers, args.directions), stream);
   launch.cooperative();  // all blocks are resident or none starts
-  launch.start(schedule.kernel->function, "the launch of the recurrence", args);
+  launch.start(persistent_function(*schedule.kernel), "the launch of the recurrence", args);
 }
 
 PersistentArgs Persistent::Impl::common_args(const Call& call) const {
@@ -197,7 +199,7 @@ Support Persistent::supports(const Problem& p) {
     return Support::no(fmt::format("computes in strict float32{}, the plan asks for {}",
                                    kHasDenseProduct ? " or tf32" : "", name_of(p.options.math)));
   }
-  if (tf32 && tensor_cores_hold(p)) {
+  if (tf32 && tensor_cores_hold(p, this_build())) {
     return Support::no(
         fmt::format("makes its recurrence in strict float32, which for B={} is slower than cuda-per-step's "
                     "on tensor cores",

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/projection/kernels.hpp"
 
 namespace gru::cuda {
 namespace {
@@ -107,7 +108,7 @@ double dense_clocks(const PersistentSchedule& s, const Problem& p, std::int64_t 
 /// be idle. A wavefront leaves too few of them to gain (kb39 on an H100: 1.13 ms against 1.12).
 bool can_overlap(const Problem& p, int layers) {
   return layers == 1 && p.config.num_layers > 1 && p.options.math == Math::strict &&
-         p.device.compute_capability >= 90 && p.options.reserve_sms == 0 && p.config.hidden_size % kMeanwhileDepth == 0;
+         p.device.compute_capability >= 90 && p.options.reserve_sms == 0 && p.config.hidden_size % kBesideDepth == 0;
 }
 
 /// Clocks of all launches: their start, the dense projection before each, and the dependent stages.

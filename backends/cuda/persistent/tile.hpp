@@ -6,12 +6,45 @@
 
 namespace gru::cuda {
 
+/// What tells one instantiation from another; PersistentTile has what follows from it.
+struct PersistentShape {
+  int units;             ///< hidden units a block
+  int depth;             ///< columns whose weights a lane holds in registers for one unit, or half of them for two
+  int pack;              ///< sequences a stream, multiplied together
+  int per_set = 1;       ///< streams that one set of gate warps may serve
+  bool cluster = false;  ///< exchanges the state inside a thread-block cluster, else through L2
+  int shared_depth = 0;  ///< columns beyond `depth`, whose weights lie in shared memory
+  bool overlap = false;  ///< runs beside the projection of the next launch's inputs
+};
+
+/// Those that are built. Within a size the schedule picks the pack; one sequence a stream wastes nothing when there is but
+/// one, two halve the barriers and waits, four suit the long batches of H in 257..512.
+inline constexpr PersistentShape kPersistentShapes[] = {
+    {.units = 32, .depth = 32, .pack = 1},
+    {.units = 32, .depth = 32, .pack = 2, .per_set = 3},
+    {.units = 32, .depth = 64, .pack = 1},
+    {.units = 32, .depth = 64, .pack = 2},
+    {.units = 16, .depth = 32, .pack = 4, .per_set = 2},
+    {.units = 16, .depth = 64, .pack = 1},
+    {.units = 16, .depth = 64, .pack = 2},
+    {.units = 32, .depth = 32, .pack = 1, .cluster = true},
+    {.units = 32, .depth = 32, .pack = 2, .per_set = 3, .cluster = true},
+    {.units = 32, .depth = 64, .pack = 1, .cluster = true},
+    {.units = 32, .depth = 64, .pack = 2, .cluster = true},
+    {.units = 16, .depth = 64, .pack = 1, .shared_depth = 64},
+    {.units = 32, .depth = 32, .pack = 1, .cluster = true, .overlap = true},
+    {.units = 32, .depth = 32, .pack = 2, .per_set = 3, .cluster = true, .overlap = true},
+};
+
 /// Sizes of one kernel instantiation. A block holds the r, z and n rows of `units` hidden units over the full K.
 /// A lane of a product warp holds the three rows of two units over `Depth`/2 columns in registers (96 or 192 weights) and
 /// over `SharedDepth`/2 more in shared memory; the lane groups of a warp and the warps themselves split K. Two units,
 /// because products are bound by reads of the state from shared memory: each read then serves 24 multiply-adds.
-template <int Units, int Depth, int Pack, int PerSet, bool Cluster, int SharedDepth = 0, bool Overlap = false>
+template <PersistentShape kShape>
 struct PersistentTile {
+  static constexpr int Units = kShape.units, Depth = kShape.depth, SharedDepth = kShape.shared_depth,
+                       Pack = kShape.pack;
+  static constexpr bool Cluster = kShape.cluster, Overlap = kShape.overlap;
   static constexpr int Warps = 8;
   static constexpr int lane_units = 2;
   static constexpr int register_depth = Depth / lane_units;
@@ -21,9 +54,9 @@ struct PersistentTile {
   static constexpr int product_warps = Warps;
   static constexpr int product_threads = 32 * Warps;
   static constexpr int units = Units;
-  static constexpr int pack = Pack;         // sequences a stream, multiplied together
-  static constexpr int per_set = PerSet;    // streams that one gate set may serve
-  static constexpr bool cluster = Cluster;  // state exchange inside a thread-block cluster
+  static constexpr int pack = Pack;               // sequences a stream, multiplied together
+  static constexpr int per_set = kShape.per_set;  // streams that one gate set may serve
+  static constexpr bool cluster = Cluster;        // state exchange inside a thread-block cluster
   static constexpr int group_lanes = Units / lane_units;
   static constexpr int splits = 32 / group_lanes;  // K splits inside a warp
   static constexpr int columns = depth * splits;   // columns of h a warp multiplies

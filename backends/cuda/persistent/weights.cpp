@@ -5,6 +5,7 @@
 #include "backends/cuda/common/bias.hpp"
 #include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/projection/dense_product.hpp"
+#include "backends/cuda/projection/kernels.hpp"
 
 namespace gru::cuda {
 namespace {

@@ -4,7 +4,6 @@
 #include <memory>
 #include <vector>
 
-#include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/stream_ref.hpp"
 #include "backends/cuda/persistent/schedule.hpp"
 #include "gru/weights.hpp"
@@ -24,9 +23,6 @@ struct PersistentWeights {
   std::vector<const float*> dense, rows;
   std::size_t matrix_bytes = 0;  ///< of one packed matrix
 };
-
-/// `n` rounded up to the projection kernel's depth.
-constexpr std::int64_t padded_inputs(std::int64_t n) { return round_up(n, kProjectDepth); }
 
 /// W_ih (3H, I) as [I padded][Hp][3], what the projection kernel reads; `to` is zeroed.
 void pack_dense(const std::vector<float>& rows, std::int64_t inputs, std::int64_t hidden, std::int64_t hidden_padded,

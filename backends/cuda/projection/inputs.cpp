@@ -7,6 +7,7 @@
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/projection/kernels.hpp"
 
 namespace gru::cuda {
 namespace {
@@ -153,11 +154,11 @@ void PersistentInputs::beside(std::int64_t layer, const PersistentArgs& recurren
   args.aborted = aborted_;
   args.spin_limit = spin_limit_;
   const dim3 grid(
-      static_cast<unsigned>(directions * directions * ceil_div(std::int64_t{args.steps} * args.batch, kMeanwhileRows) *
-                            ceil_div(schedule_.hidden_padded, kMeanwhileUnits)));
-  Launch(grid, dim3(kMeanwhileThreads), kMeanwhileSharedBytes, stream_)
+      static_cast<unsigned>(directions * directions * ceil_div(std::int64_t{args.steps} * args.batch, kBesideRows) *
+                            ceil_div(schedule_.hidden_padded, kBesideUnits)));
+  Launch(grid, dim3(kBesideThreads), kBesideSharedBytes, stream_)
       .early()
-      .start(meanwhile_kernel(), "the launch of the next layer's projection", args);
+      .start(projection_beside_kernel(), "the launch of the next layer's projection", args);
   words_made_ = false;
 }
 

@@ -7,6 +7,7 @@
 
 #include "backends/cuda/persistent/args.hpp"
 #include "backends/cuda/persistent/weights.hpp"
+#include "backends/cuda/projection/args.hpp"
 #include "backends/cuda/projection/dense_product.hpp"
 #include "gru/tensor.hpp"
 

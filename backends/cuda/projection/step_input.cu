@@ -3,14 +3,11 @@
 // projection's (step_common.cuh). Bound by memory: reads and writes each input once.
 // For the layer that reads the caller's tensor; layers above read the buffer that the layer below wrote.
 
+#include "backends/cuda/per_step/kernel_functions.hpp"
 #include "backends/cuda/per_step/step_common.cuh"
-#include "backends/cuda/per_step/tiles.hpp"
 
 namespace gru::cuda {
 namespace {
-
-constexpr int kCopyRows = 32;
-constexpr int kCopyFeatures = 32;
 
 /// Block: 32 rows x 8 pieces of four features.
 __global__ void copy_input(const __grid_constant__ StepArgs a, const __grid_constant__ CallTensors inline_call) {
@@ -31,9 +28,6 @@ __global__ void copy_input(const __grid_constant__ StepArgs a, const __grid_cons
 
 }  // namespace
 
-Kernel copy_input_kernel() {
-  return {.function = reinterpret_cast<const void*>(&copy_input),
-          .tile = {.rows = kCopyRows, .units = 0, .depth = kCopyFeatures, .stages = 0, .warps = 8}};
-}
+const void* copy_input_function() { return reinterpret_cast<const void*>(&copy_input); }
 
 }  // namespace gru::cuda

@@ -14,6 +14,7 @@
 #include "backends/cuda/device/named_barrier.cuh"
 #include "backends/cuda/device/spin_guard.cuh"
 #include "backends/cuda/per_step/hopper_pipeline.cuh"
+#include "backends/cuda/per_step/kernel_functions.hpp"
 
 namespace gru::cuda {
 namespace {
@@ -324,16 +325,6 @@ __global__ void __launch_bounds__(HopperResident::shape.threads(), 1)
 
 }  // namespace
 
-Kernel sequence_kernel() {
-  return {.function = reinterpret_cast<const void*>(&hopper_sequence),
-          .tile = {.rows = HopperResident::shape.rows,
-                   .units = HopperResident::shape.units,
-                   .depth = kSlice,
-                   .stages = HopperResident::shape.stages,
-                   .warps = HopperResident::shape.warps()},
-          .shared_bytes = HopperResident::shape.slices_bytes(),
-          .cluster = HopperResident::cluster,
-          .cooperative = true};
-}
+const void* sequence_function() { return reinterpret_cast<const void*>(&hopper_sequence); }
 
 }  // namespace gru::cuda

@@ -10,7 +10,10 @@
 #include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/persistent/args.hpp"
 #include "backends/cuda/persistent/weights.hpp"
+#include "backends/cuda/projection/args.hpp"
+#include "backends/cuda/projection/kernels.hpp"
 #include "backends/cuda/single_block/args.hpp"
+#include "backends/cuda/single_block/kernel_functions.hpp"
 #include "backends/cuda/single_block/schedule.hpp"
 #include "backends/cuda/single_block/weights.hpp"
 
@@ -55,7 +58,7 @@ SmallPersistent::Impl::Impl(StreamRef on, const Problem& for_problem, SmallSched
   bool projects = false;
   for (const SmallKernel* kernel : schedule.layers) {
     projects = projects || kernel->input_depth == 0;
-    allow_shared_memory(kernel->function, at(kernel->max_teams * kernel->team_bytes));
+    allow_shared_memory(small_function(*kernel), at(kernel->max_teams * kernel->team_bytes));
   }
   for (const bool vectors : {false, true}) {
     if (projects) load_kernel(projection_kernel(vectors));
@@ -115,7 +118,7 @@ void SmallPersistent::Impl::launch(std::int64_t layer, const Call& of_layer) con
   const int of_block = args.teams * kernel.sequences;
   Launch(dim3(blocks(args.batch, of_block), static_cast<unsigned>(directions)),
          dim3(static_cast<unsigned>(args.teams * kernel.team_threads())), at(args.teams * kernel.team_bytes), stream)
-      .start(kernel.function, "the launch of single blocks", args);
+      .start(small_function(kernel), "the launch of single blocks", args);
 }
 
 SmallPersistent::SmallPersistent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

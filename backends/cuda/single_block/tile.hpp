@@ -4,11 +4,40 @@
 
 namespace gru::cuda {
 
+/// What tells one instantiation from another; SmallTile has what follows from it.
+struct SmallShape {
+  int units;        ///< hidden units a warp
+  int depth;        ///< columns of W_hh a lane
+  int input_depth;  ///< columns of W_ih a lane; 0: the input's shares are made beforehand
+  int sequences;    ///< a team
+};
+
+/// Those that are built. One sequence a team is the shortest chain, four are as many as registers hold beside the weights.
+inline constexpr SmallShape kSmallShapes[] = {
+    {.units = 32, .depth = 32, .input_depth = 16, .sequences = 1},
+    {.units = 32, .depth = 32, .input_depth = 16, .sequences = 2},
+    {.units = 32, .depth = 32, .input_depth = 16, .sequences = 4},
+    {.units = 32, .depth = 32, .input_depth = 32, .sequences = 1},
+    {.units = 32, .depth = 32, .input_depth = 32, .sequences = 4},
+    {.units = 32, .depth = 32, .input_depth = 0, .sequences = 1},
+    {.units = 32, .depth = 32, .input_depth = 0, .sequences = 4},
+    {.units = 16, .depth = 32, .input_depth = 8, .sequences = 1},
+    {.units = 16, .depth = 32, .input_depth = 8, .sequences = 4},
+    {.units = 16, .depth = 32, .input_depth = 32, .sequences = 1},
+    {.units = 16, .depth = 32, .input_depth = 32, .sequences = 4},
+    {.units = 16, .depth = 32, .input_depth = 0, .sequences = 1},
+    {.units = 16, .depth = 32, .input_depth = 0, .sequences = 4},
+    {.units = 16, .depth = 64, .input_depth = 0, .sequences = 1},
+    {.units = 16, .depth = 64, .input_depth = 0, .sequences = 4},
+};
+
 /// Sizes of one kernel instantiation. A team of `warps` warps holds all weights of one direction and serves `sequences`
 /// sequences. A lane of a warp holds the r, z and n rows of one unit: `Depth` columns of W_hh and `InputDepth` of W_ih in
 /// registers; the 32/Units lane groups of a warp split the columns. InputDepth 0: the input's shares are made beforehand.
-template <int Units, int Depth, int InputDepth, int Sequences>
+template <SmallShape kShape>
 struct SmallTile {
+  static constexpr int Units = kShape.units, Depth = kShape.depth, InputDepth = kShape.input_depth;
+  static constexpr int Sequences = kShape.sequences;
   static constexpr int units = Units;
   static constexpr int depth = Depth;
   static constexpr int input_depth = InputDepth;

@@ -3,6 +3,7 @@
 #include "backends/cuda/common/bias.hpp"
 #include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/persistent/weights.hpp"
+#include "backends/cuda/projection/kernels.hpp"
 
 namespace gru::cuda {
 namespace {

@@ -1,9 +1,11 @@
-#pragma once
+// A dense projection by a tile of ours: where no library is built in, or none takes how the rows of x lie.
+
 #include "backends/cuda/device/cp_async.cuh"
-#include "backends/cuda/persistent/args.hpp"
-#include "backends/cuda/persistent/kernels.hpp"
+#include "backends/cuda/projection/args.hpp"
+#include "backends/cuda/projection/kernels.hpp"
 
 namespace gru::cuda {
+namespace {
 
 /// shares[row, d][gate][unit] = x[row] . W[d][gate of the unit] + bias: 128 rows x 32 units a block, 8 x 4 a thread.
 /// Vectors: the rows of x lie at multiples of 16 bytes, are contiguous and a multiple of 4 long; else element by element.
@@ -120,6 +122,13 @@ __global__ void __launch_bounds__(kProjectThreads, 3) project_kernel(const __gri
             make_float4(acc[i][g] + bias.x, acc[i][3 + g] + bias.y, acc[i][6 + g] + bias.z, acc[i][9 + g] + bias.w);
     }
   }
+}
+
+}  // namespace
+
+const void* projection_kernel(bool vectors) {
+  return vectors ? reinterpret_cast<const void*>(&project_kernel<true>)
+                 : reinterpret_cast<const void*>(&project_kernel<false>);
 }
 
 }  // namespace gru::cuda

@@ -1,12 +1,14 @@
-#pragma once
+// The next layer's projection beside the recurrence that is still making its inputs.
+
 #include "backends/cuda/device/cp_async.cuh"
 #include "backends/cuda/device/dependent_launch.cuh"
 #include "backends/cuda/device/spin_guard.cuh"
 #include "backends/cuda/device/words.cuh"
-#include "backends/cuda/persistent/args.hpp"
-#include "backends/cuda/persistent/kernels.hpp"
+#include "backends/cuda/projection/args.hpp"
+#include "backends/cuda/projection/kernels.hpp"
 
 namespace gru::cuda {
+namespace {
 
 /// The input projection of the next layer, beside the recurrence that is still making its inputs:
 ///
@@ -20,9 +22,9 @@ namespace gru::cuda {
 ///
 /// 192 multiply-adds a thread for 7 reads of 16 bytes: 7/12 of what shared memory gives. Bound by the FMA pipes of the
 /// multiprocessors that the recurrence leaves idle, and of all once it has ended.
-struct MeanwhileTile {
-  static constexpr int rows = kMeanwhileRows, units = kMeanwhileUnits, threads = kMeanwhileThreads;
-  static constexpr int depth = kMeanwhileDepth, columns = 3 * units;
+struct BesideTile {
+  static constexpr int rows = kBesideRows, units = kBesideUnits, threads = kBesideThreads;
+  static constexpr int depth = kBesideDepth, columns = 3 * units;
   static constexpr int pitch = rows + 4;  // floats from one column of the rows to the next
   static constexpr int row_pieces = depth / 2, row_step = threads / row_pieces, pieces = rows / row_step;
   static constexpr int weight_pieces = depth * columns / 4 / threads;
@@ -31,10 +33,10 @@ struct MeanwhileTile {
   float weights[2][depth][columns];
   uint4 words[pieces][threads];
 };
-static_assert(sizeof(MeanwhileTile) == kMeanwhileSharedBytes);
+static_assert(sizeof(BesideTile) == kBesideSharedBytes);
 
 template <class Tile>
-__global__ void __launch_bounds__(Tile::threads, 1) project_meanwhile_kernel(const __grid_constant__ ProjectionArgs a) {
+__global__ void __launch_bounds__(Tile::threads, 1) project_beside_kernel(const __grid_constant__ ProjectionArgs a) {
   if constexpr (!kCanOverlap) return;
   extern __shared__ __align__(16) float memory[];
   Tile& tile = *reinterpret_cast<Tile*>(memory);
@@ -145,5 +147,9 @@ __global__ void __launch_bounds__(Tile::threads, 1) project_meanwhile_kernel(con
     *a.count = epoch;
   }
 }
+
+}  // namespace
+
+const void* projection_beside_kernel() { return reinterpret_cast<const void*>(&project_beside_kernel<BesideTile>); }
 
 }  // namespace gru::cuda

@@ -1,0 +1,89 @@
+#include "backends/cuda/per_step/kernels.hpp"
+
+namespace gru::cuda {
+namespace {
+
+/// Gates whose weights a launch streams through shared memory at once.
+int gates_of(Phase phase) { return phase == Phase::reset ? 1 : phase == Phase::candidate ? 2 : 3; }
+
+Kernel tiled(KernelFamily family, Phase phase, const TileShape& tile, std::size_t element) {
+  return {.family = family, .phase = phase, .tile = tile, .shared_bytes = tile.shared_bytes(gates_of(phase), element)};
+}
+
+TileShape tile_of(const HopperShape& shape) {
+  return {.rows = shape.rows,
+          .units = shape.units,
+          .depth = kSliceFeatures,
+          .stages = shape.stages,
+          .warps = shape.warps()};
+}
+
+TileShape tile_of(const RecurrentShape& shape) {
+  return {.rows = shape.rows,
+          .units = shape.units,
+          .depth = shape.depth,
+          .stages = shape.stages,
+          .warps = shape.threads() / 32};
+}
+
+}  // namespace
+
+Kernel simt_kernel(Phase phase, bool large) {
+  const bool wide = phase == Phase::projection || (phase == Phase::fused && large);
+  return tiled(KernelFamily::simt, phase, wide ? SimtLarge::shape : SimtSmall::shape, sizeof(float));
+}
+
+Kernel double_kernel(Phase phase) { return tiled(KernelFamily::dfma, phase, Double::shape, sizeof(double)); }
+
+Kernel tensor_kernel(Phase phase, const TileShape& tile) {
+  return tiled(KernelFamily::tensor, phase, phase == Phase::fused ? tile : TensorSmall::shape, sizeof(float));
+}
+
+Kernel unit_kernel(Phase phase, int rows, int warps) {
+  return {.family = KernelFamily::unit,
+          .phase = phase,
+          .tile = {.rows = rows, .units = warps, .depth = 0, .stages = 0, .warps = warps},
+          .waits_first = phase == Phase::fused};
+}
+
+Kernel recurrent_kernel(bool wide) {
+  const RecurrentShape& shape = wide ? RecurrentWide::shape : RecurrentNarrow::shape;
+  return {.family = KernelFamily::recurrent,
+          .phase = Phase::recurrent,
+          .tile = tile_of(shape),
+          .shared_bytes = shape.shared_bytes()};
+}
+
+Kernel transpose_kernel() {
+  return {.family = KernelFamily::transpose_state,
+          .tile = {.rows = 32, .units = 32, .depth = 32, .stages = 0, .warps = 8}};
+}
+
+Kernel hopper_kernel(bool wide) {
+  const HopperShape& shape = wide ? HopperWide::shape : HopperNarrow::shape;
+  return {.family = KernelFamily::hopper,
+          .phase = Phase::recurrent,
+          .tile = tile_of(shape),
+          .shared_bytes = shape.shared_bytes()};
+}
+
+Kernel sequence_kernel() {
+  return {.family = KernelFamily::sequence,
+          .phase = Phase::recurrent,
+          .tile = tile_of(HopperResident::shape),
+          .shared_bytes = HopperResident::shape.slices_bytes(),
+          .cluster = HopperResident::cluster,
+          .cooperative = true};
+}
+
+Kernel slice_kernel() {
+  return {.family = KernelFamily::slice_state,
+          .tile = {.rows = 32, .units = kSliceFeatures, .depth = kSliceFeatures, .stages = 0, .warps = 8}};
+}
+
+Kernel copy_input_kernel() {
+  return {.family = KernelFamily::copy_input,
+          .tile = {.rows = kCopyRows, .units = 0, .depth = kCopyFeatures, .stages = 0, .warps = 8}};
+}
+
+}  // namespace gru::cuda

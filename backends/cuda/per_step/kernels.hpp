@@ -1,0 +1,64 @@
+#pragma once
+
+/// The per-step kernels that are built, in numbers alone; kernel_functions.hpp has their code.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "backends/cuda/per_step/tiles.hpp"
+
+namespace gru::cuda {
+
+/// What a launch computes.
+enum class Phase {
+  projection,  ///< W_ih x + bias of many steps, where no dense product makes it
+  fused,       ///< a whole step: both products and the gates
+  recurrent,   ///< a step whose projection is there: W_hh h and the gates
+  reset,       ///< reset-before, first launch: r * h
+  candidate,   ///< reset-before, second launch: z, n and the new state
+};
+
+/// Which family of kernels: the file that has them.
+enum class KernelFamily : std::uint8_t {
+  none,
+  simt,             ///< simt_step.cu
+  dfma,             ///< double_step.cu
+  tensor,           ///< tensor_step.cu
+  unit,             ///< unit_step.cu
+  recurrent,        ///< simt_recurrent.cu
+  transpose_state,  ///< simt_recurrent.cu
+  hopper,           ///< hopper_step.cu
+  slice_state,      ///< hopper_step.cu
+  sequence,         ///< sequence/hopper_sequence.cu
+  copy_input,       ///< projection/step_input.cu
+};
+
+/// A kernel and how to launch it.
+struct Kernel {
+  KernelFamily family = KernelFamily::none;
+  Phase phase = Phase::fused;
+  TileShape tile{};
+  std::size_t shared_bytes = 0;
+  int cluster = 1;           ///< blocks along the units
+  bool cooperative = false;  ///< its blocks wait for each other
+  /// Reads weights alone, and the call where it is an argument, before the launch before it has ended.
+  bool waits_first = false;
+
+  explicit operator bool() const { return family != KernelFamily::none; }
+};
+
+Kernel simt_kernel(Phase phase, bool large);  ///< float; no `recurrent`; projection large, reset small only
+Kernel double_kernel(Phase phase);            ///< double; no `projection` and no `recurrent`
+Kernel tensor_kernel(Phase phase, const TileShape& tile);  ///< float, products in TF32; fused, reset, candidate
+/// float; fused or recurrent; rows: 1, 2 or 5; `warps` units a block.
+Kernel unit_kernel(Phase phase, int rows, int warps);
+
+Kernel recurrent_kernel(bool wide);  ///< float; FFMA; a step whose projection is there
+Kernel transpose_kernel();           ///< what recurrent_kernel multiplies: h0
+
+Kernel hopper_kernel(bool wide);  ///< float, products in TF32; a step whose projection is there
+Kernel sequence_kernel();         ///< float, products in TF32; all steps of a portion
+Kernel slice_kernel();            ///< what hopper_kernel multiplies: h0
+Kernel copy_input_kernel();       ///< what a dense product reads: the caller's inputs of some steps
+
+}  // namespace gru::cuda

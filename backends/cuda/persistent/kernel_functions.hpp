@@ -1,0 +1,10 @@
+#pragma once
+
+#include "backends/cuda/persistent/kernels.hpp"
+
+namespace gru::cuda {
+
+/// Where a kernel's code is: void(PersistentArgs).
+const void* persistent_function(const PersistentKernel& kernel);
+
+}  // namespace gru::cuda

@@ -1,0 +1,46 @@
+#include "backends/cuda/persistent/kernels.hpp"
+
+#include <array>
+#include <cstddef>
+#include <utility>
+
+#include "backends/cuda/persistent/tile.hpp"
+
+namespace gru::cuda {
+namespace {
+
+template <std::size_t kIndex>
+constexpr PersistentKernel describe() {
+  using Tile = PersistentTile<kPersistentShapes[kIndex]>;
+  return {.index = static_cast<int>(kIndex),
+          .units = Tile::units,
+          .lane_units = Tile::lane_units,
+          .depth = Tile::depth,
+          .pack = Tile::pack,
+          .per_set = Tile::per_set,
+          .cluster = Tile::cluster,
+          .cluster_blocks = Tile::cluster_blocks,
+          .k = Tile::k,
+          .gate_warps = Tile::gate_warps,
+          .max_sets = Tile::max_sets,
+          .max_streams = Tile::max_streams,
+          .product_threads = Tile::product_threads,
+          .max_threads = Tile::max_threads,
+          .dedicated = Tile::dedicated,
+          .can_project = Tile::can_project,
+          .overlap = Tile::overlap,
+          .shared_bytes = &Tile::smem_bytes};
+}
+
+template <std::size_t... kIndices>
+constexpr std::array<PersistentKernel, sizeof...(kIndices)> describe_all(std::index_sequence<kIndices...>) {
+  return {describe<kIndices>()...};
+}
+
+constexpr auto kKernels = describe_all(std::make_index_sequence<std::size(kPersistentShapes)>());
+
+}  // namespace
+
+std::span<const PersistentKernel> persistent_kernels() { return kKernels; }
+
+}  // namespace gru::cuda

@@ -1,0 +1,118 @@
+#include <doctest/doctest.h>
+
+#include "backends/cuda/per_step/schedule.hpp"
+#include "tests/cuda/profiles.hpp"
+
+// Which kernels are chosen, from numbers alone: no device and no CUDA needed.
+
+namespace gru::cuda {
+namespace {
+
+constexpr Build kAll{.cublaslt = true, .hopper = true};
+
+Problem problem(std::int64_t hidden, std::int64_t batch, std::int64_t steps, Math math, int capability) {
+  Problem p;
+  p.config = {.input_size = hidden, .hidden_size = hidden};
+  p.options.batch_size = batch;
+  p.options.seq_len = steps;
+  p.options.math = math;
+  p.device.compute_capability = capability;
+  p.device.sm_count = 128;
+  p.device.l2_bytes = std::size_t{48} << 20U;
+  return p;
+}
+
+TEST_CASE("schedule: a few rows take a warp a unit, whatever the math mode says") {
+  for (const Math math : {Math::strict, Math::tf32}) {
+    const Schedule s = make_schedule(problem(256, 10, 512, math, 90), kAll);
+    CHECK(s.step.tile.rows == 5);
+    CHECK_FALSE(s.pack.tf32);
+    CHECK(s.projected_steps > 0);
+  }
+}
+
+TEST_CASE("schedule: a single step makes its input product itself, in one launch") {
+  const Schedule s = make_schedule(problem(256, 1, 1, Math::strict, 90), kAll);
+  CHECK(s.projected_steps == 0);
+  CHECK_FALSE(s.reset);
+}
+
+TEST_CASE("schedule: Hopper's kernels are for compute capability 9.0 alone") {
+  const Schedule ada = make_schedule(problem(1024, 1024, 64, Math::tf32, 89), kAll);
+  CHECK_FALSE(ada.form_state);
+  CHECK(ada.step.shared_bytes <= kSharedLimit);
+  CHECK(ada.pack.tf32);
+}
+
+TEST_CASE("schedule: a layer is one launch on Hopper where its blocks and weights fit, and the build has sm_90a") {
+  const Problem fits = problem(512, 256, 128, Math::tf32, 90);
+  CHECK(make_schedule(fits, kAll).step.cooperative);
+  CHECK(tensor_cores_hold(fits, kAll));
+  for (const Build& build : {Build{.cublaslt = false, .hopper = true}, Build{.cublaslt = true, .hopper = false}}) {
+    CHECK_FALSE(make_schedule(fits, build).step.cooperative);
+    CHECK_FALSE(tensor_cores_hold(fits, build));
+  }
+  CHECK_FALSE(make_schedule(fits, kAll, false).step.cooperative);
+  const auto resident = [](const Problem& p) { return make_schedule(p, kAll).step.cooperative; };
+  CHECK_FALSE(resident(problem(512, 320, 128, Math::tf32, 90)));  // 160 blocks, 128 multiprocessors
+  CHECK_FALSE(resident(problem(576, 64, 128, Math::tf32, 90)));   // K does not fit
+  CHECK_FALSE(resident(problem(512, 256, 128, Math::strict, 90)));
+  Problem reserved = fits;
+  reserved.options.reserve_sms = 1;
+  CHECK_FALSE(resident(reserved));
+  CHECK_FALSE(tensor_cores_hold(problem(512, 32, 128, Math::tf32, 90), kAll));
+}
+
+TEST_CASE("schedule: large batches in strict float32 take the recurrent tiles, short sequences the fused ones") {
+  const Schedule wide = make_schedule(problem(1024, 1024, 64, Math::strict, 89), kAll);
+  CHECK(wide.step.tile.rows == RecurrentWide::shape.rows);
+  CHECK_FALSE(wide.plain_states);
+  CHECK(wide.step.shared_bytes <= kSharedLimit);
+  const Schedule narrow = make_schedule(problem(512, 256, 128, Math::strict, 89), kAll);
+  CHECK(narrow.step.tile.rows == RecurrentNarrow::shape.rows);
+  CHECK(narrow.dense);
+  CHECK_FALSE(make_schedule(problem(512, 256, 128, Math::strict, 89), Build{}).dense);
+  CHECK(make_schedule(problem(512, 256, 4, Math::strict, 89), kAll).projected_steps == 0);
+}
+
+TEST_CASE("schedule: projections are made in equal portions that half of the L2 cache holds") {
+  const Schedule s = make_schedule(problem(1024, 10, 1000, Math::strict, 89), kAll);
+  CHECK(s.projected_steps == 200);  // 205 of 122880 bytes would fit: five portions
+}
+
+TEST_CASE("schedule: reset-before takes two launches, float64 the plain tiles") {
+  Problem p = problem(64, 64, 64, Math::strict, 89);
+  p.config.reset_after = false;
+  CHECK(make_schedule(p, kAll).reset);
+  p.config.reset_after = true;
+  p.options.dtype = DType::float64;
+  CHECK(make_schedule(p, kAll).step.tile == Double::shape);
+}
+
+TEST_CASE("schedule: on every device every kernel fits a block's shared memory") {
+  for (const std::string_view profile : kProfiles) {
+    for (const Math math : {Math::strict, Math::tf32}) {
+      for (const std::int64_t hidden : {1, 64, 256, 512, 1000, 2048}) {
+        for (const std::int64_t batch : {1, 10, 48, 256, 4096}) {
+          for (const std::int64_t steps : {1, 100}) {
+            CAPTURE(profile);
+            CAPTURE(hidden);
+            CAPTURE(batch);
+            CAPTURE(steps);
+            const Problem p = problem_on(profile, hidden, batch, steps, 0, math);
+            const Schedule s = make_schedule(p, build_for(profile));
+            REQUIRE(s.step);
+            for (const Kernel& kernel : {s.step, s.reset, s.projection, s.form_state}) {
+              CHECK(kernel.shared_bytes <= p.device.shared_memory_per_block);
+              CHECK(kernel.tile.threads() <= 1024);
+            }
+            CHECK(s.projected_steps <= steps);
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace gru::cuda
