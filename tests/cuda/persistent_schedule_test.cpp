@@ -26,7 +26,7 @@ TEST_CASE("persistent schedule: a wavefront takes as many groups to project as k
   p.options.seq_len = 512;
   const PersistentSchedule hopper = make_persistent_schedule(p);
   REQUIRE(hopper.kernel != nullptr);
-  CHECK(hopper.kernel->cluster);
+  CHECK(hopper.kernel->cluster());
   CHECK(hopper.layers == 3);
   CHECK(hopper.batch_groups == 3);
   CHECK(hopper.project_groups == 3);
@@ -97,8 +97,8 @@ TEST_CASE("persistent schedule: on every device an arrangement is resident at on
             CHECK(s.threads <= s.kernel->max_threads);
             CHECK(s.hidden_padded >= hidden);
             CHECK(s.kernel->k >= hidden);
-            CHECK(std::int64_t{s.batch_groups} * s.streams * s.kernel->pack >= batch);
-            CHECK((!s.kernel->cluster || p.device.max_cluster_size >= s.kernel->cluster_blocks));
+            CHECK(std::int64_t{s.batch_groups} * s.slices * s.kernel->pack >= batch);
+            CHECK((!s.kernel->cluster() || p.device.max_cluster_size >= s.kernel->cluster_blocks));
             CHECK(c.clocks > 0);
           }
         }
@@ -129,7 +129,7 @@ TEST_CASE("persistent schedule: the named cases on each device, as measured and 
     p.config.bidirectional = c.bidirectional;
     const PersistentSchedule s = make_persistent_schedule(p);
     REQUIRE(s.kernel != nullptr);
-    CHECK(s.kernel->cluster == c.cluster);
+    CHECK(s.kernel->cluster() == c.cluster);
     CHECK(s.layers == c.layers_a_launch);
     CHECK(s.blocks == c.blocks);
   }

@@ -18,9 +18,9 @@ struct PersistentArgs {
   int directions = 1;      ///< D
   int hidden_padded = 0;   ///< Hp
   int group_blocks = 0;    ///< blocks that hold one matrix together
-  int streams = 0;         ///< S, interleaved batch slices of a group
-  int gate_sets = 0;       ///< sets of warps that finish streams in turn
-  int batch_groups = 0;    ///< groups that share a (layer, direction), each with its slice of the batch
+  int slices = 0;          ///< S, slices of a group
+  int gate_sets = 0;       ///< sets of warps that finish slices in turn
+  int batch_groups = 0;    ///< groups that share a (layer, direction), each with its part of the batch
   int project_groups = 0;  ///< wavefront: groups that project one layer's inputs in turn
 
   const float4* recurrent_weights = nullptr;  ///< [L*D][group_blocks][vectors][product threads], packed

@@ -4,32 +4,30 @@
 #include <cstddef>
 #include <utility>
 
-#include "backends/cuda/persistent/tile.hpp"
+#include "backends/cuda/persistent/shared_layout.hpp"
 
 namespace gru::cuda {
 namespace {
 
 template <std::size_t kIndex>
 constexpr PersistentKernel describe() {
-  using Tile = PersistentTile<kPersistentShapes[kIndex]>;
+  using Tile = PersistentTile<float, kPersistentShapes[kIndex]>;
   return {.index = static_cast<int>(kIndex),
           .units = Tile::units,
-          .lane_units = Tile::lane_units,
-          .depth = Tile::depth,
+          .lanes = Tile::lanes,
           .pack = Tile::pack,
           .per_set = Tile::per_set,
-          .cluster = Tile::cluster,
+          .exchange = Tile::exchange,
           .cluster_blocks = Tile::cluster_blocks,
           .k = Tile::k,
           .gate_warps = Tile::gate_warps,
           .max_sets = Tile::max_sets,
-          .max_streams = Tile::max_streams,
-          .product_threads = Tile::product_threads,
+          .max_slices = Tile::max_slices,
           .max_threads = Tile::max_threads,
           .dedicated = Tile::dedicated,
           .can_project = Tile::can_project,
           .overlap = Tile::overlap,
-          .shared_bytes = &Tile::smem_bytes};
+          .shared_bytes = [](int slices) { return SharedLayout<Tile>(slices).bytes(); }};
 }
 
 template <std::size_t... kIndices>

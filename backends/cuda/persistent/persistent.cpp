@@ -26,7 +26,7 @@ struct RecurrenceLaunch : Launch {
   RecurrenceLaunch(const PersistentSchedule& s, int blocks, StreamRef stream)
       : Launch(dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(s.threads)),
                static_cast<std::size_t>(s.shared_bytes), stream) {
-    if (s.kernel->cluster) in_clusters(s.group_blocks);
+    if (s.kernel->cluster()) in_clusters(s.group_blocks);
   }
 };
 
@@ -35,9 +35,9 @@ struct RecurrenceLaunch : Launch {
 void allow_most_shared_memory(const PersistentKernel& kernel, std::size_t static_bytes, int device) {
   int most = 0;
   check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute");
-  const int streams = std::min(kernel.max_streams, kernel.max_sets * kernel.per_set);
+  const int slices = std::min(kernel.max_slices, kernel.max_sets * kernel.per_set);
   allow_shared_memory(persistent_function(kernel),
-                      at(std::min(kernel.shared_bytes(streams), most - static_cast<int>(static_bytes))));
+                      at(std::min(kernel.shared_bytes(slices), most - static_cast<int>(static_bytes))));
 }
 
 /// Asks the device whether all blocks of the schedule fit at once, beside the reserved multiprocessors.
@@ -45,11 +45,11 @@ bool fits_device(const PersistentSchedule& s, const Problem& problem, StreamRef 
   const void* function = persistent_function(*s.kernel);
   cudaFuncAttributes attributes{};
   check(cudaFuncGetAttributes(&attributes, function), "cudaFuncGetAttributes");
-  if (s.kernel->cluster && attributes.ptxVersion < 90) return false;  // built without cluster instructions
+  if (s.kernel->cluster() && attributes.ptxVersion < 90) return false;  // built without cluster instructions
   if (s.overlap()) allow_shared_memory(projection_beside_kernel(), kBesideSharedBytes);
   allow_most_shared_memory(*s.kernel, attributes.sharedSizeBytes, stream.device);
   int resident = 0;
-  if (s.kernel->cluster) {
+  if (s.kernel->cluster()) {
     check(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cudaFuncSetAttribute");
     resident = resident_clusters(function, RecurrenceLaunch(s, s.blocks, stream)) * s.group_blocks;
   } else {
@@ -64,7 +64,7 @@ bool fits_device(const PersistentSchedule& s, const Problem& problem, StreamRef 
 PersistentSchedule schedule_on_device(const Problem& problem, StreamRef stream) {
   const DeviceGuard guard(stream.device);
   PersistentSchedule schedule = make_persistent_schedule(problem);
-  if (schedule.kernel != nullptr && schedule.kernel->cluster && !fits_device(schedule, problem, stream)) {
+  if (schedule.kernel != nullptr && schedule.kernel->cluster() && !fits_device(schedule, problem, stream)) {
     schedule = make_persistent_schedule(problem, false);
   }
   if (schedule.kernel == nullptr || !fits_device(schedule, problem, stream)) {
@@ -113,7 +113,7 @@ Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const Persisten
   const auto later = static_cast<std::size_t>(schedule.layers - 1);
   const PersistentKernel& k = *schedule.kernel;
   const auto exchanged = static_cast<std::size_t>(schedule.recurrent_groups(c.num_directions())) * 2 *
-                         static_cast<std::size_t>(schedule.streams * k.pack * k.k);
+                         static_cast<std::size_t>(schedule.slices * k.pack * k.k);
   const bool several_launches = schedule.layers < c.num_layers && !schedule.overlap();
   const std::size_t sizes[] = {
       later * rows * units * sizeof(GateInput),
@@ -150,7 +150,7 @@ PersistentArgs Persistent::Impl::common_args(const Call& call) const {
   a.directions = static_cast<int>(problem.config.num_directions());
   a.hidden_padded = schedule.hidden_padded;
   a.group_blocks = schedule.group_blocks;
-  a.streams = schedule.streams;
+  a.slices = schedule.slices;
   a.gate_sets = schedule.gate_sets;
   a.batch_groups = schedule.batch_groups;
   a.project_groups = std::max(schedule.project_groups, 1);

@@ -28,7 +28,7 @@ constexpr int kStaticShared = 64;
 /// multiprocessors takes 15 clusters of 8 and 7 of 16, nine tenths; the constructor asks the device itself.
 std::int64_t resident_blocks(const Problem& p, const PersistentKernel& kernel) {
   const std::int64_t free = std::max(0, p.device.sm_count - p.options.reserve_sms);
-  return kernel.cluster ? free * 91 / 100 / kernel.cluster_blocks * kernel.cluster_blocks : free;
+  return kernel.cluster() ? free * 91 / 100 / kernel.cluster_blocks * kernel.cluster_blocks : free;
 }
 
 /// How `kernel` would run the problem, `layers` in a launch; the result's kernel is null if it can't.
@@ -39,8 +39,8 @@ PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, int lay
   if (c.hidden_size > kernel.k) return s;
   s.layers = layers;
   s.project_groups = project_groups;
-  if (kernel.cluster && p.device.max_cluster_size < kernel.cluster_blocks) return s;
-  s.group_blocks = kernel.cluster ? kernel.cluster_blocks : static_cast<int>(ceil_div(c.hidden_size, kernel.units));
+  if (kernel.cluster() && p.device.max_cluster_size < kernel.cluster_blocks) return s;
+  s.group_blocks = kernel.cluster() ? kernel.cluster_blocks : static_cast<int>(ceil_div(c.hidden_size, kernel.units));
   s.hidden_padded = s.group_blocks * kernel.units;
   const std::int64_t groups = resident_blocks(p, kernel) / s.group_blocks;
   const std::int64_t lanes = layers * directions;  // recurrences at once
@@ -48,17 +48,17 @@ PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, int lay
   if (groups < lanes + projections) return s;
   const std::int64_t sequences =
       ceil_div(std::max<std::int64_t>(p.options.batch_size, 1), (groups - projections) / lanes);
-  s.streams = static_cast<int>(ceil_div(sequences, kernel.pack));
-  const int most = std::min(kernel.max_streams, kernel.max_sets * kernel.per_set);
-  if (s.streams > most) return s;
-  s.batch_groups = static_cast<int>(
-      ceil_div(std::max<std::int64_t>(p.options.batch_size, 1), std::int64_t{s.streams} * kernel.pack));
-  s.gate_sets = std::min(s.streams, kernel.max_sets);
+  s.slices = static_cast<int>(ceil_div(sequences, kernel.pack));
+  const int most = std::min(kernel.max_slices, kernel.max_sets * kernel.per_set);
+  if (s.slices > most) return s;
+  s.batch_groups =
+      static_cast<int>(ceil_div(std::max<std::int64_t>(p.options.batch_size, 1), std::int64_t{s.slices} * kernel.pack));
+  s.gate_sets = std::min(s.slices, kernel.max_sets);
   s.blocks = s.blocks_of(layers, directions);
-  s.threads = !kernel.dedicated ? kernel.product_threads
+  s.threads = !kernel.dedicated ? kernel.lanes.threads()
               : s.wavefront()   ? kernel.max_threads
-                                : kernel.product_threads + 32 * s.gate_sets * kernel.gate_warps;
-  s.shared_bytes = kernel.shared_bytes(s.streams);
+                                : kernel.lanes.threads() + 32 * s.gate_sets * kernel.gate_warps;
+  s.shared_bytes = kernel.shared_bytes(s.slices);
   if (static_cast<std::size_t>(s.shared_bytes + kStaticShared) > p.device.shared_memory_per_block) return s;
   const std::int64_t shares =
       p.options.seq_len * p.options.batch_size * s.hidden_padded * std::max<std::int64_t>(layers - 1, directions);
@@ -67,17 +67,17 @@ PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, int lay
   return s;
 }
 
-/// Clocks of a step of a recurrent group, fitted to what an H100 took: one stream's chain of exchange, products, sums and
-/// gates, what each further stream adds to it, and what keeps the warps of either kind busy.
+/// Clocks of a step of a recurrent group, fitted to what an H100 took: one slice's chain of exchange, products, sums and
+/// gates, what each further slice adds to it, and what keeps the warps of either kind busy.
 double step_clocks(const PersistentSchedule& s) {
   const PersistentKernel& k = *s.kernel;
-  const double product = 6.0 * k.lane_units * k.depth * k.pack;  // two warps a scheduler
-  const double exchange = k.cluster ? 0 : s.group_blocks > 32 ? 700 : 520;
+  const double product = 6.0 * k.lanes.lane_units * k.lanes.depth * k.pack;  // two warps a scheduler
+  const double exchange = k.cluster() ? 0 : s.group_blocks > 32 ? 700 : 520;
   const double chain = (k.dedicated ? 700 + 1.53 * product : 1250 + 1.3 * product) + exchange;
-  if (!k.dedicated) return std::max(chain, s.streams * (1.25 * product + 1500));
-  const double words = k.cluster ? 0 : std::max(1.0, k.pack * k.k / 512.0);  // of 16 bytes that a lane polls
-  const int turns = (s.streams + s.gate_sets - 1) / s.gate_sets;
-  return std::max({chain + (s.streams - 1) * 1.45 * product, s.streams * (1.25 * product + 280 + 250 * words),
+  if (!k.dedicated) return std::max(chain, s.slices * (1.25 * product + 1500));
+  const double words = k.cluster() ? 0 : std::max(1.0, k.pack * k.k / 512.0);  // of 16 bytes that a lane polls
+  const int turns = (s.slices + s.gate_sets - 1) / s.gate_sets;
+  return std::max({chain + (s.slices - 1) * 1.45 * product, s.slices * (1.25 * product + 280 + 250 * words),
                    turns > 1 ? turns * 1850.0 : 0.0});
 }
 
@@ -85,7 +85,7 @@ double step_clocks(const PersistentSchedule& s) {
 double project_clocks(const PersistentSchedule& s, std::int64_t batch) {
   const PersistentKernel& k = *s.kernel;
   const int rows = k.dedicated ? 4 : 1;  // of a pass
-  const double pass = k.dedicated ? 1800 : 6.0 * k.lane_units * k.depth + 500;
+  const double pass = k.dedicated ? 1800 : 6.0 * k.lanes.lane_units * k.lanes.depth + 500;
   return static_cast<double>(batch) / rows / s.project_groups * pass;
 }
 
@@ -136,7 +136,7 @@ std::vector<PersistentCandidate> persistent_candidates(const Problem& p, bool al
       p.config.bidirectional ? 1 : static_cast<int>(std::min<std::int64_t>(p.config.num_layers, kMaxLayers));
   for (int layers = 1; layers <= most; ++layers) {
     for (const PersistentKernel& kernel : persistent_kernels()) {
-      if ((kernel.cluster && !allow_clusters) || (layers > 1 && !kernel.can_project) ||
+      if ((kernel.cluster() && !allow_clusters) || (layers > 1 && !kernel.can_project) ||
           (kernel.overlap && !can_overlap(p, layers)))
         continue;
       for (int project_groups = layers > 1 ? 1 : 0; project_groups <= (layers > 1 ? kMaxProjectGroups : 0);
@@ -174,7 +174,7 @@ PersistentSchedule make_persistent_schedule(const Problem& p, bool allow_cluster
   }
   best.reason = fmt::format(
       "{} blocks of {} threads hold the weights, {} a group of {} sequences, exchange through {}{}", best.blocks,
-      best.threads, best.group_blocks, best.streams * best.kernel->pack, best.kernel->cluster ? "clusters" : "L2",
+      best.threads, best.group_blocks, best.slices * best.kernel->pack, best.kernel->cluster() ? "clusters" : "L2",
       best.wavefront() ? fmt::format(", {} layers at once", best.layers) : "");
   if (best.overlap()) best.reason += ", the next launch's inputs projected meanwhile";
   return best;

@@ -15,7 +15,7 @@ struct PersistentSchedule {
   std::string reason;
   int group_blocks = 0;   ///< blocks that hold one W_hh together
   int hidden_padded = 0;  ///< units of a group
-  int streams = 0;        ///< interleaved batch slices of a group
+  int slices = 0;         ///< interleaved batch slices of a group
   int gate_sets = 0;
   int batch_groups = 0;    ///< groups for each layer (of those in flight) and direction
   int layers = 1;          ///< layers a launch, all at once: a wavefront if more than one

@@ -10,24 +10,18 @@
 namespace gru::cuda {
 namespace {
 
-/// One (3H, H) matrix, columns from `column0` of a row of `pitch`: [block][vector][product thread][4], the order in which
-/// a block's threads read their weights.
-void pack_lanes(const std::vector<float>& rows, std::int64_t pitch, std::int64_t column0, std::int64_t hidden,
+/// One (3H, columns) matrix: [block][vector][product thread][4], in the lanes' order.
+void pack_lanes(const std::vector<float>& rows, std::int64_t columns, std::int64_t hidden,
                 const PersistentSchedule& schedule, float* to) {
-  const PersistentKernel& k = *schedule.kernel;
-  const std::int64_t group = k.units / k.lane_units;  // lanes
-  const std::int64_t splits = 32 / group;
-  const std::int64_t row_vectors = k.depth / 4;
-  for (std::int64_t block = 0; block < schedule.group_blocks; ++block) {
-    for (std::int64_t vector = 0; vector < 3 * k.lane_units * row_vectors; ++vector) {
-      const std::int64_t lane_unit = vector / (3 * row_vectors), gate = vector / row_vectors % 3;
-      for (std::int64_t thread = 0; thread < k.product_threads; ++thread, to += 4) {
-        const std::int64_t unit = block * k.units + (lane_unit ^ (thread / group % 2)) * group + thread % group;
-        const std::int64_t split = thread % 32 / group;
-        const std::int64_t first = thread / 32 * k.depth * splits + (vector % row_vectors * splits + split) * 4;
-        const std::int64_t row = gate * hidden + unit;
+  const LaneMap& lanes = schedule.kernel->lanes;
+  for (int block = 0; block < schedule.group_blocks; ++block) {
+    for (int vector = 0; vector < lanes.vectors(); ++vector) {
+      for (int thread = 0; thread < lanes.threads(); ++thread, to += 4) {
+        const std::int64_t unit = block * lanes.units + lanes.unit(thread, lanes.lane_unit(vector));
+        const std::int64_t first = lanes.column(thread, lanes.piece(vector));
+        const std::int64_t row = lanes.gate(vector) * hidden + unit;
         for (std::int64_t c = 0; c < 4; ++c) {
-          if (unit < hidden && first + c < hidden) to[c] = rows[at(row * pitch + column0 + first + c)];
+          if (unit < hidden && first + c < columns) to[c] = rows[at(row * columns + first + c)];
         }
       }
     }
@@ -62,7 +56,8 @@ struct Extents {
   Extents(const Config& c, const PersistentSchedule& s)
       : config(c),
         schedule(s),
-        matrix(std::int64_t{s.group_blocks} * 3 * s.kernel->lane_units * s.kernel->depth * s.kernel->product_threads),
+        matrix(std::int64_t{s.group_blocks} * 3 * s.kernel->lanes.lane_units * s.kernel->lanes.depth *
+               s.kernel->lanes.threads()),
         matrices(c.num_layers * c.num_directions()),
         input_matrices(s.wavefront() ? c.num_layers - 1 : 0),
         units(s.hidden_padded) {}
@@ -120,14 +115,14 @@ std::shared_ptr<const PersistentWeights> pack_persistent_weights(StreamRef strea
     for (std::int64_t d = 0; d < c.num_directions(); ++d) {
       const CellWeights& cell = weights.cell(layer, d);
       const std::int64_t m = layer * c.num_directions() + d;
-      pack_lanes(to_vector<float>(cell.weight_hh), c.hidden_size, 0, c.hidden_size, schedule,
+      pack_lanes(to_vector<float>(cell.weight_hh), c.hidden_size, c.hidden_size, schedule,
                  recurrent + m * extents.matrix);
       fold_bias(cell, c, extents.units, bias_x + m * extents.units * 3, bias_hn + m * extents.units);
       const std::vector<float> w_ih = to_vector<float>(cell.weight_ih);
       if (dense != nullptr) pack_dense(w_ih, inputs, c.hidden_size, extents.units, dense + d * projection);
       if (rows != nullptr) pack_rows(w_ih, inputs, c.hidden_size, extents.units, rows + d * projection);
       if (!extents.projected(layer))
-        pack_lanes(w_ih, inputs, 0, c.hidden_size, schedule, input + (layer - 1) * extents.matrix);
+        pack_lanes(w_ih, inputs, c.hidden_size, schedule, input + (layer - 1) * extents.matrix);
     }
   }
   upload(stream, packed->memory.get(), host.data(), host.size() * sizeof(float));

@@ -8,13 +8,13 @@
 /// unit, for the layers above as three values and an epoch in 16 bytes (GateInput).
 ///
 /// Who holds what. A group of blocks holds one W_hh in registers for all T steps: a block the r, z and n rows of 16 or 32
-/// hidden units over the full K, a lane of its eight product warps 96 or 192 weights of two units. A group serves a slice of the
-/// batch, cut into streams of `pack` sequences that take turns: while one stream's state travels, the next one's products
+/// hidden units over the full K, a lane of its eight product warps 96 or 192 weights of two units. A group serves a part of the
+/// batch, cut into slices of `pack` sequences that take turns: while one slice's state travels, the next one's products
 /// are made. The product warps leave their shares of the sums in shared memory; gate warps (their own where registers
 /// allow, else product warps in turn) add them in a fixed order, keep the state in float32 and publish it:
 ///   L2:      8-byte words {value, epoch} in two alternating buffers, polled in place by the warps that need them;
 ///   cluster: st.async into every peer's shared memory, one mbarrier for each product warp's columns.
-/// No flags and no fences in a step; a block's warps all meet only where product warps finish streams in clusters, once. Two
+/// No flags and no fences in a step; a block's warps all meet only where product warps finish slices in clusters, once. Two
 /// buffers are enough: a block that sends h(t+1) has received all of h(t), so everybody has read h(t-1).
 ///
 /// Wavefront: further groups hold the W_ih of the layers above the launch's first and multiply each output of the layer
@@ -26,37 +26,31 @@
 /// resident (the launch is cooperative), T below a few steps.
 
 #include "backends/cuda/device/dependent_launch.cuh"
-#include "backends/cuda/persistent/projection.cuh"
-#include "backends/cuda/persistent/recurrence.cuh"
+#include "backends/cuda/persistent/kernel/projection.cuh"
+#include "backends/cuda/persistent/kernel/recurrence.cuh"
 
 namespace gru::cuda {
 
 template <class Tile>
 __global__ void __launch_bounds__(Tile::max_threads, 1) persistent_kernel(const __grid_constant__ PersistentArgs a) {
   extern __shared__ __align__(16) float memory[];
-  PersistentShared<Tile> shared(memory, a.streams);
+  PersistentShared<Tile> shared(memory, a.slices);
   const unsigned base = load_relaxed(a.epoch_base) + 1;
-  for (int i = threadIdx.x; i < Tile::stage_floats(a.streams); i += blockDim.x) shared.stage[i] = 0.f;
+  for (int i = threadIdx.x; i < Tile::stage_floats(a.slices); i += blockDim.x) shared.stage[i] = 0.f;
   if (threadIdx.x == 0) {
     *shared.stopped = 0;
-    for (int i = 0; i < a.streams; ++i) shared.summed[i] = 0;
-    if constexpr (Tile::cluster && kHasClusters) {
-      for (int i = 0; i < 2 * a.streams * Tile::product_warps; ++i) {
-        mbarrier_init(shared.arrived + 8 * i, 1);
-        mbarrier_expect(shared.arrived + 8 * i, Tile::pack * Tile::columns * 4);
-      }
-      mbarrier_publish();
-    }
+    for (int i = 0; i < a.slices; ++i) shared.summed[i] = 0;
+    ExchangeOf<Tile>::begin(shared, a.slices);
   }
   __syncthreads();
-  if constexpr (Tile::cluster && kHasClusters) cluster_sync();
+  ExchangeOf<Tile>::meet();
   if (Tile::overlap && a.next_input != nullptr) let_next_start();
 
   const int group = blockIdx.x / a.group_blocks, rank = blockIdx.x % a.group_blocks;
   const int recurrent = a.layers * a.directions * a.batch_groups;
   if (group < recurrent) {
     const RecurrentRole role{group, rank, group / (a.directions * a.batch_groups),
-                             group / a.batch_groups % a.directions, group % a.batch_groups * a.streams * Tile::pack};
+                             group / a.batch_groups % a.directions, group % a.batch_groups * a.slices * Tile::pack};
     if constexpr (Tile::dedicated) {
       run_recurrence<Tile>(a, shared, role, base);
     } else {
@@ -71,7 +65,7 @@ __global__ void __launch_bounds__(Tile::max_threads, 1) persistent_kernel(const 
   }
 
   __syncthreads();
-  if constexpr (Tile::cluster && kHasClusters) cluster_sync();  // nobody leaves while a peer may still write here
+  ExchangeOf<Tile>::meet();
   if (threadIdx.x == 0) {
     __threadfence();
     if (atomicAdd(a.blocks_done, 1u) == gridDim.x - 1) {

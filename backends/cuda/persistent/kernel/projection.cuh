@@ -1,6 +1,8 @@
 #pragma once
+#include "backends/cuda/device/cp_async.cuh"
 #include "backends/cuda/device/named_barrier.cuh"
-#include "backends/cuda/persistent/product.cuh"
+#include "backends/cuda/device/words.cuh"
+#include "backends/cuda/persistent/kernel/product_ffma.cuh"
 
 namespace gru::cuda {
 
@@ -135,10 +137,10 @@ __device__ __forceinline__ void run_projection(const PersistentArgs& a, Persiste
   SpinGuard<PersistentArgs> guard{a};
   ProjectionReader<Tile> reader(a, shared, role, helper, lane, epoch);
   const ProjectionResults<Tile> results(a, role, helper * 32 + lane, epoch);
-  ProductWeights<Tile> weights;
+  ProductOf<Tile> weights;
   if (product)
     weights.load(a.input_weights + (static_cast<long long>(role.layer - 1) * a.group_blocks + role.rank) *
-                                       Tile::weight_vectors * Tile::product_threads,
+                                       Tile::lanes.vectors() * Tile::product_threads,
                  threadIdx.x);
   if (Tile::dedicated ? !product : multiplies) reader.begin(role.turn);
   if constexpr (Tile::dedicated) {
@@ -161,7 +163,7 @@ __device__ __forceinline__ void run_projection(const PersistentArgs& a, Persiste
         weights.multiply(shared.stage + (buffer * Tile::product_warps + warp) * Tile::project_pack * Tile::columns,
                          Tile::columns, lane, acc);
       }
-      store_partial<Tile>(sums, warp, lane, acc);
+      ProductOf<Tile>::leave(sums, warp, lane, acc);
     } else {
       if (count > 0) results.finish(pass - stride, shared.partial + (parity ^ 1) * Tile::project_partial_floats);
       if (pass + stride < passes) reader.take(parity ^ 1, pass + stride, guard);

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <utility>
 
-#include "backends/cuda/persistent/kernel.cuh"
+#include "backends/cuda/persistent/kernel/kernel.cuh"
 #include "backends/cuda/persistent/kernel_functions.hpp"
 
 namespace gru::cuda {
@@ -12,7 +12,7 @@ namespace {
 
 template <std::size_t... kIndices>
 std::array<const void*, sizeof...(kIndices)> functions(std::index_sequence<kIndices...>) {
-  return {reinterpret_cast<const void*>(&persistent_kernel<PersistentTile<kPersistentShapes[kIndices]>>)...};
+  return {reinterpret_cast<const void*>(&persistent_kernel<PersistentTile<float, kPersistentShapes[kIndices]>>)...};
 }
 
 }  // namespace
