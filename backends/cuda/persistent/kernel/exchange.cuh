@@ -151,6 +151,7 @@ struct ClusterExchange {
   static constexpr unsigned kBytes = Tile::pack * Tile::columns * 4;  // of a warp's columns
 
   static __device__ __forceinline__ void begin(const PersistentShared<Tile>& shared, int slices) {
+#pragma unroll 1
     for (int i = 0; i < 2 * slices * Tile::product_warps; ++i) {
       mbarrier_init(shared.arrived + 8 * i, 1);
       mbarrier_expect(shared.arrived + 8 * i, kBytes);
