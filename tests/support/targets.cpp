@@ -9,6 +9,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "backends/any_plan_impl.hpp"
 #include "backends/list.hpp"
 #include "gru/buffer.hpp"
 #include "gru/error.hpp"
@@ -19,44 +20,31 @@
 namespace gru::test {
 namespace {
 
-/// A backend that no trait lists, used as Plan uses one: variants that exist so that what a device runs is tested here.
+/// A plan whose only candidate is a backend that no trait lists: variants that exist so that what a device runs is tested
+/// here.
 template <Backend B>
 class UnlistedPlan {
  public:
   using Space = typename B::Space;
   UnlistedPlan(const Space& space, const Weights& weights, const PlanOptions& options)
-      : UnlistedPlan(Problem{weights.config(), options, SpaceTraits<Space>::device_info(space)}, space, weights) {}
+      : plan_(
+            plan_with({{std::make_shared<SpaceInstance<Space>>(space), candidates_of(list<B>{})}}, weights, options)) {}
 
-  void execute(const Call& call) {
-    const Call c = canonical(call, problem_);
-    if constexpr (SpaceTraits<Space>::is_host) check_host_lengths(c);
-    if (c.x.extents[1] > 0) backend_.execute(c);
-  }
+  void execute(const Call& call) { plan_.execute(call); }
   void step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out) {
-    ConstTensorView sequence = x;  // (1, B, I), (B, 1, I) or (1, I)
-    const bool behind = x.rank == 2 && problem_.options.batch_first;
-    sequence.rank = x.rank + 1;
-    sequence.extents = behind ? Dims{x.extents[0], 1, x.extents[1]} : Dims{1, x.extents[0], x.extents[1]};
-    sequence.strides = behind ? Dims{x.strides[0], 0, x.strides[1]} : Dims{0, x.strides[0], x.strides[1]};
-    execute({.x = sequence, .h0 = h_in, .lengths = {}, .output = {}, .h_n = h_out});
+    plan_.step(x, h_in, h_out);
   }
-  UnlistedPlan fork(const Space& space) const { return {problem_, backend_.fork(space)}; }
-  std::string_view backend() const { return B::name; }
-  std::string why() const { return "named by the test"; }
-  std::size_t workspace_bytes() const { return backend_.workspace_bytes(); }
-  Status status() const { return backend_.status(); }
+  UnlistedPlan fork(const Space& space) const {
+    return UnlistedPlan(plan_.fork(std::make_shared<SpaceInstance<Space>>(space)));
+  }
+  std::string_view backend() const { return plan_.backend(); }
+  std::string why() const { return plan_.why(); }
+  std::size_t workspace_bytes() const { return plan_.workspace_bytes(); }
+  Status status() const { return plan_.status(); }
 
  private:
-  UnlistedPlan(const Problem& problem, const Space& space, const Weights& weights)
-      : problem_((accept(problem), problem)), backend_(space, problem, weights) {}
-  UnlistedPlan(const Problem& problem, B backend) : problem_(problem), backend_(std::move(backend)) {}
-  static void accept(const Problem& problem) {
-    validate(problem);
-    if (const Support support = B::supports(problem); !support) throw Error(support.reason);
-  }
-
-  Problem problem_;
-  B backend_;
+  explicit UnlistedPlan(AnyPlan plan) : plan_(std::move(plan)) {}
+  AnyPlan plan_;
 };
 
 template <class Space, class PlanType = Plan<Space>>
@@ -146,7 +134,7 @@ Target make_target(DType dtype, Math math) {
   target.supports = [=](const Config& config, PlanOptions options) {
     options = pinned(std::move(options));
     const DeviceInfo device = SpaceTraits<Space>::device_info(SpaceTraits<Space>::make_instance());
-    return B::supports({config, options, apply_profile(device, options.device_profile)});
+    return B::decide({config, options, apply_profile(device, options.device_profile)});
   };
   target.plan = [=](const Weights& weights, PlanOptions options) {
     return make_session<Space, PlanType>(weights, pinned(std::move(options)));
