@@ -18,7 +18,9 @@
 #include "gru/version.hpp"
 #if GRU_ENABLE_CUDA
 #include "backends/cuda/per_step/per_step.hpp"
-#include "backends/cuda/persistent/cuda_persistent.hpp"
+#include "backends/cuda/persistent/persistent.hpp"
+#include "backends/cuda/sequence/sequence.hpp"
+#include "backends/cuda/single_block/single_block.hpp"
 #endif
 
 namespace gru {
@@ -37,12 +39,14 @@ struct backend_trait<S> {
 #if GRU_ENABLE_CUDA
 template <>
 struct backend_trait<CudaStream> {
-  using candidates = list<CudaPersistent<CudaStream>, CudaPerStep<CudaStream>>;
+  using candidates =
+      list<CudaSingleBlock<CudaStream>, CudaSequence<CudaStream>, CudaPersistent<CudaStream>, CudaPerStep<CudaStream>>;
 };
 #if defined(KOKKOS_ENABLE_CUDA)
 template <>
 struct backend_trait<Kokkos::Cuda> {
-  using candidates = list<CudaPersistent<Kokkos::Cuda>, CudaPerStep<Kokkos::Cuda>, KokkosPatterns<Kokkos::Cuda>>;
+  using candidates = list<CudaSingleBlock<Kokkos::Cuda>, CudaSequence<Kokkos::Cuda>, CudaPersistent<Kokkos::Cuda>,
+                          CudaPerStep<Kokkos::Cuda>, KokkosPatterns<Kokkos::Cuda>>;
 };
 #endif
 #endif

@@ -44,25 +44,6 @@ TEST_CASE("schedule: Hopper's kernels are for compute capability 9.0 alone") {
   CHECK(ada.pack.tf32);
 }
 
-TEST_CASE("schedule: a layer is one launch on Hopper where its blocks and weights fit, and the build has sm_90a") {
-  const Problem fits = problem(512, 256, 128, Math::tf32, 90);
-  CHECK(make_schedule(fits, kAll).step.cooperative);
-  CHECK(tensor_cores_hold(fits, kAll));
-  for (const Build& build : {Build{.cublaslt = false, .hopper = true}, Build{.cublaslt = true, .hopper = false}}) {
-    CHECK_FALSE(make_schedule(fits, build).step.cooperative);
-    CHECK_FALSE(tensor_cores_hold(fits, build));
-  }
-  CHECK_FALSE(make_schedule(fits, kAll, false).step.cooperative);
-  const auto resident = [](const Problem& p) { return make_schedule(p, kAll).step.cooperative; };
-  CHECK_FALSE(resident(problem(512, 320, 128, Math::tf32, 90)));  // 160 blocks, 128 multiprocessors
-  CHECK_FALSE(resident(problem(576, 64, 128, Math::tf32, 90)));   // K does not fit
-  CHECK_FALSE(resident(problem(512, 256, 128, Math::strict, 90)));
-  Problem reserved = fits;
-  reserved.options.reserve_sms = 1;
-  CHECK_FALSE(resident(reserved));
-  CHECK_FALSE(tensor_cores_hold(problem(512, 32, 128, Math::tf32, 90), kAll));
-}
-
 TEST_CASE("schedule: large batches in strict float32 take the recurrent tiles, short sequences the fused ones") {
   const Schedule wide = make_schedule(problem(1024, 1024, 64, Math::strict, 89), kAll);
   CHECK(wide.step.tile.rows == RecurrentWide::shape.rows);

@@ -3,18 +3,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "backends/cuda/common/integers.hpp"
 
 namespace gru::cuda {
 namespace {
 
+constexpr std::int64_t kMaxBatch = 65535 * 32;  // rows of the smallest tile x the grid's second extent
+constexpr std::int64_t kMaxSize = 1 << 24;      // of I and H: indices within a row fit 32 bits with room
+constexpr std::int64_t kMaxSteps = 1 << 30;
+
 /// Up to so many rows a warp for each unit wins over tiles, which are mostly empty then.
 constexpr std::int64_t kUnitBatch = 20;
-constexpr std::int64_t kUnitBatchTensor = 10;
-/// From so many steps on the input projection of many steps is one product. The plain tiles make it within the step
-/// nevertheless: two products share their latencies (per_step/README.md).
-constexpr std::int64_t kProjectFrom = 8;
 /// A tile is worth its size if its blocks fill this share of the multiprocessors.
 constexpr double kFill = 0.75;
 
@@ -22,8 +23,6 @@ constexpr double kFill = 0.75;
 constexpr std::int64_t kHopperBatch = 48;
 constexpr std::int64_t kHopperHidden = 256;
 
-/// Rows in all directions from which on tensor cores beat the strict recurrence of cuda-persistent.
-constexpr std::int64_t kResidentRows = 48;
 /// From so many rows and units on the recurrent product alone, on tiles of 64 rows and more, is worth its padding.
 constexpr std::int64_t kRecurrentBatch = 48;
 constexpr std::int64_t kRecurrentHidden = 128;
@@ -50,16 +49,17 @@ int steps_at_once(const Problem& p, std::int64_t bytes) {
   return static_cast<int>(ceil_div(p.options.seq_len, ceil_div(p.options.seq_len, most)));
 }
 
-/// Steps whose projections are there: where it is made by a dense product or, without that, by our own kernel. The latter
-/// is for strict float32 alone.
-void project(Schedule& s, const Problem& p, const Build& build, std::int64_t bytes) {
+}  // namespace
+
+void plan_projection(Schedule& s, const Problem& p, const Build& build, std::int64_t bytes) {
   s.dense = build.cublaslt;
   if (!s.dense) s.projection = simt_kernel(Phase::projection, true);
   s.projected_steps = steps_at_once(p, bytes);
 }
 
-/// Large portions stream past the L2 cache anyway: fewer, larger products win.
 std::int64_t streamed_bytes(const Problem& p) { return 8 * static_cast<std::int64_t>(p.device.l2_bytes); }
+
+namespace {
 
 void choose_hopper(Schedule& s, const Problem& p, const Build& build) {
   const bool wide = fills(HopperWide::shape.rows, HopperWide::shape.units, p);
@@ -68,34 +68,18 @@ void choose_hopper(Schedule& s, const Problem& p, const Build& build) {
   s.pack.tf32 = true;
   s.pack.state_form = PackOptions::StateForm::sliced;
   s.pack.group = wide ? HopperWide::shape.units : HopperNarrow::shape.units;
-  project(s, p, build, streamed_bytes(p));
+  plan_projection(s, p, build, streamed_bytes(p));
 }
 
-/// Products in TF32 that Hopper's kernels make.
+}  // namespace
+
 bool takes_hopper(const Problem& p, const Build& build) {
   return build.hopper && build.cublaslt && p.device.compute_capability == 90 && p.options.math == Math::tf32 &&
          p.options.dtype == DType::float32 && p.config.reset_after && p.options.seq_len >= kProjectFrom &&
          p.config.hidden_size >= kHopperHidden;
 }
 
-/// All steps of a layer in one launch: a multiprocessor for each block, and all of K in shared memory.
-bool fits_resident(const Problem& p, const Build& build) {
-  constexpr HopperShape kTile = HopperResident::shape;
-  const std::int64_t blocks = round_up(p.config.hidden_size, kRowPadding) / kTile.units *
-                              ceil_div(p.options.batch_size, kTile.rows) * p.config.num_directions();
-  return takes_hopper(p, build) && p.config.hidden_size <= std::int64_t{kTile.stages} * kSliceFeatures &&
-         blocks <= p.device.sm_count - p.options.reserve_sms;
-}
-
-void choose_resident(Schedule& s, const Problem& p, const Build& build) {
-  s.step = sequence_kernel();
-  s.form_state = slice_kernel();
-  s.pack.tf32 = true;
-  s.pack.state_form = PackOptions::StateForm::sliced;
-  s.pack.group = HopperResident::shape.units;
-  s.remark = "all steps of a layer in one launch";
-  project(s, p, build, streamed_bytes(p));
-}
+namespace {
 
 void choose_recurrent(Schedule& s, const Problem& p, const Build& build) {
   constexpr RecurrentShape kWide = RecurrentWide::shape;
@@ -105,7 +89,7 @@ void choose_recurrent(Schedule& s, const Problem& p, const Build& build) {
   s.plain_states = false;
   s.pack.state_form = PackOptions::StateForm::tiled;
   s.pack.group = wide ? kWide.units : RecurrentNarrow::shape.units;
-  project(s, p, build, streamed_bytes(p));
+  plan_projection(s, p, build, streamed_bytes(p));
 }
 
 void choose_unit(Schedule& s, const Problem& p, const Build& build) {
@@ -116,10 +100,10 @@ void choose_unit(Schedule& s, const Problem& p, const Build& build) {
   const bool projected = p.options.seq_len >= kProjectFrom;
   s.step = unit_kernel(projected ? Phase::recurrent : Phase::fused, batch == 1 ? 1 : batch == 2 ? 2 : 5, warps);
   // Half of the L2 cache keeps a portion close.
-  if (projected) project(s, p, build, static_cast<std::int64_t>(p.device.l2_bytes / 2));
+  if (projected) plan_projection(s, p, build, static_cast<std::int64_t>(p.device.l2_bytes / 2));
 }
 
-void choose_float(Schedule& s, const Problem& p, const Build& build, bool resident) {
+void choose_float(Schedule& s, const Problem& p, const Build& build) {
   const std::int64_t batch = p.options.batch_size;
   const std::int64_t hidden = p.config.hidden_size;
   const bool tensor = p.options.math == Math::tf32;
@@ -130,9 +114,7 @@ void choose_float(Schedule& s, const Problem& p, const Build& build, bool reside
                                     kUnitBatchTensor)
                       : "one warp a unit";
   } else if (tensor) {
-    if (resident && fits_resident(p, build)) {
-      choose_resident(s, p, build);
-    } else if (takes_hopper(p, build) && batch >= kHopperBatch) {
+    if (takes_hopper(p, build) && batch >= kHopperBatch) {
       choose_hopper(s, p, build);
     } else {
       s.pack.tf32 = true;
@@ -151,11 +133,7 @@ void choose_float(Schedule& s, const Problem& p, const Build& build, bool reside
 
 }  // namespace
 
-bool tensor_cores_hold(const Problem& p, const Build& build) {
-  return fits_resident(p, build) && p.options.batch_size * p.config.num_directions() >= kResidentRows;
-}
-
-Schedule make_schedule(const Problem& p, const Build& build, bool resident) {
+Schedule make_schedule(const Problem& p, const Build& build) {
   const bool tensor = p.options.math == Math::tf32;
   Schedule s;
   s.pack.dtype = p.options.dtype;
@@ -169,9 +147,28 @@ Schedule make_schedule(const Problem& p, const Build& build, bool resident) {
     s.reset = tensor ? tensor_kernel(Phase::reset, TensorSmall::shape) : simt_kernel(Phase::reset, false);
     s.remark = "two launches a step";
   } else {
-    choose_float(s, p, build, resident);
+    choose_float(s, p, build);
   }
   return s;
+}
+
+Decision<Schedule> decide_per_step(const Problem& p, const Build& build) {
+  using Answer = Decision<Schedule>;
+  const PlanOptions& o = p.options;
+  if (o.math != Math::strict && o.math != Math::tf32) {
+    return Answer::no(fmt::format("math {} is not built, strict and tf32 are", name_of(o.math)));
+  }
+  if (p.device.compute_capability < 80) {
+    return Answer::no(fmt::format("needs compute capability 8.0, the device has {}.{}",
+                                  p.device.compute_capability / 10, p.device.compute_capability % 10));
+  }
+  if (o.batch_size > kMaxBatch || o.seq_len > kMaxSteps ||
+      std::max(p.config.hidden_size, p.config.input_size) > kMaxSize) {
+    return Answer::no(fmt::format("takes B <= {}, T <= {}, I and H <= {}", kMaxBatch, kMaxSteps, kMaxSize));
+  }
+  Schedule schedule = make_schedule(p, build);
+  std::string remark = schedule.remark;
+  return Answer::yes(std::move(schedule), std::move(remark));
 }
 
 }  // namespace gru::cuda

@@ -6,7 +6,7 @@
 #include "backends/cuda/common/build.hpp"
 #include "backends/cuda/per_step/kernels.hpp"
 #include "backends/cuda/per_step/pack_options.hpp"
-#include "gru/problem.hpp"
+#include "gru/backend.hpp"
 
 namespace gru::cuda {
 
@@ -23,11 +23,26 @@ struct Schedule {
   std::string remark;
 };
 
-/// Whether all steps of a layer are one launch on Hopper's tensor cores, and that is the fastest that there is for them:
-/// below some 48 rows in all directions the strict recurrence of cuda-persistent is.
-bool tensor_cores_hold(const Problem& problem, const Build& build);
+/// From so many steps on the input projection of many steps is one product. The plain tiles make it within the step
+/// nevertheless: two products share their latencies (docs/lab/cuda-per-step.md).
+inline constexpr std::int64_t kProjectFrom = 8;
 
-/// `resident`: kernels whose blocks wait for each other may be taken.
-Schedule make_schedule(const Problem& problem, const Build& build, bool resident = true);
+/// Up to so many rows a warp for each unit, in strict float32, wins over products on tensor cores.
+inline constexpr std::int64_t kUnitBatchTensor = 10;
+
+/// Products in TF32 that kernels for sm_90a make.
+bool takes_hopper(const Problem& problem, const Build& build);
+
+/// Projections in portions of at most so many bytes: by a dense product or, without that, by our own kernel, which is for
+/// strict float32 alone.
+void plan_projection(Schedule& schedule, const Problem& problem, const Build& build, std::int64_t bytes);
+
+/// Bytes of a portion that streams past the L2 cache anyway: fewer, larger products win.
+std::int64_t streamed_bytes(const Problem& problem);
+
+Schedule make_schedule(const Problem& problem, const Build& build);
+
+/// Yes for any shape in float32, tf32 and float64.
+Decision<Schedule> decide_per_step(const Problem& problem, const Build& build);
 
 }  // namespace gru::cuda

@@ -5,16 +5,16 @@
 #include <algorithm>
 #include <optional>
 
+#include "backends/cuda/common/build.hpp"
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/common/spin_limit.hpp"
-#include "backends/cuda/per_step/schedule.hpp"
 #include "backends/cuda/persistent/args.hpp"
+#include "backends/cuda/persistent/inputs.hpp"
 #include "backends/cuda/persistent/kernel_functions.hpp"
 #include "backends/cuda/persistent/schedule.hpp"
 #include "backends/cuda/persistent/weights.hpp"
-#include "backends/cuda/projection/inputs.hpp"
 #include "backends/cuda/projection/kernels.hpp"
 #include "gru/error.hpp"
 
@@ -189,39 +189,8 @@ Persistent::Persistent(Persistent&&) noexcept = default;
 Persistent& Persistent::operator=(Persistent&&) noexcept = default;
 Persistent::~Persistent() = default;
 
-Decision<PersistentSchedule> Persistent::decide(const Problem& p) {
-  if (p.options.dtype != DType::float32) {
-    return Decision<PersistentSchedule>::no(
-        fmt::format("keeps float32 weights on chip, the plan is {}", name_of(p.options.dtype)));
-  }
-  const bool tf32 = p.options.math == Math::tf32;
-  if (p.options.math != Math::strict && !(tf32 && kHasDenseProduct)) {
-    return Decision<PersistentSchedule>::no(fmt::format("computes in strict float32{}, the plan asks for {}",
-                                                        kHasDenseProduct ? " or tf32" : "", name_of(p.options.math)));
-  }
-  if (tf32 && tensor_cores_hold(p)) {
-    return Decision<PersistentSchedule>::no(
-        fmt::format("makes its recurrence in strict float32, which for B={} is slower than cuda-per-step's "
-                    "on tensor cores",
-                    p.options.batch_size));
-  }
-  if (!p.config.reset_after)
-    return Decision<PersistentSchedule>::no("reset-before needs two exchanges a step, it makes one");
-  if (p.device.compute_capability < 80) {
-    return Decision<PersistentSchedule>::no(fmt::format("needs compute capability 8.0, the device has {}.{}",
-                                                        p.device.compute_capability / 10,
-                                                        p.device.compute_capability % 10));
-  }
-  // Below, loading the weights costs more than keeping them saves.
-  constexpr std::int64_t kMinSteps = 4;
-  if (p.options.seq_len < kMinSteps) {
-    return Decision<PersistentSchedule>::no(
-        fmt::format("worth its start from T={} on, the plan has T={}", kMinSteps, p.options.seq_len));
-  }
-  PersistentSchedule schedule = make_persistent_schedule(p);
-  if (schedule.kernel == nullptr) return Decision<PersistentSchedule>::no(schedule.reason);
-  std::string remark = schedule.reason + (tf32 ? ", input projections in tf32, the recurrence in float32" : "");
-  return Decision<PersistentSchedule>::yes(std::move(schedule), std::move(remark));
+Decision<PersistentSchedule> Persistent::decide(const Problem& problem) {
+  return decide_persistent(problem, this_build());
 }
 
 Persistent::Persistent(StreamRef stream, const Problem& problem, Decision<PersistentSchedule> decision,
@@ -287,7 +256,7 @@ Status Persistent::Impl::abort_status() const {
 Status Persistent::status() const {
   const Impl& my = *impl_;
   if (Status aborted = my.abort_status(); !aborted.ok) return aborted;
-  return status_of(my.stream, "cuda-persistent");
+  return status_of(my.stream, name);
 }
 
 }  // namespace gru::cuda

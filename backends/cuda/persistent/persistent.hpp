@@ -2,16 +2,20 @@
 
 #include <cstddef>
 #include <memory>
+#include <string_view>
 
-#include "backends/cuda/common/stream_ref.hpp"
+#include "backends/cuda/common/on_stream.hpp"
 #include "backends/cuda/persistent/schedule.hpp"
 #include "gru/backend.hpp"
 
-namespace gru::cuda {
+namespace gru {
+namespace cuda {
 
-/// The part of CudaPersistent whose groups of blocks exchange the state.
+/// The space-independent part of CudaPersistent.
 class Persistent {
  public:
+  static constexpr std::string_view name = "cuda-persistent";
+
   static Decision<PersistentSchedule> decide(const Problem& problem);
   Persistent(StreamRef stream, const Problem& problem, Decision<PersistentSchedule> decision, const Weights& weights);
   Persistent(Persistent&&) noexcept;
@@ -29,4 +33,14 @@ class Persistent {
   std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace gru::cuda
+}  // namespace cuda
+
+/// The recurrence in one launch: groups of blocks hold the weights on chip for all steps, and exchange the state through L2 or
+/// inside thread-block clusters. One layer a launch, or several layers of a one-directional stack at once. Float32,
+/// reset-after; in TF32 mode the dense input projections are made in TF32. backends/cuda/README.md has the sizes. After an
+/// abort (a wait that outlasted the spin limit) status() is not ok until the next execute, which refuses: once, if the aborted
+/// one has ended.
+template <class S>
+using CudaPersistent = cuda::OnStream<S, cuda::Persistent>;
+
+}  // namespace gru

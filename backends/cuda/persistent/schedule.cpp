@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cstddef>
 #include <limits>
+#include <utility>
 
 #include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/persistent/cost_model.hpp"
 #include "backends/cuda/projection/kernels.hpp"
 
 namespace gru::cuda {
@@ -67,65 +69,12 @@ PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, int lay
   return s;
 }
 
-/// Clocks of a step of a recurrent group, fitted to what an H100 took: one slice's chain of exchange, products, sums and
-/// gates, what each further slice adds to it, and what keeps the warps of either kind busy.
-double step_clocks(const PersistentSchedule& s) {
-  const PersistentKernel& k = *s.kernel;
-  const double product = 6.0 * k.lanes.lane_units * k.lanes.depth * k.pack;  // two warps a scheduler
-  const double exchange = k.cluster() ? 0 : s.group_blocks > 32 ? 700 : 520;
-  const double chain = (k.dedicated ? 700 + 1.53 * product : 1250 + 1.3 * product) + exchange;
-  if (!k.dedicated) return std::max(chain, s.slices * (1.25 * product + 1500));
-  const double words = k.cluster() ? 0 : std::max(1.0, k.pack * k.k / 512.0);  // of 16 bytes that a lane polls
-  const int turns = (s.slices + s.gate_sets - 1) / s.gate_sets;
-  return std::max({chain + (s.slices - 1) * 1.45 * product, s.slices * (1.25 * product + 280 + 250 * words),
-                   turns > 1 ? turns * 1850.0 : 0.0});
-}
-
-/// Clocks in which a wavefront's projections of one layer and step are made.
-double project_clocks(const PersistentSchedule& s, std::int64_t batch) {
-  const PersistentKernel& k = *s.kernel;
-  const int rows = k.dedicated ? 4 : 1;  // of a pass
-  const double pass = k.dedicated ? 1800 : 6.0 * k.lanes.lane_units * k.lanes.depth + 500;
-  return static_cast<double>(batch) / rows / s.project_groups * pass;
-}
-
-/// Multiply-adds, in flop, that a clock does: all multiprocessors in the library's product, one in the projection kernel.
-constexpr double kLibraryFlopsAClock = 22000, kTileFlopsAClock = 140;
-
-/// Clocks that the projection of a layer's inputs takes by itself, after a recurrence of `beside` clocks; 0: before all.
-double dense_clocks(const PersistentSchedule& s, const Problem& p, std::int64_t layer, double beside) {
-  const Config& c = p.config;
-  const double rows = static_cast<double>(p.options.seq_len) * static_cast<double>(p.options.batch_size);
-  const double flops = 2 * rows * static_cast<double>(c.layer_input_size(layer)) * 3.0 * s.hidden_padded *
-                       static_cast<double>(c.num_directions());
-  if (!s.overlap() || layer == 0) return flops / kLibraryFlopsAClock;
-  const int idle = p.device.sm_count - s.blocks;
-  return std::max(0.0, flops - beside * idle * kTileFlopsAClock) / (p.device.sm_count * kTileFlopsAClock);
-}
-
 /// Whether launches of `layers` layers may overlap with the projection of the next one's inputs: programmatic dependent
 /// launch lets it in when all blocks of the recurrence run, and its own blocks wait for words on multiprocessors that would
 /// be idle. A wavefront leaves too few of them to gain (kb39 on an H100: 1.13 ms against 1.12).
 bool can_overlap(const Problem& p, int layers) {
   return layers == 1 && p.config.num_layers > 1 && p.options.math == Math::strict &&
          p.device.compute_capability >= 90 && p.options.reserve_sms == 0 && p.config.hidden_size % kBesideDepth == 0;
-}
-
-/// Clocks of all launches: their start, the dense projection before each, and the dependent stages.
-double clocks_of(const PersistentSchedule& s, const Problem& p) {
-  constexpr double kLaunch = 15000;
-  const Config& c = p.config;
-  const double steps = static_cast<double>(p.options.seq_len);
-  double stage = step_clocks(s);
-  if (s.wavefront()) stage = std::max(stage, project_clocks(s, p.options.batch_size));
-  double clocks = 0, recurrence = 0;
-  for (std::int64_t first = 0; first < c.num_layers; first += s.layers) {
-    const auto layers = static_cast<double>(std::min<std::int64_t>(s.layers, c.num_layers - first));
-    clocks += kLaunch + dense_clocks(s, p, first, recurrence);
-    recurrence = (steps + layers - 1) * stage;
-    clocks += recurrence;
-  }
-  return clocks;
 }
 
 }  // namespace
@@ -142,7 +91,7 @@ std::vector<PersistentCandidate> persistent_candidates(const Problem& p, bool al
       for (int project_groups = layers > 1 ? 1 : 0; project_groups <= (layers > 1 ? kMaxProjectGroups : 0);
            ++project_groups) {
         const PersistentSchedule s = fit(p, kernel, layers, project_groups);
-        if (s.kernel != nullptr) candidates.push_back({s, clocks_of(s, p)});
+        if (s.kernel != nullptr) candidates.push_back({s, persistent_clocks(s, p)});
       }
     }
   }
@@ -178,6 +127,32 @@ PersistentSchedule make_persistent_schedule(const Problem& p, bool allow_cluster
       best.wavefront() ? fmt::format(", {} layers at once", best.layers) : "");
   if (best.overlap()) best.reason += ", the next launch's inputs projected meanwhile";
   return best;
+}
+
+Decision<PersistentSchedule> decide_persistent(const Problem& p, const Build& build) {
+  using Answer = Decision<PersistentSchedule>;
+  if (p.options.dtype != DType::float32) {
+    return Answer::no(fmt::format("keeps float32 weights on chip, the plan is {}", name_of(p.options.dtype)));
+  }
+  const bool tf32 = p.options.math == Math::tf32;
+  if (p.options.math != Math::strict && !(tf32 && build.cublaslt)) {
+    return Answer::no(fmt::format("computes in strict float32{}, the plan asks for {}",
+                                  build.cublaslt ? " or tf32" : "", name_of(p.options.math)));
+  }
+  if (!p.config.reset_after) return Answer::no("reset-before needs two exchanges a step, it makes one");
+  if (p.device.compute_capability < 80) {
+    return Answer::no(fmt::format("needs compute capability 8.0, the device has {}.{}",
+                                  p.device.compute_capability / 10, p.device.compute_capability % 10));
+  }
+  // Below, loading the weights costs more than keeping them saves.
+  constexpr std::int64_t kMinSteps = 4;
+  if (p.options.seq_len < kMinSteps) {
+    return Answer::no(fmt::format("worth its start from T={} on, the plan has T={}", kMinSteps, p.options.seq_len));
+  }
+  PersistentSchedule schedule = make_persistent_schedule(p);
+  if (schedule.kernel == nullptr) return Answer::no(schedule.reason);
+  std::string remark = schedule.reason + (tf32 ? ", input projections in tf32, the recurrence in float32" : "");
+  return Answer::yes(std::move(schedule), std::move(remark));
 }
 
 }  // namespace gru::cuda

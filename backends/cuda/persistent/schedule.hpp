@@ -4,8 +4,9 @@
 #include <string>
 #include <vector>
 
+#include "backends/cuda/common/build.hpp"
 #include "backends/cuda/persistent/kernels.hpp"
-#include "gru/problem.hpp"
+#include "gru/backend.hpp"
 
 namespace gru::cuda {
 
@@ -44,5 +45,8 @@ std::vector<PersistentCandidate> persistent_candidates(const Problem& problem, b
 
 /// The fastest of them. allow_clusters: the kernels for clusters may be chosen where the device has them.
 PersistentSchedule make_persistent_schedule(const Problem& problem, bool allow_clusters = true);
+
+/// Yes where an arrangement is resident at once, whatever other backends would take.
+Decision<PersistentSchedule> decide_persistent(const Problem& problem, const Build& build);
 
 }  // namespace gru::cuda

@@ -4,22 +4,32 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
+#include <utility>
 
+#include "backends/cuda/common/cost_model.hpp"
 #include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/persistent/schedule.hpp"
 
 namespace gru::cuda {
 namespace {
+
+/// Up to so many units strict float32 is no slower than TF32: gates and state bound a step, not products.
+constexpr std::int64_t kStrictForTf32 = 64;
+
+/// More units are worth the way of their weights to one multiprocessor from so many steps on.
+constexpr std::int64_t kAnyStepsHidden = 64, kMinSteps = 4;
 
 constexpr std::int64_t kMaxExtent = std::int64_t{1} << 24;  // of T, B and I
 /// Ready-made shares of the inputs, 12 bytes each: at most 6 GB of them.
 constexpr std::int64_t kMaxShares = std::int64_t{1} << 29;
 
 /// Clocks of one step where the busiest scheduler has so many warps: a chain that nothing hides, and what each warp issues
-/// for each sequence. Fitted to an H100's times (README.md), within 5 % of them.
+/// for each sequence. Within 5 % of an H100's times.
 double step_clocks(const SmallKernel& kernel, std::int64_t warps) {
-  const double chain = 215 + (kernel.splits > 1 ? 100 : 0) + (kernel.input_depth > 0 ? 75 : 0);
-  const double sequence = 4.75 * (kernel.depth + kernel.input_depth) + (kernel.splits > 1 ? 8 : 44);
+  const double chain =
+      kCosts.chain + (kernel.splits > 1 ? kCosts.chain_split : 0) + (kernel.input_depth > 0 ? kCosts.chain_input : 0);
+  const double sequence =
+      kCosts.column * (kernel.depth + kernel.input_depth) + (kernel.splits > 1 ? kCosts.finish_split : kCosts.finish);
   return chain + static_cast<double>(warps * kernel.sequences) * sequence;
 }
 
@@ -37,8 +47,8 @@ double layer_clocks(const SmallKernel& kernel, std::int64_t inputs, const Proble
   const double clocks = step * static_cast<double>(p.options.seq_len);
   if (kernel.input_depth > 0) return clocks;
   const double shares = static_cast<double>(p.options.seq_len * batch * directions * kernel.k);
-  return clocks + shares * static_cast<double>(inputs) * 3 / (64.0 * static_cast<double>(sms)) + shares * 24 / 1500 +
-         8000;
+  return clocks + shares * static_cast<double>(inputs) * 3 / (kCosts.tile_fmas * static_cast<double>(sms)) +
+         shares * kCosts.share_bytes / kCosts.memory_bytes + kCosts.tile_launch;
 }
 
 /// The fastest kernel of the smallest size that holds the layer; null if none does.
@@ -96,6 +106,30 @@ SmallSchedule make_small_schedule(const Problem& p) {
   if (first.input_depth > 0)
     s.reason += fmt::format("; I={} <= {} is projected in the same launch", c.input_size, first.input_k);
   return s;
+}
+
+Decision<SmallSchedule> decide_single_block(const Problem& p, const Build& build) {
+  using Answer = Decision<SmallSchedule>;
+  const PlanOptions& o = p.options;
+  const bool tf32 = o.math == Math::tf32 && p.config.hidden_size <= kStrictForTf32;
+  if (o.dtype != DType::float32 || (o.math != Math::strict && !tf32) || !p.config.reset_after ||
+      p.device.compute_capability < 80) {
+    return Answer::no(
+        fmt::format("computes reset-after in strict float32, up to {} units in its place also tf32, from compute "
+                    "capability 8.0 on",
+                    kStrictForTf32));
+  }
+  if (p.config.hidden_size > kAnyStepsHidden && o.seq_len < kMinSteps) {
+    return Answer::no(fmt::format("worth its start from T={} on, the plan has T={}", kMinSteps, o.seq_len));
+  }
+  SmallSchedule schedule = make_small_schedule(p);
+  if (!schedule.possible()) return Answer::no(schedule.reason);
+  if (const auto groups = decide_persistent(p, build); groups && groups.schedule->clocks < schedule.clocks) {
+    return Answer::no(fmt::format("would take about {:.0f} clocks, groups of blocks (cuda-persistent) {:.0f}",
+                                  schedule.clocks, groups.schedule->clocks));
+  }
+  std::string remark = schedule.reason + (tf32 ? "; in strict float32, exacter than tf32 and no slower" : "");
+  return Answer::yes(std::move(schedule), std::move(remark));
 }
 
 }  // namespace gru::cuda

@@ -3,8 +3,9 @@
 #include <string>
 #include <vector>
 
+#include "backends/cuda/common/build.hpp"
 #include "backends/cuda/single_block/kernels.hpp"
-#include "gru/problem.hpp"
+#include "gru/backend.hpp"
 
 namespace gru::cuda {
 
@@ -18,6 +19,9 @@ struct SmallSchedule {
 };
 
 SmallSchedule make_small_schedule(const Problem& problem);
+
+/// Yes where single blocks hold the units, unless groups of blocks (cuda-persistent) are estimated to be faster.
+Decision<SmallSchedule> decide_single_block(const Problem& problem, const Build& build);
 
 /// Teams that share a block, when so many sequences and directions are to be spread over the device.
 int teams_of_block(const SmallKernel& kernel, std::int64_t batch, std::int64_t directions, int sm_count);

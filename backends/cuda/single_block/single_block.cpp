@@ -1,30 +1,21 @@
 #include "backends/cuda/single_block/single_block.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+#include <optional>
+#include <utility>
 
+#include "backends/cuda/common/build.hpp"
 #include "backends/cuda/common/call_tensors.hpp"
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/common/runtime.hpp"
-#include "backends/cuda/persistent/args.hpp"
-#include "backends/cuda/persistent/weights.hpp"
-#include "backends/cuda/projection/args.hpp"
-#include "backends/cuda/projection/kernels.hpp"
+#include "backends/cuda/projection/input_projection.hpp"
 #include "backends/cuda/single_block/args.hpp"
 #include "backends/cuda/single_block/kernel_functions.hpp"
-#include "backends/cuda/single_block/schedule.hpp"
 #include "backends/cuda/single_block/weights.hpp"
 
 namespace gru::cuda {
 namespace {
-
-/// Up to so many units strict float32 is no slower than TF32: gates and state bound a step, not products.
-constexpr std::int64_t kStrictForTf32 = 64;
-
-/// More units are worth the way of their weights to one multiprocessor from so many steps on.
-constexpr std::int64_t kAnyStepsHidden = 64, kMinSteps = 4;
 
 /// Floats of a row between two layers: rows lie at multiples of 16 bytes.
 std::int64_t padded_width(const Config& c) { return round_up(c.num_directions() * c.hidden_size, 4); }
@@ -32,10 +23,10 @@ std::int64_t padded_width(const Config& c) { return round_up(c.num_directions() 
 }  // namespace
 
 /// Everything that one stream's executions need beside the packed weights.
-struct SmallPersistent::Impl {
+struct SingleBlock::Impl {
   Impl(StreamRef on, const Problem& for_problem, SmallSchedule by, std::shared_ptr<const SmallWeightsOnDevice> packed);
 
-  void project(std::int64_t layer, const ConstTensorView& x) const;
+  void project(std::int64_t layer, const ConstTensorView& x);
   void launch(std::int64_t layer, const Call& of_layer) const;
 
   StreamRef stream;
@@ -44,12 +35,14 @@ struct SmallPersistent::Impl {
   std::shared_ptr<const SmallWeightsOnDevice> weights;
   std::size_t workspace_bytes = 0;
   std::shared_ptr<std::byte> memory;
+  std::optional<InputProjection>
+      projection;           // where a layer's inputs are many; a tile of ours, as they are few for a library
   float* shares = nullptr;  // [D][T][B][3][Hp]
   float* between[2] = {};   // [T][B][padded_width], outputs of the layers below the last in turn
 };
 
-SmallPersistent::Impl::Impl(StreamRef on, const Problem& for_problem, SmallSchedule by,
-                            std::shared_ptr<const SmallWeightsOnDevice> packed)
+SingleBlock::Impl::Impl(StreamRef on, const Problem& for_problem, SmallSchedule by,
+                        std::shared_ptr<const SmallWeightsOnDevice> packed)
     : stream(on), problem(for_problem), schedule(std::move(by)), weights(std::move(packed)) {
   const DeviceGuard guard(stream.device);
   const Config& c = problem.config;
@@ -60,10 +53,8 @@ SmallPersistent::Impl::Impl(StreamRef on, const Problem& for_problem, SmallSched
     projects = projects || kernel->input_depth == 0;
     allow_shared_memory(small_function(*kernel), at(kernel->max_teams * kernel->team_bytes));
   }
-  for (const bool vectors : {false, true}) {
-    if (projects) load_kernel(projection_kernel(vectors));
-  }
   const auto whole = [](std::size_t bytes) { return at(round_up(static_cast<std::int64_t>(bytes), 256)); };
+  if (projects) projection.emplace(stream, std::nullopt);
   const std::size_t for_shares =
       projects ? whole(directions * rows * static_cast<std::size_t>(schedule.layers[0]->k) * 3 * sizeof(float)) : 0;
   const std::size_t output = whole(rows * static_cast<std::size_t>(padded_width(c)) * sizeof(float));
@@ -75,31 +66,17 @@ SmallPersistent::Impl::Impl(StreamRef on, const Problem& for_problem, SmallSched
   between[1] = reinterpret_cast<float*>(memory.get() + for_shares + output);
 }
 
-void SmallPersistent::Impl::project(std::int64_t layer, const ConstTensorView& x) const {
+void SingleBlock::Impl::project(std::int64_t layer, const ConstTensorView& x) {
   const SmallKernel& kernel = *schedule.layers[at(layer)];
   const SmallWeightsOnDevice::Layer& packed = weights->layers[at(layer)];
-  ProjectionArgs args;
-  args.steps = static_cast<int>(x.extents[0]);
-  args.batch = static_cast<int>(x.extents[1]);
-  args.inputs = static_cast<int>(x.extents[2]);
-  args.inputs_padded = static_cast<int>(padded_inputs(x.extents[2]));
-  args.hidden_padded = kernel.k;
-  args.x = x.as<float>();
-  std::copy(x.strides.begin(), x.strides.end(), args.x_stride);
-  args.weights = packed.dense;
-  args.bias = packed.bias_x;
-  args.shares = shares;
-  const std::int64_t rows = x.extents[0] * x.extents[1];
-  args.row_stride = std::int64_t{3} * kernel.k;
-  args.direction_stride = rows * args.row_stride;
-  const dim3 grid(blocks(rows, kProjectRows), blocks(kernel.k, kProjectUnits),
-                  static_cast<unsigned>(problem.config.num_directions()));
-  const bool vectors = call_tensors({.x = x}).x.vectors && x.extents[2] % 4 == 0;
-  Launch(grid, dim3(kProjectThreads), 0, stream)
-      .start(projection_kernel(vectors), "the launch of the input projection", args);
+  const std::int64_t gates = std::int64_t{3} * kernel.k;
+  projection->run(
+      stream, x,
+      {.tiles = packed.dense, .bias = packed.bias_x, .directions = problem.config.num_directions(), .units = kernel.k},
+      {.data = shares, .row_stride = gates, .direction_stride = x.extents[0] * x.extents[1] * gates});
 }
 
-void SmallPersistent::Impl::launch(std::int64_t layer, const Call& of_layer) const {
+void SingleBlock::Impl::launch(std::int64_t layer, const Call& of_layer) const {
   const SmallKernel& kernel = *schedule.layers[at(layer)];
   const SmallWeightsOnDevice::Layer& packed = weights->layers[at(layer)];
   const std::int64_t directions = problem.config.num_directions();
@@ -121,42 +98,28 @@ void SmallPersistent::Impl::launch(std::int64_t layer, const Call& of_layer) con
       .start(small_function(kernel), "the launch of single blocks", args);
 }
 
-SmallPersistent::SmallPersistent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-SmallPersistent::SmallPersistent(SmallPersistent&&) noexcept = default;
-SmallPersistent& SmallPersistent::operator=(SmallPersistent&&) noexcept = default;
-SmallPersistent::~SmallPersistent() = default;
+SingleBlock::SingleBlock(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+SingleBlock::SingleBlock(SingleBlock&&) noexcept = default;
+SingleBlock& SingleBlock::operator=(SingleBlock&&) noexcept = default;
+SingleBlock::~SingleBlock() = default;
 
-Decision<SmallSchedule> SmallPersistent::decide(const Problem& p) {
-  const PlanOptions& o = p.options;
-  const bool tf32 = o.math == Math::tf32 && p.config.hidden_size <= kStrictForTf32;
-  if (o.dtype != DType::float32 || (o.math != Math::strict && !tf32) || !p.config.reset_after ||
-      p.device.compute_capability < 80) {
-    return Decision<SmallSchedule>::no(
-        "single blocks compute reset-after in strict float32 from compute capability 8.0 on");
-  }
-  if (p.config.hidden_size > kAnyStepsHidden && o.seq_len < kMinSteps) {
-    return Decision<SmallSchedule>::no(
-        fmt::format("worth its start from T={} on, the plan has T={}", kMinSteps, o.seq_len));
-  }
-  SmallSchedule schedule = make_small_schedule(p);
-  if (!schedule.possible()) return Decision<SmallSchedule>::no(schedule.reason);
-  std::string remark = schedule.reason + (tf32 ? "; in strict float32, exacter than tf32 and no slower" : "");
-  return Decision<SmallSchedule>::yes(std::move(schedule), std::move(remark));
+Decision<SmallSchedule> SingleBlock::decide(const Problem& problem) {
+  return decide_single_block(problem, this_build());
 }
 
-SmallPersistent::SmallPersistent(StreamRef stream, const Problem& problem, Decision<SmallSchedule> decision,
-                                 const Weights& weights) {
+SingleBlock::SingleBlock(StreamRef stream, const Problem& problem, Decision<SmallSchedule> decision,
+                         const Weights& weights) {
   auto packed = pack_small_weights(stream, weights, *decision.schedule);
   impl_ = std::make_unique<Impl>(stream, problem, std::move(*decision.schedule), std::move(packed));
 }
 
-SmallPersistent SmallPersistent::fork(StreamRef stream) const {
+SingleBlock SingleBlock::fork(StreamRef stream) const {
   require_same_device(impl_->stream, stream);
-  return SmallPersistent(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
+  return SingleBlock(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
 }
 
-void SmallPersistent::execute(const Call& call) {
-  const Impl& my = *impl_;
+void SingleBlock::execute(const Call& call) {
+  Impl& my = *impl_;
   const DeviceGuard guard(my.stream.device);
   require_device_memory(call, my.stream);
   const Config& c = my.problem.config;
@@ -174,8 +137,8 @@ void SmallPersistent::execute(const Call& call) {
   }
 }
 
-std::size_t SmallPersistent::workspace_bytes() const { return impl_->workspace_bytes; }
+std::size_t SingleBlock::workspace_bytes() const { return impl_->workspace_bytes; }
 
-Status SmallPersistent::status() const { return status_of(impl_->stream, "cuda-persistent"); }
+Status SingleBlock::status() const { return status_of(impl_->stream, name); }
 
 }  // namespace gru::cuda

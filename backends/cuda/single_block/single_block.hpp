@@ -2,31 +2,43 @@
 
 #include <cstddef>
 #include <memory>
+#include <string_view>
 
-#include "backends/cuda/common/stream_ref.hpp"
+#include "backends/cuda/common/on_stream.hpp"
 #include "backends/cuda/single_block/schedule.hpp"
 #include "gru/backend.hpp"
 
-namespace gru::cuda {
+namespace gru {
+namespace cuda {
 
-/// The part of CudaPersistent for few hidden units: no group of blocks, no exchange.
-class SmallPersistent {
+/// The space-independent part of CudaSingleBlock.
+class SingleBlock {
  public:
+  static constexpr std::string_view name = "cuda-single-block";
+
   static Decision<SmallSchedule> decide(const Problem& problem);
-  SmallPersistent(StreamRef stream, const Problem& problem, Decision<SmallSchedule> decision, const Weights& weights);
-  SmallPersistent(SmallPersistent&&) noexcept;
-  SmallPersistent& operator=(SmallPersistent&&) noexcept;
-  ~SmallPersistent();
+  SingleBlock(StreamRef stream, const Problem& problem, Decision<SmallSchedule> decision, const Weights& weights);
+  SingleBlock(SingleBlock&&) noexcept;
+  SingleBlock& operator=(SingleBlock&&) noexcept;
+  ~SingleBlock();
 
   void execute(const Call& call);
-  SmallPersistent fork(StreamRef stream) const;
+  SingleBlock fork(StreamRef stream) const;
   std::size_t workspace_bytes() const;
   Status status() const;
 
  private:
   struct Impl;
-  explicit SmallPersistent(std::unique_ptr<Impl> impl);
+  explicit SingleBlock(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 
-}  // namespace gru::cuda
+}  // namespace cuda
+
+/// Few hidden units, up to 128: a block, or a warp of it, holds all weights of a direction in registers and serves a few
+/// sequences for all T steps. Nothing is exchanged, so any batch runs. Strict float32, reset-after; up to 64 units also in the
+/// place of tf32.
+template <class S>
+using CudaSingleBlock = cuda::OnStream<S, cuda::SingleBlock>;
+
+}  // namespace gru

@@ -8,7 +8,7 @@
 #include "backends/cuda/persistent/args.hpp"
 #include "backends/cuda/persistent/weights.hpp"
 #include "backends/cuda/projection/args.hpp"
-#include "backends/cuda/projection/dense_product.hpp"
+#include "backends/cuda/projection/input_projection.hpp"
 #include "gru/tensor.hpp"
 
 namespace gru::cuda {
@@ -37,15 +37,15 @@ class PersistentInputs {
   }
   float* next_inputs(std::int64_t layer) const { return next_inputs_[layer / schedule_.layers % 2]; }
   ProjectionArgs projection_args(std::int64_t layer, std::int64_t steps, std::int64_t batch, std::int64_t inputs) const;
-  void project(std::int64_t layer, const ConstTensorView& x, bool first_run = false);
-  void project_by_tiles(std::int64_t layer, const ConstTensorView& x) const;
+  ProjectionWeights weights_of(std::int64_t layer) const;
+  ProjectedShares first_shares() const;
   void warm_up();
 
   StreamRef stream_;
   Problem problem_;
   PersistentSchedule schedule_;
   std::shared_ptr<const PersistentWeights> weights_;
-  std::optional<DenseProduct> product_;
+  InputProjection projection_;
   float* first_input_ = nullptr;      // [T][B][D][3][Hp]
   float* next_inputs_[2] = {};        // overlap: [D][T][B][D][3][Hp], of one launch and the next in turn
   std::int64_t part_stride_ = 0;      // of those, from one direction of the layer below to the next

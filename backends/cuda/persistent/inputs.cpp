@@ -1,4 +1,4 @@
-#include "backends/cuda/projection/inputs.hpp"
+#include "backends/cuda/persistent/inputs.hpp"
 
 #include <algorithm>
 #include <array>
@@ -38,6 +38,7 @@ PersistentInputs::PersistentInputs(StreamRef stream, const Problem& problem, con
       problem_(problem),
       schedule_(schedule),
       weights_(std::move(weights)),
+      projection_(stream, problem.options.math),
       aborted_(aborted),
       spin_limit_(spin_limit) {
   const auto offsets = offsets_of(problem, schedule);
@@ -49,12 +50,7 @@ PersistentInputs::PersistentInputs(StreamRef stream, const Problem& problem, con
   counters_ = reinterpret_cast<std::uint32_t*>(memory + offsets[4]);
   part_stride_ = problem.options.seq_len * problem.options.batch_size * problem.config.num_directions() * 3 *
                  schedule.hidden_padded;
-  load_kernel(projection_kernel(true));
-  load_kernel(projection_kernel(false));
-  if (kHasDenseProduct) {
-    product_.emplace(stream_, problem_.options.math);
-    warm_up();
-  }
+  if (projection_.by_library()) warm_up();
 }
 
 void PersistentInputs::warm_up() {
@@ -65,13 +61,14 @@ void PersistentInputs::warm_up() {
                        batch = problem_.options.batch_size;
     const std::shared_ptr<std::byte> x = allocate(stream_, "the projection's first run",
                                                   static_cast<std::size_t>(steps * batch * inputs) * sizeof(float));
-    project(layer, tensor_view(reinterpret_cast<const float*>(x.get()), {steps, batch, inputs}), true);
+    projection_.prepare(stream_, tensor_view(reinterpret_cast<const float*>(x.get()), {steps, batch, inputs}),
+                        weights_of(layer), first_shares());
   }
 }
 
 void PersistentInputs::before(std::int64_t layer, const ConstTensorView& x, PersistentArgs& args) {
   if (layer == 0 || !schedule_.overlap()) {
-    project(layer, x);
+    projection_.run(stream_, x, weights_of(layer), first_shares());
     args.first_input = reinterpret_cast<const float4*>(first_input_);
   } else {
     args.first_input = reinterpret_cast<const float4*>(next_inputs(layer));
@@ -85,28 +82,19 @@ void PersistentInputs::before(std::int64_t layer, const ConstTensorView& x, Pers
   args.next_count = counters_;
 }
 
-/// By the library where the rows of x lie at one distance and it need not be asked for an algorithm.
-void PersistentInputs::project(std::int64_t layer, const ConstTensorView& x, bool first_run) {
-  const std::int64_t steps = x.extents[0], batch = x.extents[1], inputs = x.extents[2];
-  const bool one_distance = steps == 1 || batch == 1 || x.strides[0] == batch * x.strides[1];
-  const std::int64_t distance = batch == 1 ? x.strides[0] : x.strides[1];
-  if (!product_ || !one_distance || (inputs > 1 && x.strides[2] != 1) || distance < inputs) {
-    project_by_tiles(layer, x);
-    return;
-  }
+ProjectionWeights PersistentInputs::weights_of(std::int64_t layer) const {
   const std::int64_t directions = problem_.config.num_directions(), units = schedule_.hidden_padded;
-  const DenseShape shape{.rows = steps * batch,
-                         .columns = directions * 3 * units,
-                         .depth = inputs,
-                         .x_stride = distance,
-                         .w_stride = padded_inputs(inputs)};
-  const float* const w = weights_->rows[static_cast<std::size_t>(layer)];
-  const float* const bias = weights_->bias_x + layer * directions * 3 * units;
-  if (first_run) {
-    product_->prepare(stream_, shape, x.as<float>(), w, bias, first_input_);
-  } else if (!product_->run(stream_, shape, x.as<float>(), w, bias, first_input_)) {
-    project_by_tiles(layer, x);
-  }
+  return {.rows = weights_->rows[at(layer)],
+          .row_stride = padded_inputs(problem_.config.layer_input_size(layer)),
+          .tiles = weights_->dense[at(layer)],
+          .bias = weights_->bias_x + layer * directions * 3 * units,
+          .directions = directions,
+          .units = units};
+}
+
+ProjectedShares PersistentInputs::first_shares() const {
+  const std::int64_t gates = std::int64_t{3} * schedule_.hidden_padded;
+  return {.data = first_input_, .row_stride = problem_.config.num_directions() * gates, .direction_stride = gates};
 }
 
 /// All but x and the shares.
@@ -120,25 +108,11 @@ ProjectionArgs PersistentInputs::projection_args(std::int64_t layer, std::int64_
   args.inputs_padded = static_cast<int>(padded_inputs(inputs));
   args.directions = static_cast<int>(directions);
   args.hidden_padded = schedule_.hidden_padded;
-  args.weights = weights_->dense[static_cast<std::size_t>(layer)];
+  args.weights = weights_->dense[at(layer)];
   args.bias = weights_->bias_x + layer * directions * 3 * schedule_.hidden_padded;
   args.direction_stride = std::int64_t{3} * schedule_.hidden_padded;
   args.row_stride = directions * args.direction_stride;
   return args;
-}
-
-void PersistentInputs::project_by_tiles(std::int64_t layer, const ConstTensorView& x) const {
-  ProjectionArgs args = projection_args(layer, x.extents[0], x.extents[1], x.extents[2]);
-  args.x = x.as<float>();
-  std::copy(x.strides.begin(), x.strides.end(), args.x_stride);
-  args.shares = first_input_;
-  const dim3 grid(blocks(x.extents[0] * x.extents[1], kProjectRows), blocks(schedule_.hidden_padded, kProjectUnits),
-                  static_cast<unsigned>(problem_.config.num_directions()));
-  const auto whole = [](std::int64_t n) { return n % 4 == 0; };
-  const bool vectors = x.strides[2] == 1 && whole(x.extents[2]) && reinterpret_cast<std::uintptr_t>(x.data) % 16 == 0 &&
-                       (x.extents[0] == 1 || whole(x.strides[0])) && (x.extents[1] == 1 || whole(x.strides[1]));
-  Launch(grid, dim3(kProjectThreads), 0, stream_)
-      .start(projection_kernel(vectors), "the launch of the input projection", args);
 }
 
 /// Blocks come in once all of that recurrence's blocks run: first on idle multiprocessors, in the order of the words.

@@ -1,0 +1,53 @@
+#pragma once
+
+/// What things cost, in clocks, with the resource behind each number: one table for all engines, so that their estimates can
+/// be compared. Fitted to what an H100 took (docs/lab); other GPUs differ by their multiprocessors and by what they lack.
+
+namespace gru::cuda {
+
+struct CostModel {
+  // Dense projections.
+  double library_flops = 22000;  ///< a clock, of the whole device: FMA pipes, two thirds of their peak on 132 SMs
+  double beside_flops =
+      140;  ///< a clock and multiprocessor, our tile beside a recurrence: FMA pipes, reads of shared memory
+  double tile_fmas = 64;       ///< a clock and multiprocessor, our tile before single blocks: half of the FMA pipes
+  double share_bytes = 24;     ///< that an input share travels, written and read
+  double memory_bytes = 1500;  ///< a clock, of the whole device: memory bandwidth
+  double tile_launch = 8000;   ///< of a projection of our own, start to start: the launch itself
+
+  // The persistent recurrence.
+  double launch = 15000;     ///< cooperative, with weights into registers: launch latency, L2 bandwidth
+  double fma_issue = 6;      ///< of a lane's column of one unit, three gates by two warps of a scheduler: FMA issue
+  double exchange_l2 = 520;  ///< of a state among up to 32 blocks: a store's and a poll's way through L2
+  double exchange_l2_many = 700;  ///< among more: L2, as many pollers share a line
+  double many_blocks = 32;
+  double gates = 700;              ///< sums, gates, publishing by warps of their own: latency of the chain
+  double gates_of_product = 1.53;  ///< clocks of that chain for each clock of products: issue slots shared with gates
+  double gates_shared = 1250;      ///< the same chain where product warps finish too: latency
+  double shared_of_product = 1.3;
+  double next_slice = 1.45;          ///< of products, what a further slice adds to the chain: issue slots
+  double busy_of_product = 1.25;     ///< of products, what keeps a product warp busy: issue slots
+  double busy_slice = 280;           ///< and each slice: waits, sums, barriers
+  double busy_words = 250;           ///< and each 16-byte word that a lane polls: L2 latency
+  double busy_shared = 1500;         ///< of a slice whose gates product warps finish: issue slots
+  double gate_turn = 1850;           ///< of a set of gate warps that takes slices in turn: latency of its own chain
+  double project_pass = 1800;        ///< of four items of a projection within the launch: shared-memory reads
+  double project_pass_shared = 500;  ///< beside the products of one item, without gate warps
+
+  // Single blocks.
+  double chain = 215;        ///< of a step: state, products, gates, meeting
+  double chain_split = 100;  ///< more where two lanes share a unit: shuffles
+  double chain_input = 75;   ///< more where a lane makes the input's share
+  double column = 4.75;      ///< of a warp's column and sequence: FMA issue and register banks
+  double finish = 44;        ///< of a warp's sequence: gates, special-function unit
+  double finish_split = 8;   ///< the same, where two lanes share the sequences
+
+  // Where estimates of one engine end and another's begin.
+  /// Rows in all directions from which on a step of cuda-sequence, bound by the exchange of the state of 64 rows through L2,
+  /// is shorter than the FMA pipes' in cuda-persistent.
+  double sequence_rows = 48;
+};
+
+inline constexpr CostModel kCosts{};
+
+}  // namespace gru::cuda

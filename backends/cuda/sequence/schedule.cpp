@@ -1,0 +1,67 @@
+#include "backends/cuda/sequence/schedule.hpp"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "backends/cuda/common/cost_model.hpp"
+#include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/persistent/schedule.hpp"
+
+namespace gru::cuda {
+namespace {
+
+constexpr HopperShape kTile = HopperResident::shape;
+constexpr std::int64_t kLargestHidden = std::int64_t{kTile.stages} * kSliceFeatures;  // all of K in shared memory
+
+/// Of a launch: each holds its units' weights, and all rows of the batch are there.
+std::int64_t blocks_of(const Problem& p) {
+  return round_up(p.config.hidden_size, kRowPadding) / kTile.units * ceil_div(p.options.batch_size, kTile.rows) *
+         p.config.num_directions();
+}
+
+}  // namespace
+
+Decision<Schedule> decide_sequence(const Problem& p, const Build& build) {
+  using Answer = Decision<Schedule>;
+  const PlanOptions& o = p.options;
+  if (!build.hopper || !build.cublaslt) {
+    return Answer::no("this build has no kernels for sm_90a with cuBLASLt beside them");
+  }
+  if (!takes_hopper(p, build) || p.config.hidden_size > kLargestHidden) {
+    return Answer::no(
+        fmt::format("multiplies reset-after in tf32 on compute capability 9.0, from T={} on, H from 256 to {}",
+                    kProjectFrom, kLargestHidden));
+  }
+  if (o.batch_size <= kUnitBatchTensor) {
+    return Answer::no(fmt::format("worth its tiles of {} rows from B={} on", kTile.rows, kUnitBatchTensor + 1));
+  }
+  const std::int64_t blocks = blocks_of(p), there = p.device.sm_count - o.reserve_sms;
+  if (blocks > there) {
+    return Answer::no(
+        fmt::format("needs {} blocks resident at once, one a multiprocessor, {} are there", blocks, there));
+  }
+  const std::int64_t rows = o.batch_size * p.config.num_directions();
+  if (static_cast<double>(rows) < kCosts.sequence_rows && decide_persistent(p, build)) {
+    return Answer::no(
+        fmt::format("its exchange outlasts the strict recurrence of cuda-persistent below {:.0f} rows in "
+                    "all directions, there are {}",
+                    kCosts.sequence_rows, rows));
+  }
+  Schedule s;
+  s.step = sequence_kernel();
+  s.form_state = slice_kernel();
+  s.pack.dtype = o.dtype;
+  s.pack.tf32 = true;
+  s.pack.state_form = PackOptions::StateForm::sliced;
+  s.pack.group = kTile.units;
+  plan_projection(s, p, build, streamed_bytes(p));
+  std::string remark = fmt::format(
+      "{} blocks hold the weights, all steps of a layer in one launch, input projections of "
+      "{} steps at once by cuBLASLt",
+      blocks, s.projected_steps);
+  s.remark = remark;
+  return Answer::yes(std::move(s), std::move(remark));
+}
+
+}  // namespace gru::cuda

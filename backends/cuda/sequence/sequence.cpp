@@ -1,0 +1,84 @@
+#include "backends/cuda/sequence/sequence.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/common/spin_limit.hpp"
+#include "backends/cuda/per_step/step_engine.hpp"
+#include "backends/cuda/per_step/step_launch.hpp"
+
+namespace gru::cuda {
+
+struct Sequence::Impl final : StepEngine {
+  using StepEngine::StepEngine;
+
+ private:
+  /// The steps are within the projections' launches.
+  std::int64_t step_launches(std::int64_t) const override { return 0; }
+  void launch_layer(StreamRef on, StepArgs args, const CallTensors& inline_call) override;
+};
+
+/// A launch for each portion's steps, whose blocks exchange the state.
+void Sequence::Impl::launch_layer(StreamRef on, StepArgs args, const CallTensors& inline_call) {
+  check(cudaMemsetAsync(space.arrived, 0, space.arrived_bytes, on.stream), "cudaMemsetAsync");
+  form_state(on, args, inline_call, false);
+  args.arrived = space.arrived;
+  args.aborted = space.aborted->device();
+  args.spin_limit = spin_limit(problem.options);
+  for (int step = 0; step < args.steps; step += schedule.projected_steps) {
+    args.step = step;
+    args.first_step = step;
+    args.projected_steps = std::min(schedule.projected_steps, args.steps - step);
+    args.steps_here = args.projected_steps;
+    project(on, args, inline_call, false);
+    const int portion = step / schedule.projected_steps;
+    args.last_step = step + args.steps_here == args.steps;
+    args.h_in = step == 0 ? nullptr : space.states[portion % 2];
+    args.h_out = args.last_step ? nullptr : space.states[(portion + 1) % 2];
+    args.formed_in = space.formed_states[step % 2];
+    args.formed_out = space.formed_states[(step + 1) % 2];
+    launch(on, schedule.step, step_grid(schedule.step, args.hidden, args.batch, args.directions), args, inline_call,
+           false);
+  }
+}
+
+Sequence::Sequence(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) { impl_->prepare(); }
+Sequence::Sequence(Sequence&&) noexcept = default;
+Sequence& Sequence::operator=(Sequence&&) noexcept = default;
+Sequence::~Sequence() = default;
+
+Decision<Schedule> Sequence::decide(const Problem& problem) { return decide_sequence(problem, this_build()); }
+
+Sequence::Sequence(StreamRef stream, const Problem& problem, Decision<Schedule> decision, const Weights& weights) {
+  Schedule& schedule = *decision.schedule;
+  {
+    const DeviceGuard guard(stream.device);
+    const dim3 grid = step_grid(schedule.step, problem.config.hidden_size, problem.options.batch_size,
+                                problem.config.num_directions());
+    const std::int64_t there = resident_blocks(schedule.step) - problem.options.reserve_sms;
+    const std::int64_t blocks = std::int64_t{grid.x} * grid.y * grid.z;
+    if (blocks > there) {
+      throw DeviceRefusal(fmt::format("{} blocks must be resident at once, of which device {} takes {} now", blocks,
+                                      stream.device, std::max<std::int64_t>(there, 0)));
+    }
+  }
+  auto packed = pack_weights(stream, weights, schedule.pack);
+  impl_ = std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed), name);
+  impl_->prepare();
+}
+
+Sequence Sequence::fork(StreamRef stream) const {
+  require_same_device(impl_->stream, stream);
+  return Sequence(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights, name));
+}
+
+void Sequence::execute(const Call& call) { impl_->execute(call); }
+
+std::size_t Sequence::workspace_bytes() const { return impl_->workspace_bytes(); }
+
+Status Sequence::status() const { return impl_->status(); }
+
+}  // namespace gru::cuda
