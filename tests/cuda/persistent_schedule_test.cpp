@@ -30,7 +30,8 @@ TEST_CASE("persistent schedule: a wavefront takes as many groups to project as k
   CHECK(hopper.layers == 3);
   CHECK(hopper.batch_groups == 3);
   CHECK(hopper.project_groups == 3);
-  // Without clusters a step takes longer, so two groups keep up, and what they leave serves a fourth slice of the batch.
+  // Without clusters a step takes longer, so two groups keep up, and what they leave serves a fourth slice of the
+  // batch.
   p.device = {.name = "",
               .compute_capability = 89,
               .sm_count = 128,

@@ -13,7 +13,8 @@
 #include "gru/gru.hpp"
 #include "tests/support/cuda.hpp"
 
-// What each CUDA backend promises beside right numbers: the same bits each time, two plans at once, execution that can be
+// What each CUDA backend promises beside right numbers: the same bits each time, two plans at once, execution that can
+// be
 // captured and neither allocates nor waits. On a size for each family of kernels.
 
 namespace gru {
@@ -46,8 +47,10 @@ Config two_layers(std::int64_t input, std::int64_t hidden) {
   return {.input_size = input, .hidden_size = hidden, .num_layers = 2, .bidirectional = true};
 }
 
-/// A warp a unit; FFMA tiles fused, narrow and wide; tensor cores in plain and in Hopper's tiles; the recurrence in one launch:
-/// in single blocks, with gates on product warps and on warps of their own, the last without and with a projection beside it.
+/// A warp a unit; FFMA tiles fused, narrow and wide; tensor cores in plain and in Hopper's tiles; the recurrence in one
+/// launch:
+/// in single blocks, with gates on product warps and on warps of their own, the last without and with a projection
+/// beside it.
 std::vector<Subject> subjects() {
   return {
       {"cuda-per-step", Math::strict, two_layers(20, 36), 12, 7},
@@ -344,11 +347,13 @@ TEST_CASE("cuda promises: shorter sequences and smaller batches than planned agr
   });
 }
 
-/// A layer's steps in one launch on Hopper's tensor cores, several blocks a group. The persistent backend's own test is in
+/// A layer's steps in one launch on Hopper's tensor cores, several blocks a group. The persistent backend's own test is
+/// in
 /// tests/conformance.
 Subject waiting_per_step() { return {"cuda-per-step", Math::tf32, two_layers(72, 300), 40, 130}; }
 
-// With a limit of one poll every group gives up: a block asks for the others' states as soon as it has asked for its own.
+// With a limit of one poll every group gives up: a block asks for the others' states as soon as it has asked for its
+// own.
 TEST_CASE("cuda promises: a wait within a launch of all steps that outlasts its limit is reported, not hung") {
   if (!SpaceTraits<Space>::available()) {
     std::puts("skipped: no CUDA device");

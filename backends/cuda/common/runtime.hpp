@@ -1,6 +1,7 @@
 #pragma once
 
-/// The little that host code of the CUDA backends needs around the CUDA runtime: errors as gru::Error, memory that frees
+/// The little that host code of the CUDA backends needs around the CUDA runtime: errors as gru::Error, memory that
+/// frees
 /// itself, the device made current for a while, and the refusal of host pointers.
 
 #include <cuda_runtime_api.h>
@@ -53,13 +54,15 @@ void upload(StreamRef stream, void* to, const void* host, std::size_t bytes);
 /// Loads a kernel onto the current device, which may otherwise happen in its first launch and then wait for the device.
 void load_kernel(const void* kernel);
 
-/// Four bytes of host memory in which kernels say that a wait outlasted its limit, and which the host reads without a copy.
+/// Four bytes of host memory in which kernels say that a wait outlasted its limit, and which the host reads without a
+/// copy.
 class AbortWord {
  public:
   explicit AbortWord(StreamRef stream);
   std::uint32_t* device() const { return word_.get(); }
   bool is_set() const { return *static_cast<const volatile std::uint32_t*>(word_.get()) != 0; }
-  /// Unless the stream's work goes on: blocks that still run must find it set, as they wait for data that won't come. Nor
+  /// Unless the stream's work goes on: blocks that still run must find it set, as they wait for data that won't come.
+  /// Nor
   /// while the stream is recording a graph, when it must not be asked.
   void clear_if_ended(StreamRef stream);
 
@@ -70,7 +73,8 @@ class AbortWord {
 /// The stream is recording a graph: what is launched now runs later, maybe often.
 bool is_capturing(StreamRef stream);
 
-/// What the device says of the stream's work so far, without waiting for it; `backend` names it in the message. ok while
+/// What the device says of the stream's work so far, without waiting for it; `backend` names it in the message. ok
+/// while
 /// the stream is recording a graph, when it must not be asked.
 Status status_of(StreamRef stream, std::string_view backend);
 

@@ -21,7 +21,8 @@ struct Result {
   std::int64_t stride_k = 0;
 };
 
-/// The caller's tensors of one execution. A plan's graph reads them from device memory, so that each execution may bring
+/// The caller's tensors of one execution. A plan's graph reads them from device memory, so that each execution may
+/// bring
 /// its own; launches outside of that graph carry them as a kernel argument.
 struct CallTensors {
   Operand x;                      ///< (T, B, I)

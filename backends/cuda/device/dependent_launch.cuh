@@ -2,7 +2,8 @@
 
 namespace gru::cuda {
 
-/// Programmatic dependent launch: a launch that asks for it may come in before the one before it in the stream has ended.
+/// Programmatic dependent launch: a launch that asks for it may come in before the one before it in the stream has
+/// ended.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
 inline constexpr bool kCanOverlap = true;
 #else

@@ -23,8 +23,10 @@ __device__ __forceinline__ void mbarrier_expect(unsigned bar, unsigned bytes) {
 __device__ __forceinline__ void mbarrier_arrive(unsigned bar) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
 }
-/// Waits a while for the end of the phase of that parity. What peers sent lies in this block's own shared memory, which no
-/// cache shadows, so acquiring at the block's scope is enough; at the cluster's scope it would empty the L1 cache each time.
+/// Waits a while for the end of the phase of that parity. What peers sent lies in this block's own shared memory, which
+/// no
+/// cache shadows, so acquiring at the block's scope is enough; at the cluster's scope it would empty the L1 cache each
+/// time.
 __device__ __forceinline__ bool mbarrier_try(unsigned bar, unsigned parity) {
   unsigned ok;
   asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
@@ -65,7 +67,8 @@ __device__ __forceinline__ void copy_bulk(void* shared, const void* global, int 
                "l"(global), "r"(bytes), "r"(shared_address(bar))
                : "memory");
 }
-/// The same to the same place in every block of the cluster that the mask names; each of those blocks' barrier counts them.
+/// The same to the same place in every block of the cluster that the mask names; each of those blocks' barrier counts
+/// them.
 __device__ __forceinline__ void copy_bulk(void* shared, const void* global, int bytes, std::uint64_t* bar,
                                           unsigned mask) {
   asm volatile(
@@ -74,7 +77,8 @@ __device__ __forceinline__ void copy_bulk(void* shared, const void* global, int 
       "l"(global), "r"(bytes), "r"(shared_address(bar)), "h"(static_cast<unsigned short>(mask))
       : "memory");
 }
-/// What this thread wrote to memory by ordinary stores comes before bulk copies that are started after it, and the other way.
+/// What this thread wrote to memory by ordinary stores comes before bulk copies that are started after it, and the
+/// other way.
 __device__ __forceinline__ void fence_proxies() { asm volatile("fence.proxy.async;" ::: "memory"); }
 
 }  // namespace gru::cuda

@@ -1,6 +1,7 @@
 #pragma once
 
-/// Barriers of some of a block's threads: whole warps, `threads` of them in all; `id` from 1 to 15 (0 is __syncthreads').
+/// Barriers of some of a block's threads: whole warps, `threads` of them in all; `id` from 1 to 15 (0 is
+/// __syncthreads').
 
 namespace gru::cuda {
 
@@ -11,7 +12,8 @@ template <int kId, int kThreads>
 __device__ __forceinline__ void barrier_sync() {
   asm volatile("bar.sync %0, %1;" ::"n"(kId), "n"(kThreads) : "memory");
 }
-/// The same, for warps that come to the barrier from different places: of bar.sync (barrier.sync.aligned) compute-sanitizer's
+/// The same, for warps that come to the barrier from different places: of bar.sync (barrier.sync.aligned)
+/// compute-sanitizer's
 /// synccheck takes that for divergence.
 template <int kId, int kThreads>
 __device__ __forceinline__ void barrier_sync_anywhere() {

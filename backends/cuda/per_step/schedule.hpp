@@ -33,7 +33,8 @@ inline constexpr std::int64_t kUnitBatchTensor = 10;
 /// Products in TF32 that kernels for sm_90a make.
 bool takes_hopper(const Problem& problem, const Build& build);
 
-/// Projections in portions of at most so many bytes: by a dense product or, without that, by our own kernel, which is for
+/// Projections in portions of at most so many bytes: by a dense product or, without that, by our own kernel, which is
+/// for
 /// strict float32 alone.
 void plan_projection(Schedule& schedule, const Problem& problem, const Build& build, std::int64_t bytes);
 

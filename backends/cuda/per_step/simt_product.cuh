@@ -1,7 +1,8 @@
 #pragma once
 
 /// Products by ordinary FMAs. Thread (tx, ty) of 8 x (threads / 8) owns rows ty + i * threads/8 and units tx + 8 j: the
-/// eight threads of a shared-memory phase then read one row's features (a broadcast) and eight weights' in different banks.
+/// eight threads of a shared-memory phase then read one row's features (a broadcast) and eight weights' in different
+/// banks.
 
 #include "backends/cuda/per_step/tile_step.cuh"
 

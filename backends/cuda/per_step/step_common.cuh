@@ -14,7 +14,8 @@
 
 namespace gru::cuda {
 
-// Dependent launches (dependent_launch.cuh): every block of a step lets the next step's blocks come in as soon as there is
+// Dependent launches (dependent_launch.cuh): every block of a step lets the next step's blocks come in as soon as there
+// is
 // room, and waits for the previous step before it reads or writes anything that a step writes. Since every step waits,
 // whatever was finished before the first step of a layer (launched without overlap) may be read before the wait.
 
@@ -63,7 +64,8 @@ __device__ Matrix<T> state_before(const StepArgs& a, const CallTensors& c, int d
   return {static_cast<const T*>(c.h0.data) + row * c.h0.stride_t, c.h0.stride_b, c.h0.stride_k, c.h0.vectors};
 }
 
-/// Where a step's results go and which of them count: read once, since every store makes the compiler read memory again.
+/// Where a step's results go and which of them count: read once, since every store makes the compiler read memory
+/// again.
 template <class T>
 struct Destination {
   T* h_out;   ///< (B, H padded) of this direction, or null
@@ -117,7 +119,8 @@ struct Destination {
   }
 };
 
-/// Two units of an output row as one store, where they lie together on a multiple of eight bytes, else one by one; what is
+/// Two units of an output row as one store, where they lie together on a multiple of eight bytes, else one by one; what
+/// is
 /// not `wanted` is left alone. stride_t: of the rows of other times that are stored too.
 struct OutputPairs {
   std::int64_t stride;

@@ -101,7 +101,8 @@ struct HopperWide {
 struct HopperNarrow {
   static constexpr HopperShape shape{.rows = 64, .units = 16, .stages = 15, .producer_warps = 2};
 };
-/// A layer in one launch (hopper_sequence.cu): B = 256, H = 512 gives 128 blocks. 16 stages: all of K, weights and states.
+/// A layer in one launch (hopper_sequence.cu): B = 256, H = 512 gives 128 blocks. 16 stages: all of K, weights and
+/// states.
 struct HopperResident {
   static constexpr HopperShape shape{.rows = 64, .units = 16, .stages = 16, .producer_warps = 1};
   static constexpr int cluster = 2;  ///< blocks that read the rows' state together
@@ -116,7 +117,8 @@ static_assert(HopperResident::shape.slices_bytes() <= kHopperSharedLimit &&
                   kRowPadding % (HopperResident::shape.units * HopperResident::cluster) == 0,
               "the resident tile needs more than a multiprocessor has");
 
-/// FFMA, float, the recurrent product alone (simt_recurrent.cu). `splits`: groups of threads that share a tile's features;
+/// FFMA, float, the recurrent product alone (simt_recurrent.cu). `splits`: groups of threads that share a tile's
+/// features;
 /// `blocks` a multiprocessor.
 struct RecurrentShape {
   static constexpr int kThreadRows = 8;

@@ -7,7 +7,8 @@
 namespace gru::cuda {
 namespace {
 
-/// A step of a recurrent group: one slice's chain of exchange, products, sums and gates, what each further slice adds to it,
+/// A step of a recurrent group: one slice's chain of exchange, products, sums and gates, what each further slice adds
+/// to it,
 /// and what keeps the warps of either kind busy.
 double step_clocks(const PersistentSchedule& s) {
   const PersistentKernel& k = *s.kernel;

@@ -12,7 +12,8 @@
 namespace gru::cuda {
 namespace {
 
-/// Where the parts of the workspace begin, in bytes: first_input, next_inputs twice, next_words, counters; then the end.
+/// Where the parts of the workspace begin, in bytes: first_input, next_inputs twice, next_words, counters; then the
+/// end.
 std::array<std::size_t, 6> offsets_of(const Problem& p, const PersistentSchedule& s) {
   const auto rows = static_cast<std::size_t>(p.options.seq_len * p.options.batch_size);
   const auto units = static_cast<std::size_t>(s.hidden_padded);

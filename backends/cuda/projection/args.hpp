@@ -19,7 +19,8 @@ struct ProjectionArgs {
   std::int64_t row_stride = 0;
   std::int64_t direction_stride = 0;
 
-  /// Beside the recurrence that makes them: the outputs of the layer below, [D][T][B][Hp]. Then I is H, and each direction
+  /// Beside the recurrence that makes them: the outputs of the layer below, [D][T][B][Hp]. Then I is H, and each
+  /// direction
   /// of the layer below has shares of its own, part_stride apart, the first with the bias.
   const EpochValue* words = nullptr;
   std::int64_t part_stride = 0;

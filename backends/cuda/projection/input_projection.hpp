@@ -26,7 +26,8 @@ struct ProjectedShares {
   std::int64_t direction_stride = 0;
 };
 
-/// The dense projection of a layer: shares = x W_ih^T + bias for all rows of x (T, B, I) float32, whatever its strides. Large
+/// The dense projection of a layer: shares = x W_ih^T + bias for all rows of x (T, B, I) float32, whatever its strides.
+/// Large
 /// products are the library's where it is built in and the rows of x lie at one distance; the rest is a tile of ours.
 class InputProjection {
  public:
@@ -37,7 +38,8 @@ class InputProjection {
   /// Of device memory beside the caller's.
   std::size_t workspace_bytes() const { return library_ ? kDenseWorkspace : 0; }
 
-  /// Asks the library for the shape's algorithm and runs it once, which loads its kernel: may allocate and synchronise. Not
+  /// Asks the library for the shape's algorithm and runs it once, which loads its kernel: may allocate and synchronise.
+  /// Not
   /// needed for our tile.
   void prepare(StreamRef stream, const ConstTensorView& x, const ProjectionWeights& w, const ProjectedShares& y);
 

@@ -8,7 +8,8 @@ namespace gru::cuda {
 namespace {
 
 /// shares[row, d][gate][unit] = x[row] . W[d][gate of the unit] + bias: 128 rows x 32 units a block, 8 x 4 a thread.
-/// Vectors: the rows of x lie at multiples of 16 bytes, are contiguous and a multiple of 4 long; else element by element.
+/// Vectors: the rows of x lie at multiples of 16 bytes, are contiguous and a multiple of 4 long; else element by
+/// element.
 template <bool Vectors>
 __global__ void __launch_bounds__(kProjectThreads, 3) project_kernel(const __grid_constant__ ProjectionArgs a) {
   constexpr int N = 3 * kProjectUnits, vectors = kProjectDepth * N / 4;  // 192: one and a half a thread

@@ -5,13 +5,18 @@
 ///   r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)   z likewise   n = tanh(W_in x + b_in + r * (W_hn h + b_hn))
 ///   h' = n + z * (h - n)
 ///
-/// Who holds what. A team (one warp for H <= 32, four for H <= 64, eight for H <= 128) owns a few sequences of the batch in
-/// one direction, and holds W_hh, and W_ih where it is small, in registers for all T steps. A lane multiplies for one unit
-/// and reads states and inputs from shared memory by broadcast: one read of 16 bytes feeds 12 FFMA. It then finishes the
-/// unit for its share of the team's sequences: gates, new state to shared memory (two buffers: one meeting of the team a
+/// Who holds what. A team (one warp for H <= 32, four for H <= 64, eight for H <= 128) owns a few sequences of the
+/// batch in
+/// one direction, and holds W_hh, and W_ih where it is small, in registers for all T steps. A lane multiplies for one
+/// unit
+/// and reads states and inputs from shared memory by broadcast: one read of 16 bytes feeds 12 FFMA. It then finishes
+/// the
+/// unit for its share of the team's sequences: gates, new state to shared memory (two buffers: one meeting of the team
+/// a
 /// step), output straight to memory. Inputs come through cp.async, seven steps ahead. Teams know nothing of each other.
 ///
-/// The FMA pipes bound large batches: 3*H*(H+I) FMA a sequence and step, plus about a third for the gates and reads; small
+/// The FMA pipes bound large batches: 3*H*(H+I) FMA a sequence and step, plus about a third for the gates and reads;
+/// small
 /// ones are bound by the chain reads -> products -> gates -> state.
 /// Not for: H > 128, weights that fill more than the registers of a team.
 

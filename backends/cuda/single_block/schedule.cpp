@@ -23,7 +23,8 @@ constexpr std::int64_t kMaxExtent = std::int64_t{1} << 24;  // of T, B and I
 /// Ready-made shares of the inputs, 12 bytes each: at most 6 GB of them.
 constexpr std::int64_t kMaxShares = std::int64_t{1} << 29;
 
-/// Clocks of one step where the busiest scheduler has so many warps: a chain that nothing hides, and what each warp issues
+/// Clocks of one step where the busiest scheduler has so many warps: a chain that nothing hides, and what each warp
+/// issues
 /// for each sequence. Within 5 % of an H100's times.
 double step_clocks(const SmallKernel& kernel, std::int64_t warps) {
   const double chain =
@@ -33,7 +34,8 @@ double step_clocks(const SmallKernel& kernel, std::int64_t warps) {
   return chain + static_cast<double>(warps * kernel.sequences) * sequence;
 }
 
-/// Clocks of one layer: teams come in waves. Where the inputs' shares are made beforehand, that is half of the FMA peak,
+/// Clocks of one layer: teams come in waves. Where the inputs' shares are made beforehand, that is half of the FMA
+/// peak,
 /// 24 bytes of traffic a share and a launch.
 double layer_clocks(const SmallKernel& kernel, std::int64_t inputs, const Problem& p) {
   const std::int64_t directions = p.config.num_directions();

@@ -12,7 +12,8 @@ struct SmallShape {
   int sequences;    ///< a team
 };
 
-/// Those that are built. One sequence a team is the shortest chain, four are as many as registers hold beside the weights.
+/// Those that are built. One sequence a team is the shortest chain, four are as many as registers hold beside the
+/// weights.
 inline constexpr SmallShape kSmallShapes[] = {
     {.units = 32, .depth = 32, .input_depth = 16, .sequences = 1},
     {.units = 32, .depth = 32, .input_depth = 16, .sequences = 2},
@@ -32,8 +33,10 @@ inline constexpr SmallShape kSmallShapes[] = {
 };
 
 /// Sizes of one kernel instantiation. A team of `warps` warps holds all weights of one direction and serves `sequences`
-/// sequences. A lane of a warp holds the r, z and n rows of one unit: `Depth` columns of W_hh and `InputDepth` of W_ih in
-/// registers; the 32/Units lane groups of a warp split the columns. InputDepth 0: the input's shares are made beforehand.
+/// sequences. A lane of a warp holds the r, z and n rows of one unit: `Depth` columns of W_hh and `InputDepth` of W_ih
+/// in
+/// registers; the 32/Units lane groups of a warp split the columns. InputDepth 0: the input's shares are made
+/// beforehand.
 template <SmallShape kShape>
 struct SmallTile {
   static constexpr int Units = kShape.units, Depth = kShape.depth, InputDepth = kShape.input_depth;

@@ -1,8 +1,11 @@
 #pragma once
 
-/// Exchange policies: how the blocks of a group give each other the state. A policy has a Reader, with which a product warp
-/// waits for its columns, a Sender, with which a gate warp publishes new states, and what a launch begins and ends with.
-/// Two buffers alternate from step to step: a block that sends h(t+1) has received all of h(t), so everybody has read h(t-1).
+/// Exchange policies: how the blocks of a group give each other the state. A policy has a Reader, with which a product
+/// warp
+/// waits for its columns, a Sender, with which a gate warp publishes new states, and what a launch begins and ends
+/// with.
+/// Two buffers alternate from step to step: a block that sends h(t+1) has received all of h(t), so everybody has read
+/// h(t-1).
 
 #include <type_traits>
 
@@ -98,7 +101,8 @@ struct L2Exchange {
       __syncwarp();
       return stage;
     }
-    /// Whether the next slice's words travel while a slice's products are made: with many slices they are there by then.
+    /// Whether the next slice's words travel while a slice's products are made: with many slices they are there by
+    /// then.
     __device__ __forceinline__ bool copies_ahead() const {
       return Tile::dedicated && slices_of<Tile>(block.a) >= kSlicesToCopyAhead;
     }
@@ -186,7 +190,8 @@ struct ClusterExchange {
       return place.stage;
     }
     __device__ __forceinline__ void copy_next(int, unsigned) const {}
-    /// After the products: the mbarrier of this step's slot may count the next state that comes there. Bytes that are there
+    /// After the products: the mbarrier of this step's slot may count the next state that comes there. Bytes that are
+    /// there
     /// already are no harm, as its phase can't end before.
     __device__ __forceinline__ void rearm(const Place& place) const {
       if (lane == 0 && !block.guard.gave_up) mbarrier_expect(place.bar, kBytes);

@@ -12,7 +12,8 @@
 
 namespace gru::cuda {
 
-/// Finishes steps: a set of warps turns the partial sums of its slices into new states. A lane owns one (unit, sequence) of
+/// Finishes steps: a set of warps turns the partial sums of its slices into new states. A lane owns one (unit,
+/// sequence) of
 /// each of the set's slices.
 template <class Tile>
 struct GateWarp {

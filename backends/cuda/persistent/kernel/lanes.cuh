@@ -11,7 +11,8 @@ struct GateLanes {
   using Item = GateItem<Tile, Tile::pack>;
   const RecurrentBlock<Tile>& block;
 
-  /// A lane's identity. Without dedicated gate warps it is computed anew at each use (the volatile read keeps the compiler
+  /// A lane's identity. Without dedicated gate warps it is computed anew at each use (the volatile read keeps the
+  /// compiler
   /// from holding it): the registers belong to the weights.
   struct Lane {
     int thread, set, unit;
