@@ -32,6 +32,17 @@ class UnlistedPlan {
     if constexpr (SpaceTraits<Space>::is_host) check_host_lengths(c);
     if (c.x.extents[1] > 0) backend_.execute(c);
   }
+  std::size_t reserve_bytes() const {
+    if constexpr (TrainingBackend<B>) return backend_.reserve_bytes();
+    return 0;
+  }
+  void backward(const BackwardCall& call) {
+    const BackwardCall c = canonical(call, problem_);
+    if constexpr (TrainingBackend<B>) backend_.backward(c);
+  }
+  void set_weights(std::span<const CellWeights> cells) {
+    if constexpr (TakesWeights<B>) backend_.set_weights(cells);
+  }
   void step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out) {
     ConstTensorView sequence = x;  // (1, B, I), (B, 1, I) or (1, I)
     const bool behind = x.rank == 2 && problem_.options.batch_first;
@@ -52,7 +63,7 @@ class UnlistedPlan {
   UnlistedPlan(const Problem& problem, B backend) : problem_(problem), backend_(std::move(backend)) {}
   static void accept(const Problem& problem) {
     validate(problem);
-    if (const Support support = B::supports(problem); !support) throw Error(support.reason);
+    if (const Support support = ask<B>(problem); !support) throw Error(support.reason);
   }
 
   Problem problem_;
@@ -62,7 +73,7 @@ class UnlistedPlan {
 template <class Space, class PlanType = Plan<Space>>
 class PlanSession final : public Session {
  public:
-  PlanSession(const Space& space, PlanType plan) : space_(space), plan_(std::move(plan)) {}
+  PlanSession(const Space& space, PlanType plan, DType dtype) : space_(space), plan_(std::move(plan)), dtype_(dtype) {}
 
   void load(const HostCall& call) override {
     upload(call.x, x_);
@@ -75,6 +86,65 @@ class PlanSession final : public Session {
              .lengths = view(call.lengths, lengths_),
              .output = view(call.output, output_),
              .h_n = view(call.h_n, h_n_)};
+  }
+  void load(const HostCall& call, const HostBackward& backward) override {
+    load(call);
+    const auto words = static_cast<std::int64_t>((plan_.reserve_bytes() + 7) / 8);
+    reserve_.reset();
+    if (words > 0) {
+      reserve_.emplace(space_, DType::int64, std::initializer_list<std::int64_t>{words});
+      call_.reserve = {reserve_->view().data, plan_.reserve_bytes()};
+    }
+    call_.dropout_seed = backward.dropout_seed;
+    call_.dropout_offset = backward.dropout_offset;
+    gradients_.clear();
+    for_each_field(backward, [&](const Field& field) { upload(field, gradients_.emplace_back()); });
+    auto memory = gradients_.begin();
+    const auto next = [&](const Field& field) { return view(field, *memory++); };
+    backward_ = {.x = call_.x, .h0 = call_.h0, .lengths = call_.lengths, .output = call_.output};
+    backward_.reserve = call_.reserve;
+    backward_.grad_output = next(backward.grad_output);
+    backward_.grad_h_n = next(backward.grad_h_n);
+    backward_.grad_x = next(backward.grad_x);
+    backward_.grad_h0 = next(backward.grad_h0);
+    cells_.clear();
+    for (const auto& cell : backward.cells) {
+      cells_.push_back({next(cell[0]), next(cell[1]), next(cell[2]), next(cell[3])});
+    }
+    backward_.cells = cells_;
+    backward_.accumulate = backward.accumulate;
+    backward_.dropout_seed = backward.dropout_seed;
+    backward_.dropout_offset = backward.dropout_offset;
+  }
+  void backward() override { plan_.backward(backward_); }
+  void backward(const BackwardCall& call) override { plan_.backward(call); }
+  void fetch(HostCall& call, HostBackward& backward) override {
+    fetch(call);
+    auto memory = gradients_.begin();
+    for_each_field(backward, [&](Field& field) { download(*memory++, field); });
+  }
+  std::size_t reserve_bytes() const override { return plan_.reserve_bytes(); }
+  void set_weights(const Weights& weights) override {
+    std::vector<std::array<Field, 4>> fields;
+    std::vector<std::array<Memory, 4>> memory;
+    std::vector<CellWeights> cells;
+    const Config& config = weights.config();
+    for (std::int64_t i = 0; i < config.num_layers * config.num_directions(); ++i) {
+      const CellWeights& cell = weights.cell(i / config.num_directions(), i % config.num_directions());
+      auto& own = memory.emplace_back();
+      std::array<TensorView, 4> views;
+      const std::array from{cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh};
+      for (std::size_t j = 0; j < from.size(); ++j) {
+        if (!from[j].given()) continue;
+        Field field(dtype_, {from[j].extents.begin(), from[j].extents.begin() + from[j].rank});
+        field.assign(to_vector<double>(from[j]));
+        upload(field, own[j]);
+        views[j] = view(field, own[j]);
+      }
+      cells.push_back({views[0], views[1], views[2], views[3]});
+    }
+    plan_.set_weights(cells);
+    SpaceTraits<Space>::fence(space_);
   }
   void execute() override { plan_.execute(call_); }
   void execute(const Call& call) override { plan_.execute(call); }
@@ -89,9 +159,9 @@ class PlanSession final : public Session {
   }
   std::unique_ptr<Session> fork() override {
     const Space other = second_instance<Space>();
-    return std::make_unique<PlanSession>(other, plan_.fork(other));
+    return std::make_unique<PlanSession>(other, plan_.fork(other), dtype_);
   }
-  std::unique_ptr<Session> move() override { return std::make_unique<PlanSession>(space_, std::move(plan_)); }
+  std::unique_ptr<Session> move() override { return std::make_unique<PlanSession>(space_, std::move(plan_), dtype_); }
 
   std::string backend() const override { return std::string(plan_.backend()); }
   std::string why() const override { return plan_.why(); }
@@ -117,14 +187,19 @@ class PlanSession final : public Session {
 
   Space space_;
   PlanType plan_;
+  DType dtype_;
   Memory x_, h0_, lengths_, output_, h_n_;
   Call call_;
+  Memory reserve_;
+  std::vector<Memory> gradients_;  // in the order of for_each_field
+  std::vector<CellGradients> cells_;
+  BackwardCall backward_;
 };
 
 template <class Space, class PlanType = Plan<Space>>
 std::unique_ptr<Session> make_session(const Weights& weights, const PlanOptions& options) {
   const Space space = SpaceTraits<Space>::make_instance();
-  return std::make_unique<PlanSession<Space, PlanType>>(space, PlanType(space, weights, options));
+  return std::make_unique<PlanSession<Space, PlanType>>(space, PlanType(space, weights, options), options.dtype);
 }
 
 template <class Space, Backend B, class PlanType = Plan<Space>>
@@ -146,7 +221,7 @@ Target make_target(DType dtype, Math math) {
   target.supports = [=](const Config& config, PlanOptions options) {
     options = pinned(std::move(options));
     const DeviceInfo device = SpaceTraits<Space>::device_info(SpaceTraits<Space>::make_instance());
-    return B::supports({config, options, apply_profile(device, options.device_profile)});
+    return ask<B>({config, options, apply_profile(device, options.device_profile)});
   };
   target.plan = [=](const Weights& weights, PlanOptions options) {
     return make_session<Space, PlanType>(weights, pinned(std::move(options)));
