@@ -1,18 +1,21 @@
 #pragma once
 
-/// The backend trait: all dispatch on one screen. The first candidate of a space whose supports() says yes wins.
+/// The backend trait: all dispatch on one screen. The first candidate of a space that accepts wins.
 ///
-/// A new backend is one folder and one entry here. A new math mode is one enumerator of gru::Math and a yes in the
-/// supports() of the backends that have it. A new file format is one file in src/io.
+/// A new backend is one folder and one entry here. A new math mode is one enumerator of gru::Math and a yes in
+/// decide() of the backends that have it. A new file format is one file in src/io.
 
 #include <Kokkos_Core.hpp>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "backends/eigen/eigen_reference.hpp"
 #include "backends/kokkos/kokkos_patterns.hpp"
 #include "gru/backend.hpp"
+#include "gru/cuda_stream.hpp"
 #include "gru/kokkos_space.hpp"
+#include "gru/version.hpp"
 #if GRU_ENABLE_CUDA
 #include "backends/cuda/per_step/per_step.hpp"
 #include "backends/cuda/persistent/cuda_persistent.hpp"
@@ -22,6 +25,10 @@ namespace gru {
 
 template <class Space>
 struct backend_trait;
+template <KokkosSpace S>
+struct backend_trait<S> {
+  using candidates = list<KokkosPatterns<S>>;
+};
 template <HostSpace S>
 struct backend_trait<S> {
   using candidates = list<KokkosPatterns<S>, EigenReference<S>>;
@@ -40,14 +47,14 @@ struct backend_trait<Kokkos::Cuda> {
 #endif
 #endif
 
+template <class... Ts, class... Us, class... Vs>
+list<Ts..., Us..., Vs...> join(list<Ts...>, list<Us...>, list<Vs...>);
+
 /// The spaces of this build, in the order in which `auto` asks them.
-#if GRU_ENABLE_CUDA && defined(KOKKOS_ENABLE_CUDA)
-using spaces = list<CudaStream, Kokkos::Cuda, Kokkos::DefaultHostExecutionSpace>;
-#elif GRU_ENABLE_CUDA
-using spaces = list<CudaStream, Kokkos::DefaultHostExecutionSpace>;
-#else
-using spaces = list<Kokkos::DefaultHostExecutionSpace>;
-#endif
+using spaces = decltype(join(
+    std::conditional_t<kCudaEnabled, list<CudaStream>, list<>>{},
+    std::conditional_t<HostSpace<Kokkos::DefaultExecutionSpace>, list<>, list<Kokkos::DefaultExecutionSpace>>{},
+    list<Kokkos::DefaultHostExecutionSpace>{}));
 
 /// Passes a type to a generic lambda: `[]<class Space>(type<Space>) {...}`.
 template <class T>

@@ -100,7 +100,7 @@ void list_space(const Options& options, bool by_backend, JobList& list) {
       if (by_backend && name != options.plan.backend) return;
       const Problem problem{shape.config, plan_options(options, shape, name), device};
       validate(problem);
-      const Support support = B::supports(problem);
+      const Support support = B::decide(problem);
       if (!support) {
         list.skipped.push_back({shape.name, name, support.reason});
       } else if (!by_backend && name == "eigen" && flop(shape.config, shape.seq_len, shape.batch_size) > kOracleFlop) {

@@ -28,14 +28,14 @@ class EigenReference {
   using Space = S;
   static constexpr std::string_view name = "eigen";
 
-  static Support supports(const Problem& problem) {
+  static Decision<> decide(const Problem& problem) {
     if (problem.options.math != Math::strict) {
-      return Support::no("the oracle computes in double only; use math strict");
+      return Decision<>::no("the oracle computes in double only; use math strict");
     }
-    return Support::yes("the reference in double, not for speed");
+    return Decision<>::yes({}, "the reference in double, not for speed");
   }
 
-  EigenReference(const S& space, const Problem& problem, const Weights& weights)
+  EigenReference(const S& space, const Problem& problem, const Decision<>&, const Weights& weights)
       : space_(space), problem_(problem), weights_(pack_eigen_weights(weights)) {}
 
   void execute(const Call& call) {

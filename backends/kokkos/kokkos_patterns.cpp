@@ -264,29 +264,31 @@ class TypedEngine final : public Engine<Space> {
 }  // namespace kokkos
 
 template <KokkosSpace S, kokkos::Multiplier M>
-Support KokkosPatterns<S, M>::supports(const Problem& problem) {
+Decision<> KokkosPatterns<S, M>::decide(const Problem& problem) {
   constexpr bool rounds = M == kokkos::Multiplier::host_simd;
   const Math math = problem.options.math;
   const bool rounded = rounds && math == Math::bf16;
   if (math != Math::strict && !rounded) {
-    return Support::no("it computes in math strict" + std::string(rounds ? " or bf16" : " only") + ", asked for " +
-                       std::string(name_of(math)));
+    return Decision<>::no("it computes in math strict" + std::string(rounds ? " or bf16" : " only") + ", asked for " +
+                          std::string(name_of(math)));
   }
   if (rounded && problem.options.dtype != DType::float32) {
-    return Support::no("math bf16 rounds the weights of float32 plans, asked for " +
-                       std::string(name_of(problem.options.dtype)));
+    return Decision<>::no("math bf16 rounds the weights of float32 plans, asked for " +
+                          std::string(name_of(problem.options.dtype)));
   }
   const std::int64_t largest =
       std::max({problem.config.input_size, problem.config.hidden_size, problem.config.num_layers,
                 problem.options.batch_size, problem.options.seq_len});
   if (largest > kokkos::kLargestSize) {
-    return Support::no("its sizes end at " + std::to_string(kokkos::kLargestSize) + ", got " + std::to_string(largest));
+    return Decision<>::no("its sizes end at " + std::to_string(kokkos::kLargestSize) + ", got " +
+                          std::to_string(largest));
   }
-  return rounded ? Support::yes("weights rounded to bfloat16, all else float32") : Support::yes();
+  return Decision<>::yes({}, rounded ? "weights rounded to bfloat16, all else float32" : "");
 }
 
 template <KokkosSpace S, kokkos::Multiplier M>
-KokkosPatterns<S, M>::KokkosPatterns(const S& space, const Problem& problem, const Weights& weights) {
+KokkosPatterns<S, M>::KokkosPatterns(const S& space, const Problem& problem, const Decision<>&,
+                                     const Weights& weights) {
   if (problem.options.dtype == DType::float32) {
     engine_ = std::make_unique<kokkos::TypedEngine<S, M, float>>(space, problem, weights);
   } else {

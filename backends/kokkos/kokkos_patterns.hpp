@@ -40,10 +40,10 @@ class KokkosPatterns {
 
   /// Everything in strict math, up to sizes of 2^27 in each dimension; with SIMD kernels also math bf16 in float32: the
   /// weights (no bias) rounded to bfloat16 when packed, to nearest, ties to even, and all else float32.
-  static Support supports(const Problem& problem);
+  static Decision<> decide(const Problem& problem);
 
   /// Packs the weights for this machine's instruction set and allocates the workspace.
-  KokkosPatterns(const S& space, const Problem& problem, const Weights& weights);
+  KokkosPatterns(const S& space, const Problem& problem, const Decision<>& decision, const Weights& weights);
   KokkosPatterns(KokkosPatterns&&) noexcept;
   KokkosPatterns& operator=(KokkosPatterns&&) noexcept;
   ~KokkosPatterns();

@@ -46,7 +46,7 @@ void ask_space(const SpaceReport& report, const Config& config, const PlanOption
     if (report.available) {
       // A profile stands for a GPU; a host answers for itself.
       const DeviceInfo device = report.is_host ? report.device : apply_profile(report.device, options.device_profile);
-      answer.support = B::supports(Problem{config, options, device});
+      answer.support = B::decide(Problem{config, options, device});
     }
     answers.push_back(std::move(answer));
   });

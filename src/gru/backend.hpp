@@ -2,10 +2,15 @@
 
 #include <concepts>
 #include <cstddef>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
+#include <variant>
 
 #include "gru/call.hpp"
+#include "gru/error.hpp"
 #include "gru/problem.hpp"
 #include "gru/training.hpp"
 #include "gru/weights.hpp"
@@ -18,10 +23,31 @@ struct list {
   static constexpr std::size_t size = sizeof...(Ts);
 };
 
+/// What a backend decided about a problem: yes, with the schedule that it is constructed from, or the reason against it.
+/// A backend without a schedule of its own takes the default.
+template <class Schedule = std::monostate>
+struct [[nodiscard]] Decision : Support {
+  std::optional<Schedule> schedule;  ///< there if accepted
+
+  static Decision yes(Schedule schedule, std::string remark = {}) {
+    return {Support::yes(std::move(remark)), std::move(schedule)};
+  }
+  static Decision no(std::string reason) { return {Support::no(std::move(reason)), std::nullopt}; }
+};
+
+/// The device does not take what was decided from numbers: its memory is short, or blocks do not fit beside other work.
+/// A backend's constructor throws it before anything is launched; the plan then asks the next candidate.
+class DeviceRefusal : public Error {
+ public:
+  using Error::Error;
+};
+
 /// Who computes a GRU on the execution space B::Space. backends/README.md says how to write one.
 ///
-/// * `supports` answers from numbers alone and touches no device.
-/// * The constructor packs the weights and allocates everything.
+/// * `decide` answers from numbers alone and touches no device. It is asked once a plan. Inference or training, dtype,
+///   math mode and sizes are all values in Problem; there is no other question.
+/// * The constructor takes that answer, packs the weights and allocates everything. It throws DeviceRefusal where the
+///   device says no.
 /// * `execute` gets a canonical call (gru::canonical) and only launches: no allocation, no host synchronisation (the Eigen
 ///   oracle is exempt), everything on the given space instance, labelled "gru::<backend>::<phase>".
 /// * `fork` shares the packed weights and allocates a workspace of its own, for another space instance.
@@ -29,15 +55,15 @@ template <class B>
 concept Backend = std::movable<B> && requires(const Problem& problem, const typename B::Space& space,
                                               const Weights& weights, B& b, const B& cb, const Call& call) {
   { B::name } -> std::convertible_to<std::string_view>;
-  { B::supports(problem) } -> std::same_as<Support>;
-  B(space, problem, weights);
+  { B::decide(problem) } -> std::convertible_to<Support>;
+  B(space, problem, B::decide(problem), weights);
   { b.execute(call) } -> std::same_as<void>;
   { cb.fork(space) } -> std::same_as<B>;
   { cb.workspace_bytes() } -> std::same_as<std::size_t>;
   { cb.status() } -> std::same_as<Status>;
 };
 
-/// A backend that also trains. It says no in `supports` to what it can't (PlanOptions::training, dropout); the plan says no
+/// A backend that also trains. It says no in `decide` to what it can't (PlanOptions::training, dropout); the plan says no
 /// for a backend that is none.
 ///
 /// * `reserve_bytes` is what an execution of the plan's maxima keeps; an execution with a reserve writes there.
@@ -51,13 +77,14 @@ concept TrainingBackend = Backend<B> && requires(B& b, const B& cb, const Backwa
   { b.backward(call) } -> std::same_as<void>;
 };
 
-/// A backend's answer; one that does not train says no to a plan for training.
+/// A backend's decision; one that does not train says no to a plan for training.
 template <Backend B>
-Support ask(const Problem& problem) {
+auto ask(const Problem& problem) {
+  using Answer = decltype(B::decide(problem));
   if (!TrainingBackend<B> && problem.options.training != Training::none) {
-    return Support::no("it computes no gradients; use training none");
+    return Answer::no("it computes no gradients; use training none");
   }
-  return B::supports(problem);
+  return B::decide(problem);
 }
 
 /// A backend that takes new weights from the plan's memory, for inference too.

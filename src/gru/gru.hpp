@@ -2,6 +2,8 @@
 
 /// The whole public interface. `Config`, `Weights` say what a GRU is, `Plan<Space>` runs it, `gru/io.hpp` reads files.
 
+#include "gru/any_plan.hpp"
+#include "gru/any_space.hpp"
 #include "gru/backend.hpp"
 #include "gru/buffer.hpp"
 #include "gru/call.hpp"

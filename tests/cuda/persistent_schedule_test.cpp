@@ -64,17 +64,17 @@ TEST_CASE("persistent schedule: inputs that a lane can hold are multiplied in th
 TEST_CASE("persistent schedule: up to 64 units single blocks take any T and TF32's place") {
   Problem p = problem(64, 3);
   p.options.math = Math::tf32;
-  CHECK(SmallPersistent::supports(p));
-  CHECK(PersistentEngine::supports(p).reason.find("strict float32") != std::string::npos);
+  CHECK(SmallPersistent::decide(p));
+  CHECK(PersistentEngine::decide(p).reason.find("strict float32") != std::string::npos);
   p.config.hidden_size = 65;
-  CHECK_FALSE(SmallPersistent::supports(p));
+  CHECK_FALSE(SmallPersistent::decide(p));
   p = problem(64, 3);
   p.options.seq_len = 1;
-  CHECK(PersistentEngine::supports(p));
+  CHECK(PersistentEngine::decide(p));
   p.config.hidden_size = 128;
-  CHECK_FALSE(PersistentEngine::supports(p));
+  CHECK_FALSE(PersistentEngine::decide(p));
   p.config.hidden_size = 256;
-  const Support short_one = PersistentEngine::supports(p);
+  const Support short_one = PersistentEngine::decide(p);
   CHECK_FALSE(short_one);
   CHECK(short_one.reason.find("T=4") != std::string::npos);
 }
@@ -84,21 +84,21 @@ TEST_CASE("persistent schedule: a deep stack of single sequences runs all its la
   p.config.num_layers = 6;
   p.options.seq_len = 1000;
   CHECK(make_small_schedule(p).possible());
-  CHECK(PersistentEngine::supports(p).reason.find("exchange through") != std::string::npos);
+  CHECK(PersistentEngine::decide(p).reason.find("exchange through") != std::string::npos);
 }
 
 TEST_CASE("persistent schedule: H above 1024 needs an H100's shared memory") {
   for (const std::int64_t hidden : {1025, 1536, 2048}) {
     CAPTURE(hidden);
     Problem p = problem(hidden, 1, hidden);
-    CHECK(PersistentEngine::supports(p));
+    CHECK(PersistentEngine::decide(p));
     p.device.sm_count = 128;
     p.device.shared_memory_per_block = std::size_t{99} << 10U;
-    const Support small = PersistentEngine::supports(p);
+    const Support small = PersistentEngine::decide(p);
     CHECK_FALSE(small);
     CHECK(small.reason.find("99 KB") != std::string::npos);
   }
-  CHECK_FALSE(PersistentEngine::supports(problem(2049, 1, 16)));
+  CHECK_FALSE(PersistentEngine::decide(problem(2049, 1, 16)));
 }
 
 TEST_CASE("persistent schedule: a wavefront takes as many groups to project as keep up with its recurrences") {
@@ -138,7 +138,7 @@ TEST_CASE(
   p.config.bidirectional = true;
   p.options.seq_len = 512;
   CHECK(overlaps(p));
-  CHECK(PersistentEngine::supports(p).reason.find("meanwhile") != std::string::npos);
+  CHECK(PersistentEngine::decide(p).reason.find("meanwhile") != std::string::npos);
   Problem other = p;
   other.config.num_layers = 1;
   CHECK_FALSE(overlaps(other));

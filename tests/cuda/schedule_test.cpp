@@ -59,7 +59,7 @@ TEST_CASE("schedule: a layer is one launch on Hopper where its blocks and weight
   reserved.options.reserve_sms = 1;
   CHECK_FALSE(make_schedule(reserved).step.cooperative);
   CHECK_FALSE(tensor_cores_hold(problem(512, 32, 128, Math::tf32, 90)));
-  if (built) CHECK_FALSE(Persistent::supports(fits));
+  if (built) CHECK_FALSE(Persistent::decide(fits));
 }
 
 TEST_CASE("schedule: large batches in strict float32 take the recurrent tiles, short sequences the fused ones") {
@@ -88,12 +88,12 @@ TEST_CASE("schedule: reset-before takes two launches, float64 the plain tiles") 
 }
 
 TEST_CASE("schedule: what is not built is refused in words") {
-  CHECK_FALSE(PerStep::supports(problem(64, 1, 1, Math::fp16, 90)));
-  const Support old = PerStep::supports(problem(64, 1, 1, Math::strict, 75));
+  CHECK_FALSE(PerStep::decide(problem(64, 1, 1, Math::fp16, 90)));
+  const Support old = PerStep::decide(problem(64, 1, 1, Math::strict, 75));
   CHECK_FALSE(old);
   CHECK(old.reason.find("7.5") != std::string::npos);
-  CHECK_FALSE(PerStep::supports(problem(64, std::int64_t{1} << 40, 1, Math::strict, 90)));
-  CHECK(PerStep::supports(problem(64, 1, 1, Math::strict, 90)));
+  CHECK_FALSE(PerStep::decide(problem(64, std::int64_t{1} << 40, 1, Math::strict, 90)));
+  CHECK(PerStep::decide(problem(64, 1, 1, Math::strict, 90)));
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ class UnlistedPlan {
 
  private:
   UnlistedPlan(const Problem& problem, const Space& space, const Weights& weights)
-      : problem_((accept(problem), problem)), backend_(space, problem, weights) {}
+      : problem_((accept(problem), problem)), backend_(space, problem, B::decide(problem), weights) {}
   UnlistedPlan(const Problem& problem, B backend) : problem_(problem), backend_(std::move(backend)) {}
   static void accept(const Problem& problem) {
     validate(problem);

@@ -79,7 +79,7 @@ struct Target {
   Math math = Math::strict;
   bool is_host = true;
   bool listed = true;  ///< in the backend trait; else used without Plan
-  /// The reason to refuse, or yes, from supports() on the device as it is.
+  /// The reason to refuse, or yes, from decide() on the device as it is.
   std::function<Support(const Config&, PlanOptions)> supports;
   /// A plan of exactly this backend, dtype and math mode; throws what Plan throws.
   std::function<std::unique_ptr<Session>(const Weights&, PlanOptions)> plan;
@@ -89,7 +89,7 @@ struct Target {
 };
 
 /// Every backend of every space of the list that this machine can run, in float32 and float64; math modes other than
-/// strict where supports() says yes to a small problem; and the device's form of the Kokkos patterns on the host.
+/// strict where decide() says yes to a small problem; and the device's form of the Kokkos patterns on the host.
 /// Prints `skipped: no ... device` for spaces without a device.
 const std::vector<Target>& all_targets();
 /// Those of them whose name contains GRU_TEST_TARGETS.

@@ -132,7 +132,7 @@ Result<T> run(const Host& space, const Case& c, unsigned seed, std::int64_t spar
   call.output = gru::tensor_view(result.output.data(), {c.steps, c.batch, width});
   call.output.strides = out_strides;
   call.h_n = gru::tensor_view(result.h_n.data(), {states, c.batch, c.config.hidden_size});
-  B backend(space, problem, weights);
+  B backend(space, problem, B::decide(problem), weights);
   backend.execute(gru::canonical(call, problem));
   backend.execute(gru::canonical(call, problem));  // nothing of the first run may leak into the second
   return result;
@@ -259,15 +259,15 @@ TEST_CASE("kokkos: weights are rounded to the nearest bfloat16, ties to even, an
 TEST_CASE("kokkos: math bf16 needs float32 and SIMD kernels, tf32 and fp16 are refused") {
   gru::Problem problem{{.input_size = 4, .hidden_size = 4}, {}, {}};
   problem.options.math = gru::Math::bf16;
-  CHECK(Patterns::supports(problem).accepted);
-  CHECK(Patterns::supports(problem).reason.find("bfloat16") != std::string::npos);
-  CHECK(!Portable::supports(problem));
+  CHECK(Patterns::decide(problem).accepted);
+  CHECK(Patterns::decide(problem).reason.find("bfloat16") != std::string::npos);
+  CHECK(!Portable::decide(problem));
   problem.options.dtype = gru::DType::float64;
-  CHECK(!Patterns::supports(problem));
+  CHECK(!Patterns::decide(problem));
   problem.options.dtype = gru::DType::float32;
   for (const gru::Math math : {gru::Math::tf32, gru::Math::fp16}) {
     problem.options.math = math;
-    CHECK(!Patterns::supports(problem));
+    CHECK(!Patterns::decide(problem));
   }
 }
 

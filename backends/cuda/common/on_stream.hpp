@@ -17,10 +17,11 @@ class OnStream {
   using Space = S;
   static constexpr std::string_view name = Engine::name;
 
-  static Support supports(const Problem& problem) { return Engine::supports(problem); }
+  static auto decide(const Problem& problem) { return Engine::decide(problem); }
 
-  OnStream(const S& space, const Problem& problem, const Weights& weights)
-      : space_(space), engine_(stream_of(space), problem, weights) {}
+  using Answer = decltype(Engine::decide(std::declval<const Problem&>()));
+  OnStream(const S& space, const Problem& problem, Answer answer, const Weights& weights)
+      : space_(space), engine_(stream_of(space), problem, std::move(answer), weights) {}
 
   void execute(const Call& call) { engine_.execute(call); }
   OnStream fork(const S& space) const { return OnStream(space, engine_.fork(stream_of(space))); }

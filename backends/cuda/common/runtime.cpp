@@ -57,7 +57,7 @@ std::shared_ptr<std::byte> allocate(StreamRef stream, std::string_view what, std
   void* memory = nullptr;
   if (const cudaError_t code = cudaMalloc(&memory, bytes); code == cudaErrorMemoryAllocation) {
     static_cast<void>(cudaGetLastError());
-    throw Error(
+    throw DeviceRefusal(
         fmt::format("gru::cuda: device {} has no {} bytes left for {}; plan for a smaller batch_size or seq_len, "
                     "or free memory",
                     stream.device, bytes, what));

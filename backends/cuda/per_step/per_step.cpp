@@ -277,24 +277,26 @@ PerStep::PerStep(PerStep&&) noexcept = default;
 PerStep& PerStep::operator=(PerStep&&) noexcept = default;
 PerStep::~PerStep() = default;
 
-Support PerStep::supports(const Problem& p) {
+Decision<Schedule> PerStep::decide(const Problem& p) {
   const PlanOptions& o = p.options;
   if (o.math != Math::strict && o.math != Math::tf32) {
-    return Support::no(fmt::format("math {} is not built, strict and tf32 are", name_of(o.math)));
+    return Decision<Schedule>::no(fmt::format("math {} is not built, strict and tf32 are", name_of(o.math)));
   }
   if (p.device.compute_capability < 80) {
-    return Support::no(fmt::format("needs compute capability 8.0, the device has {}.{}",
-                                   p.device.compute_capability / 10, p.device.compute_capability % 10));
+    return Decision<Schedule>::no(fmt::format("needs compute capability 8.0, the device has {}.{}",
+                                              p.device.compute_capability / 10, p.device.compute_capability % 10));
   }
   if (o.batch_size > kMaxBatch || o.seq_len > kMaxSteps ||
       std::max(p.config.hidden_size, p.config.input_size) > kMaxSize) {
-    return Support::no(fmt::format("takes B <= {}, T <= {}, I and H <= {}", kMaxBatch, kMaxSteps, kMaxSize));
+    return Decision<Schedule>::no(fmt::format("takes B <= {}, T <= {}, I and H <= {}", kMaxBatch, kMaxSteps, kMaxSize));
   }
-  return Support::yes(make_schedule(p).remark);
+  Schedule schedule = make_schedule(p);
+  std::string remark = schedule.remark;
+  return Decision<Schedule>::yes(std::move(schedule), std::move(remark));
 }
 
-PerStep::PerStep(StreamRef stream, const Problem& problem, const Weights& weights) {
-  Schedule schedule = make_schedule(problem);
+PerStep::PerStep(StreamRef stream, const Problem& problem, Decision<Schedule> decision, const Weights& weights) {
+  Schedule& schedule = *decision.schedule;
   if (schedule.step.cooperative) {
     const DeviceGuard guard(stream.device);
     const Config& c = problem.config;

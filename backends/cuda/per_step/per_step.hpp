@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "backends/cuda/common/on_stream.hpp"
+#include "backends/cuda/per_step/schedule.hpp"
 
 namespace gru {
 namespace cuda {
@@ -14,8 +15,8 @@ class PerStep {
  public:
   static constexpr std::string_view name = "cuda-per-step";
 
-  static Support supports(const Problem& problem);
-  PerStep(StreamRef stream, const Problem& problem, const Weights& weights);
+  static Decision<Schedule> decide(const Problem& problem);
+  PerStep(StreamRef stream, const Problem& problem, Decision<Schedule> decision, const Weights& weights);
   PerStep(PerStep&&) noexcept;
   PerStep& operator=(PerStep&&) noexcept;
   ~PerStep();

@@ -1,31 +1,31 @@
 #include "backends/cuda/persistent/cuda_persistent.hpp"
 
-#include "backends/cuda/persistent/schedule.hpp"
-#include "backends/cuda/single_block/schedule.hpp"
+#include <utility>
 
 namespace gru::cuda {
-namespace {
 
-/// Single blocks can, and are estimated to be no slower than groups of blocks.
-bool prefer_small(const Problem& p) {
-  if (!SmallPersistent::supports(p)) return false;
-  if (!Persistent::supports(p)) return true;
-  return make_small_schedule(p).clocks <= make_persistent_schedule(p).clocks;
+Decision<PersistentEngine::EitherSchedule> PersistentEngine::decide(const Problem& problem) {
+  Decision<SmallSchedule> small = SmallPersistent::decide(problem);
+  Decision<PersistentSchedule> groups = Persistent::decide(problem);
+  if (small && (!groups || small.schedule->clocks <= groups.schedule->clocks)) {
+    return Decision<EitherSchedule>::yes(std::move(*small.schedule), std::move(small.reason));
+  }
+  if (groups) return Decision<EitherSchedule>::yes(std::move(*groups.schedule), std::move(groups.reason));
+  return Decision<EitherSchedule>::no(std::move(groups.reason));
 }
 
-}  // namespace
-
-Support PersistentEngine::supports(const Problem& p) {
-  return prefer_small(p) ? SmallPersistent::supports(p) : Persistent::supports(p);
+PersistentEngine::Either PersistentEngine::make(StreamRef stream, const Problem& problem, EitherSchedule schedule,
+                                                const Weights& weights) {
+  if (auto* small = std::get_if<SmallSchedule>(&schedule)) {
+    return SmallPersistent(stream, problem, Decision<SmallSchedule>::yes(std::move(*small)), weights);
+  }
+  auto& groups = std::get<PersistentSchedule>(schedule);
+  return Persistent(stream, problem, Decision<PersistentSchedule>::yes(std::move(groups)), weights);
 }
 
-PersistentEngine::Either PersistentEngine::make(StreamRef stream, const Problem& problem, const Weights& weights) {
-  if (prefer_small(problem)) return SmallPersistent(stream, problem, weights);
-  return Persistent(stream, problem, weights);
-}
-
-PersistentEngine::PersistentEngine(StreamRef stream, const Problem& problem, const Weights& weights)
-    : either_(make(stream, problem, weights)) {}
+PersistentEngine::PersistentEngine(StreamRef stream, const Problem& problem, Decision<EitherSchedule> decision,
+                                   const Weights& weights)
+    : either_(make(stream, problem, std::move(*decision.schedule), weights)) {}
 
 void PersistentEngine::execute(const Call& call) {
   std::visit([&](auto& engine) { engine.execute(call); }, either_);

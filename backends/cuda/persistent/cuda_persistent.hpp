@@ -18,8 +18,9 @@ class PersistentEngine {
  public:
   static constexpr std::string_view name = "cuda-persistent";
 
-  static Support supports(const Problem& problem);
-  PersistentEngine(StreamRef stream, const Problem& problem, const Weights& weights);
+  using EitherSchedule = std::variant<SmallSchedule, PersistentSchedule>;
+  static Decision<EitherSchedule> decide(const Problem& problem);
+  PersistentEngine(StreamRef stream, const Problem& problem, Decision<EitherSchedule> decision, const Weights& weights);
 
   void execute(const Call& call);
   PersistentEngine fork(StreamRef stream) const;
@@ -29,7 +30,7 @@ class PersistentEngine {
  private:
   using Either = std::variant<SmallPersistent, Persistent>;
   explicit PersistentEngine(Either either) : either_(std::move(either)) {}
-  static Either make(StreamRef stream, const Problem& problem, const Weights& weights);
+  static Either make(StreamRef stream, const Problem& problem, EitherSchedule schedule, const Weights& weights);
 
   Either either_;
 };

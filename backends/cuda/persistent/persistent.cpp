@@ -59,19 +59,18 @@ bool fits_device(const PersistentSchedule& s, const Problem& problem, StreamRef 
   return s.blocks <= resident;
 }
 
-PersistentSchedule schedule_on_device(const Problem& problem, StreamRef stream) {
+/// What was decided, or what serves in its place where the device does not take clusters of that size now.
+PersistentSchedule schedule_on_device(const Problem& problem, PersistentSchedule schedule, StreamRef stream) {
   const DeviceGuard guard(stream.device);
-  PersistentSchedule schedule = make_persistent_schedule(problem);
-  if (schedule.kernel != nullptr && schedule.kernel->cluster && !fits_device(schedule, problem, stream)) {
+  if (fits_device(schedule, problem, stream)) return schedule;
+  if (schedule.kernel->cluster) {
     schedule = make_persistent_schedule(problem, false);
+    if (schedule.kernel != nullptr && fits_device(schedule, problem, stream)) return schedule;
   }
-  if (schedule.kernel == nullptr || !fits_device(schedule, problem, stream)) {
-    throw Error(
-        fmt::format("gru::Plan: cuda-persistent needs {} blocks of {} threads and {} bytes of shared memory "
-                    "resident at once, which device {} does not take now; plan with backend cuda-per-step",
-                    schedule.blocks, schedule.threads, schedule.shared_bytes, stream.device));
-  }
-  return schedule;
+  throw DeviceRefusal(
+      fmt::format("{} blocks of {} threads and {} bytes of shared memory must be resident at once, which device {} "
+                  "does not take now",
+                  schedule.blocks, schedule.threads, schedule.shared_bytes, stream.device));
 }
 
 }  // namespace
@@ -188,38 +187,44 @@ Persistent::Persistent(Persistent&&) noexcept = default;
 Persistent& Persistent::operator=(Persistent&&) noexcept = default;
 Persistent::~Persistent() = default;
 
-Support Persistent::supports(const Problem& p) {
+Decision<PersistentSchedule> Persistent::decide(const Problem& p) {
   if (p.options.dtype != DType::float32) {
-    return Support::no(fmt::format("keeps float32 weights on chip, the plan is {}", name_of(p.options.dtype)));
+    return Decision<PersistentSchedule>::no(
+        fmt::format("keeps float32 weights on chip, the plan is {}", name_of(p.options.dtype)));
   }
   const bool tf32 = p.options.math == Math::tf32;
   if (p.options.math != Math::strict && !(tf32 && kHasDenseProduct)) {
-    return Support::no(fmt::format("computes in strict float32{}, the plan asks for {}",
-                                   kHasDenseProduct ? " or tf32" : "", name_of(p.options.math)));
+    return Decision<PersistentSchedule>::no(fmt::format("computes in strict float32{}, the plan asks for {}",
+                                                        kHasDenseProduct ? " or tf32" : "", name_of(p.options.math)));
   }
   if (tf32 && tensor_cores_hold(p)) {
-    return Support::no(
+    return Decision<PersistentSchedule>::no(
         fmt::format("makes its recurrence in strict float32, which for B={} is slower than cuda-per-step's "
                     "on tensor cores",
                     p.options.batch_size));
   }
-  if (!p.config.reset_after) return Support::no("reset-before needs two exchanges a step, it makes one");
+  if (!p.config.reset_after)
+    return Decision<PersistentSchedule>::no("reset-before needs two exchanges a step, it makes one");
   if (p.device.compute_capability < 80) {
-    return Support::no(fmt::format("needs compute capability 8.0, the device has {}.{}",
-                                   p.device.compute_capability / 10, p.device.compute_capability % 10));
+    return Decision<PersistentSchedule>::no(fmt::format("needs compute capability 8.0, the device has {}.{}",
+                                                        p.device.compute_capability / 10,
+                                                        p.device.compute_capability % 10));
   }
   // Below, loading the weights costs more than keeping them saves.
   constexpr std::int64_t kMinSteps = 4;
   if (p.options.seq_len < kMinSteps) {
-    return Support::no(fmt::format("worth its start from T={} on, the plan has T={}", kMinSteps, p.options.seq_len));
+    return Decision<PersistentSchedule>::no(
+        fmt::format("worth its start from T={} on, the plan has T={}", kMinSteps, p.options.seq_len));
   }
-  const PersistentSchedule schedule = make_persistent_schedule(p);
-  if (schedule.kernel == nullptr) return Support::no(schedule.reason);
-  return Support::yes(schedule.reason + (tf32 ? ", input projections in tf32, the recurrence in float32" : ""));
+  PersistentSchedule schedule = make_persistent_schedule(p);
+  if (schedule.kernel == nullptr) return Decision<PersistentSchedule>::no(schedule.reason);
+  std::string remark = schedule.reason + (tf32 ? ", input projections in tf32, the recurrence in float32" : "");
+  return Decision<PersistentSchedule>::yes(std::move(schedule), std::move(remark));
 }
 
-Persistent::Persistent(StreamRef stream, const Problem& problem, const Weights& weights) {
-  const PersistentSchedule schedule = schedule_on_device(problem, stream);
+Persistent::Persistent(StreamRef stream, const Problem& problem, Decision<PersistentSchedule> decision,
+                       const Weights& weights) {
+  const PersistentSchedule schedule = schedule_on_device(problem, std::move(*decision.schedule), stream);
   impl_ = std::make_unique<Impl>(stream, problem, schedule, pack_persistent_weights(stream, weights, schedule));
 }
 

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "backends/cuda/common/stream_ref.hpp"
+#include "backends/cuda/persistent/schedule.hpp"
 #include "gru/backend.hpp"
 
 namespace gru::cuda {
@@ -11,8 +12,8 @@ namespace gru::cuda {
 /// The part of CudaPersistent whose groups of blocks exchange the state.
 class Persistent {
  public:
-  static Support supports(const Problem& problem);
-  Persistent(StreamRef stream, const Problem& problem, const Weights& weights);
+  static Decision<PersistentSchedule> decide(const Problem& problem);
+  Persistent(StreamRef stream, const Problem& problem, Decision<PersistentSchedule> decision, const Weights& weights);
   Persistent(Persistent&&) noexcept;
   Persistent& operator=(Persistent&&) noexcept;
   ~Persistent();

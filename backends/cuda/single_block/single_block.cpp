@@ -123,25 +123,28 @@ SmallPersistent::SmallPersistent(SmallPersistent&&) noexcept = default;
 SmallPersistent& SmallPersistent::operator=(SmallPersistent&&) noexcept = default;
 SmallPersistent::~SmallPersistent() = default;
 
-Support SmallPersistent::supports(const Problem& p) {
+Decision<SmallSchedule> SmallPersistent::decide(const Problem& p) {
   const PlanOptions& o = p.options;
   const bool tf32 = o.math == Math::tf32 && p.config.hidden_size <= kStrictForTf32;
   if (o.dtype != DType::float32 || (o.math != Math::strict && !tf32) || !p.config.reset_after ||
       p.device.compute_capability < 80) {
-    return Support::no("single blocks compute reset-after in strict float32 from compute capability 8.0 on");
+    return Decision<SmallSchedule>::no(
+        "single blocks compute reset-after in strict float32 from compute capability 8.0 on");
   }
   if (p.config.hidden_size > kAnyStepsHidden && o.seq_len < kMinSteps) {
-    return Support::no(fmt::format("worth its start from T={} on, the plan has T={}", kMinSteps, o.seq_len));
+    return Decision<SmallSchedule>::no(
+        fmt::format("worth its start from T={} on, the plan has T={}", kMinSteps, o.seq_len));
   }
-  const SmallSchedule schedule = make_small_schedule(p);
-  if (!schedule.possible()) return Support::no(schedule.reason);
-  return Support::yes(schedule.reason + (tf32 ? "; in strict float32, exacter than tf32 and no slower" : ""));
+  SmallSchedule schedule = make_small_schedule(p);
+  if (!schedule.possible()) return Decision<SmallSchedule>::no(schedule.reason);
+  std::string remark = schedule.reason + (tf32 ? "; in strict float32, exacter than tf32 and no slower" : "");
+  return Decision<SmallSchedule>::yes(std::move(schedule), std::move(remark));
 }
 
-SmallPersistent::SmallPersistent(StreamRef stream, const Problem& problem, const Weights& weights) {
-  SmallSchedule schedule = make_small_schedule(problem);
-  auto packed = pack_small_weights(stream, weights, schedule);
-  impl_ = std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed));
+SmallPersistent::SmallPersistent(StreamRef stream, const Problem& problem, Decision<SmallSchedule> decision,
+                                 const Weights& weights) {
+  auto packed = pack_small_weights(stream, weights, *decision.schedule);
+  impl_ = std::make_unique<Impl>(stream, problem, std::move(*decision.schedule), std::move(packed));
 }
 
 SmallPersistent SmallPersistent::fork(StreamRef stream) const {

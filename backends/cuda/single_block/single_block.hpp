@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "backends/cuda/common/stream_ref.hpp"
+#include "backends/cuda/single_block/schedule.hpp"
 #include "gru/backend.hpp"
 
 namespace gru::cuda {
@@ -11,8 +12,8 @@ namespace gru::cuda {
 /// The part of CudaPersistent for few hidden units: no group of blocks, no exchange.
 class SmallPersistent {
  public:
-  static Support supports(const Problem& problem);
-  SmallPersistent(StreamRef stream, const Problem& problem, const Weights& weights);
+  static Decision<SmallSchedule> decide(const Problem& problem);
+  SmallPersistent(StreamRef stream, const Problem& problem, Decision<SmallSchedule> decision, const Weights& weights);
   SmallPersistent(SmallPersistent&&) noexcept;
   SmallPersistent& operator=(SmallPersistent&&) noexcept;
   ~SmallPersistent();

@@ -1,0 +1,101 @@
+#pragma once
+
+/// Backends as run-time values: what a plan needs of one, and the lists of backends/list.hpp without their types.
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "gru/any_space.hpp"
+#include "gru/backend.hpp"
+#include "gru/error.hpp"
+
+namespace gru {
+
+/// What a plan knows of its backend; one virtual call an execution.
+class AnyBackend {
+ public:
+  AnyBackend() = default;
+  AnyBackend(const AnyBackend&) = delete;
+  AnyBackend& operator=(const AnyBackend&) = delete;
+  virtual ~AnyBackend() = default;
+  virtual void execute(const Call& call) = 0;
+  /// `space` holds an instance of the backend's own space.
+  virtual std::unique_ptr<AnyBackend> fork(const AnySpace& space) const = 0;
+  virtual std::size_t workspace_bytes() const = 0;
+  virtual Status status() const = 0;
+  virtual std::size_t reserve_bytes() const = 0;
+  virtual void backward(const BackwardCall& call) = 0;
+  virtual void set_weights(std::span<const CellWeights> cells) = 0;
+};
+
+/// The instance of B's space in `space`, whose type is known to be that.
+template <Backend B>
+const typename B::Space& instance_for(const AnySpace& space) {
+  return static_cast<const SpaceInstance<typename B::Space>&>(space).get();
+}
+
+template <Backend B>
+class ErasedBackend final : public AnyBackend {
+ public:
+  explicit ErasedBackend(B backend) : backend_(std::move(backend)) {}
+  void execute(const Call& call) override { backend_.execute(call); }
+  std::unique_ptr<AnyBackend> fork(const AnySpace& space) const override {
+    return std::make_unique<ErasedBackend>(backend_.fork(instance_for<B>(space)));
+  }
+  std::size_t workspace_bytes() const override { return backend_.workspace_bytes(); }
+  Status status() const override { return backend_.status(); }
+  std::size_t reserve_bytes() const override {
+    if constexpr (TrainingBackend<B>) return backend_.reserve_bytes();
+    return 0;
+  }
+  // A backend that does not train never becomes a plan for training, and no other plan asks.
+  void backward([[maybe_unused]] const BackwardCall& call) override {
+    if constexpr (TrainingBackend<B>) backend_.backward(call);
+  }
+  void set_weights([[maybe_unused]] std::span<const CellWeights> cells) override {
+    if constexpr (TakesWeights<B>) {
+      backend_.set_weights(cells);
+    } else {
+      throw Error("gru::Plan::set_weights: the backend " + std::string(std::string_view(B::name)) +
+                  " takes no new weights; make a new plan");
+    }
+  }
+
+ private:
+  B backend_;
+};
+
+/// A backend's answer to one problem, and how to construct it from that answer: once, with the same problem.
+struct Offer {
+  Support support;
+  std::function<std::unique_ptr<AnyBackend>(const AnySpace&, const Problem&, const Weights&)> make;
+};
+
+/// One backend of a list.
+struct Candidate {
+  std::string name;
+  Offer (*ask)(const Problem&) = nullptr;
+};
+
+template <Backend B>
+Offer offer_of(const Problem& problem) {
+  auto decision = std::make_shared<decltype(B::decide(problem))>(gru::ask<B>(problem));
+  Offer offer{*decision, {}};
+  offer.make = [decision](const AnySpace& space, const Problem& same, const Weights& weights) {
+    return std::make_unique<ErasedBackend<B>>(B(instance_for<B>(space), same, std::move(*decision), weights));
+  };
+  return offer;
+}
+
+template <Backend... Bs>
+std::vector<Candidate> candidates_of(list<Bs...>) {
+  return {Candidate{std::string(std::string_view(Bs::name)), &offer_of<Bs>}...};
+}
+
+}  // namespace gru

@@ -1,0 +1,31 @@
+#include "backends/spaces.hpp"
+
+#include <algorithm>
+
+#include "backends/list.hpp"
+#include "gru/error.hpp"
+
+namespace gru {
+
+const std::vector<SpaceKind>& space_kinds() {
+  static const std::vector<SpaceKind> kinds = [] {
+    std::vector<SpaceKind> found;
+    for_each(spaces{}, [&]<class Space>(type<Space>) {
+      using Traits = SpaceTraits<Space>;
+      found.push_back(
+          {Traits::name, Traits::is_host, typeid(Space), candidates_of(typename backend_trait<Space>::candidates{})});
+    });
+    return found;
+  }();
+  return kinds;
+}
+
+const SpaceKind& space_kind(std::type_index type) {
+  const auto found = std::ranges::find(space_kinds(), type, &SpaceKind::type);
+  if (found == space_kinds().end()) {
+    throw Error("gru::Plan: this build of the library serves no execution space such as " + std::string(type.name()));
+  }
+  return *found;
+}
+
+}  // namespace gru

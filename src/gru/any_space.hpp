@@ -1,0 +1,64 @@
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <typeindex>
+#include <typeinfo>
+
+#include "gru/space.hpp"
+
+namespace gru {
+
+/// An instance of an execution space whose type is known at run time only; SpaceTraits' functions as virtual ones.
+class AnySpace {
+ public:
+  AnySpace() = default;
+  AnySpace(const AnySpace&) = delete;
+  AnySpace& operator=(const AnySpace&) = delete;
+  virtual ~AnySpace() = default;
+
+  virtual std::type_index type() const = 0;  ///< of the Space
+  virtual std::string_view name() const = 0;
+  virtual bool is_host() const = 0;
+  virtual void require_ready() const = 0;
+  virtual DeviceInfo device_info() const = 0;
+  virtual void fence() const = 0;
+  virtual std::shared_ptr<void> allocate(const std::string& label, std::size_t bytes) const = 0;
+  virtual void copy_in(void* to, const void* host, std::size_t bytes) const = 0;
+  virtual void copy_out(void* host, const void* from, std::size_t bytes) const = 0;
+  virtual void set_zero(void* to, std::size_t bytes) const = 0;
+};
+
+/// An AnySpace that holds an instance of Space.
+template <class Space>
+class SpaceInstance final : public AnySpace {
+  using Traits = SpaceTraits<Space>;
+
+ public:
+  explicit SpaceInstance(const Space& space) : space_(space) {}
+  const Space& get() const { return space_; }
+
+  std::type_index type() const override { return typeid(Space); }
+  std::string_view name() const override { return Traits::name; }
+  bool is_host() const override { return Traits::is_host; }
+  void require_ready() const override { Traits::require_ready(space_); }
+  DeviceInfo device_info() const override { return Traits::device_info(space_); }
+  void fence() const override { Traits::fence(space_); }
+  std::shared_ptr<void> allocate(const std::string& label, std::size_t bytes) const override {
+    return Traits::allocate(space_, label, bytes);
+  }
+  void copy_in(void* to, const void* host, std::size_t bytes) const override {
+    Traits::copy_in(space_, to, host, bytes);
+  }
+  void copy_out(void* host, const void* from, std::size_t bytes) const override {
+    Traits::copy_out(space_, host, from, bytes);
+  }
+  void set_zero(void* to, std::size_t bytes) const override { Traits::set_zero(space_, to, bytes); }
+
+ private:
+  Space space_;
+};
+
+}  // namespace gru
