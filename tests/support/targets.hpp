@@ -14,8 +14,8 @@
 #include "gru/weights.hpp"
 #include "tests/support/field.hpp"
 
-// Whoever computes a GRU, seen from a test: no template, host memory only. targets.cpp is the one test file that reads
-// backends/list.hpp, so a backend or a space that joins the list is tested by every test that walks over targets().
+// Whoever computes a GRU, seen from a test: no template, host memory only. The names come from the library, so a backend
+// or a space that joins its lists is tested by every test that walks over targets().
 
 namespace gru::test {
 

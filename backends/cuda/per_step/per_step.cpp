@@ -313,6 +313,11 @@ PerStep PerStep::fork(StreamRef stream) const {
   return PerStep(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
 }
 
+void PerStep::rebind(StreamRef stream) {
+  require_same_device(impl_->stream, stream);
+  impl_->stream = stream;
+}
+
 void PerStep::execute(const Call& call) {
   Impl& my = *impl_;
   const DeviceGuard guard(my.stream.device);

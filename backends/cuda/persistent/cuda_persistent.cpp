@@ -35,6 +35,10 @@ PersistentEngine PersistentEngine::fork(StreamRef stream) const {
   return std::visit([&](const auto& engine) { return PersistentEngine(Either(engine.fork(stream))); }, either_);
 }
 
+void PersistentEngine::rebind(StreamRef stream) {
+  std::visit([&](auto& engine) { engine.rebind(stream); }, either_);
+}
+
 std::size_t PersistentEngine::workspace_bytes() const {
   return std::visit([](const auto& engine) { return engine.workspace_bytes(); }, either_);
 }

@@ -152,6 +152,11 @@ SmallPersistent SmallPersistent::fork(StreamRef stream) const {
   return SmallPersistent(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
 }
 
+void SmallPersistent::rebind(StreamRef stream) {
+  require_same_device(impl_->stream, stream);
+  impl_->stream = stream;
+}
+
 void SmallPersistent::execute(const Call& call) {
   const Impl& my = *impl_;
   const DeviceGuard guard(my.stream.device);

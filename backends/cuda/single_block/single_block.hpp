@@ -20,6 +20,7 @@ class SmallPersistent {
 
   void execute(const Call& call);
   SmallPersistent fork(StreamRef stream) const;
+  void rebind(StreamRef stream);  ///< another stream of the same device
   std::size_t workspace_bytes() const;
   Status status() const;
 
