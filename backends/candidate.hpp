@@ -27,6 +27,8 @@ class AnyBackend {
   virtual void execute(const Call& call) = 0;
   /// `space` holds an instance of the backend's own space.
   virtual std::unique_ptr<AnyBackend> fork(const AnySpace& space) const = 0;
+  /// Works on `space` from now on, an instance on the same device, without any allocation; false: it cannot.
+  virtual bool rebind(const AnySpace& space) = 0;
   virtual std::size_t workspace_bytes() const = 0;
   virtual Status status() const = 0;
   virtual std::size_t reserve_bytes() const = 0;
@@ -47,6 +49,14 @@ class ErasedBackend final : public AnyBackend {
   void execute(const Call& call) override { backend_.execute(call); }
   std::unique_ptr<AnyBackend> fork(const AnySpace& space) const override {
     return std::make_unique<ErasedBackend>(backend_.fork(instance_for<B>(space)));
+  }
+  bool rebind([[maybe_unused]] const AnySpace& space) override {
+    if constexpr (requires { backend_.rebind(instance_for<B>(space)); }) {
+      backend_.rebind(instance_for<B>(space));
+      return true;
+    } else {
+      return false;
+    }
   }
   std::size_t workspace_bytes() const override { return backend_.workspace_bytes(); }
   Status status() const override { return backend_.status(); }

@@ -23,13 +23,13 @@ std::string describe_choices(const std::vector<Seat>& seats) {
   };
   if (seats.size() == 1) return "auto or one of " + names(seats.front());
   std::string text = "auto";
-  for (const Seat& seat : seats) text += fmt::format("; space {}: {}", seat.space->name(), names(seat));
+  for (const Seat& seat : seats) text += fmt::format("; space {}: {}", seat.space, names(seat));
   return text;
 }
 
 std::string names_of(const std::vector<Seat>& seats) {
-  std::vector<std::string_view> names;
-  for (const Seat& seat : seats) names.push_back(seat.space->name());
+  std::vector<std::string> names;
+  for (const Seat& seat : seats) names.push_back(seat.space);
   return fmt::format("{} {}", names.size() == 1 ? "space" : "spaces", fmt::join(names, ", "));
 }
 
@@ -37,14 +37,8 @@ std::string names_of(const std::vector<Seat>& seats) {
 class Chooser {
  public:
   Chooser(const std::vector<Seat>& seats, const Weights& weights, const PlanOptions& options)
-      : seats_(seats), weights_(weights), options_(options) {
+      : seats_(seats), weights_(weights), options_(options), names_(seats, options.backend) {
     apply_profile({}, options.device_profile);  // refuses an unknown name even where no GPU is asked
-    by_backend_ = std::ranges::any_of(seats, [&](const Seat& seat) { return has_backend(seat, options.backend); });
-    const bool known = by_backend_ || options.backend == "auto" ||
-                       std::ranges::any_of(seats, [&](const Seat& s) { return s.space->name() == options.backend; });
-    if (known) return;
-    throw Error(fmt::format("gru::Plan: there is no backend '{}' for the {}; choose {}", options.backend,
-                            names_of(seats), describe_choices(seats)));
   }
 
   Choice choose() {
@@ -57,61 +51,61 @@ class Chooser {
   }
 
  private:
-  bool asked(const Seat& seat, const Candidate& candidate) const {
-    if (by_backend_) return candidate.name == options_.backend;
-    return options_.backend == "auto" || seat.space->name() == options_.backend;
-  }
-
   void visit(const Seat& seat) {
-    bool have_problem = false;
-    Problem problem{weights_.config(), options_, {}};
+    std::shared_ptr<AnySpace> space;
+    std::string absent;
+    Problem problem;
     for (const Candidate& candidate : seat.candidates) {
-      if (!asked(seat, candidate)) {
+      if (!names_.ask(seat, candidate)) {
         note(seat, candidate, fmt::format("not asked, as {} was named", options_.backend));
       } else if (choice_.backend) {
         note(seat, candidate, fmt::format("not asked, as {} comes first", choice_.name));
       } else {
-        if (!std::exchange(have_problem, true)) ready(seat, problem);
-        ask(seat, candidate, problem);
+        if (!space && absent.empty()) take(seat, space, problem, absent);
+        if (space) ask(seat, candidate, space, problem);
+        if (!space) note(seat, candidate, "no, " + absent);
       }
     }
   }
 
-  // A profile stands for a GPU; a host answers for itself.
-  void ready(const Seat& seat, Problem& problem) const {
-    seat.space->require_ready();
-    problem.device = seat.space->device_info();
-    if (!seat.space->is_host()) problem.device = apply_profile(problem.device, options_.device_profile);
-    validate(problem);
+  void take(const Seat& seat, std::shared_ptr<AnySpace>& space, Problem& problem, std::string& absent) const {
+    try {
+      space = seat.instance();
+    } catch (const DeviceRefusal& refusal) {
+      absent = refusal.what();
+      return;
+    }
+    problem = problem_on(*space, weights_.config(), options_);
   }
 
-  void ask(const Seat& seat, const Candidate& candidate, const Problem& problem) {
+  void ask(const Seat& seat, const Candidate& candidate, const std::shared_ptr<AnySpace>& space,
+           const Problem& problem) {
     const Offer offer = candidate.ask(problem);
     if (!offer.support) return note(seat, candidate, "no, " + offer.support.reason);
     try {
-      choice_.backend = as_errors(problem, [&] { return offer.make(*seat.space, problem, weights_); });
+      choice_.backend = as_errors(problem, [&] { return offer.make(*space, problem, weights_); });
     } catch (const DeviceRefusal& refusal) {
       return note(seat, candidate, fmt::format("no, {}", refusal.what()));
     }
-    choice_.space = seat.space;
+    choice_.space = space;
     choice_.problem = problem;
     choice_.name = candidate.name;
     const std::string& remark = offer.support.reason;
     note(seat, candidate,
-         fmt::format("{}{}{}", by_backend_ ? "named by the caller" : "first to accept", remark.empty() ? "" : ": ",
-                     remark));
+         fmt::format("{}{}{}", names_.by_backend() ? "named by the caller" : "first to accept",
+                     remark.empty() ? "" : ": ", remark));
   }
 
   void note(const Seat& seat, const Candidate& candidate, const std::string& text) {
-    const bool alone = seats_.size() == 1 || seat.space->name() == candidate.name;
-    const std::string prefix = alone ? "" : fmt::format("{}/", seat.space->name());
+    const bool alone = seats_.size() == 1 || seat.space == candidate.name;
+    const std::string prefix = alone ? "" : fmt::format("{}/", seat.space);
     notes_.push_back(fmt::format("{}{}: {}", prefix, candidate.name, text));
   }
 
   const std::vector<Seat>& seats_;
   const Weights& weights_;
   const PlanOptions& options_;
-  bool by_backend_ = false;
+  Names names_;
   std::vector<std::string> notes_;
   Choice choice_;
 };
@@ -123,6 +117,30 @@ void throw_not_ready(const Problem& problem, const std::exception& reason) {
       fmt::format("gru::Plan: {} B={} T={} could not be made ready: {}; if memory is short, plan for a smaller "
                   "batch_size or seq_len",
                   describe(problem.config), problem.options.batch_size, problem.options.seq_len, reason.what()));
+}
+
+Seat seat_at(std::shared_ptr<AnySpace> space, std::vector<Candidate> candidates) {
+  return {std::string(space->name()), std::move(candidates), [space] { return space; }};
+}
+
+Names::Names(const std::vector<Seat>& seats, const std::string& wanted) : wanted_(wanted) {
+  by_backend_ = std::ranges::any_of(seats, [&](const Seat& seat) { return has_backend(seat, wanted); });
+  if (by_backend_ || wanted == "auto" || std::ranges::find(seats, wanted, &Seat::space) != seats.end()) return;
+  throw Error(fmt::format("gru::Plan: there is no backend '{}' for the {}; choose {}", wanted, names_of(seats),
+                          describe_choices(seats)));
+}
+
+bool Names::ask(const Seat& seat, const Candidate& candidate) const {
+  if (by_backend_) return candidate.name == wanted_;
+  return wanted_ == "auto" || seat.space == wanted_;
+}
+
+Problem problem_on(const AnySpace& space, const Config& config, const PlanOptions& options) {
+  space.require_ready();
+  Problem problem{config, options, space.device_info()};
+  if (!space.is_host()) problem.device = apply_profile(problem.device, options.device_profile);
+  validate(problem);
+  return problem;
 }
 
 Choice choose(const std::vector<Seat>& seats, const Weights& weights, const PlanOptions& options) {

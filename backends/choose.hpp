@@ -1,6 +1,7 @@
 #pragma once
 
 #include <exception>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -10,15 +11,38 @@
 
 namespace gru {
 
-/// A space instance and its candidates, in the order in which they are asked.
+/// A space and its candidates, in the order in which they are asked.
 struct Seat {
-  std::shared_ptr<const AnySpace> space;
+  std::string space;
   std::vector<Candidate> candidates;
+  /// The instance to run on, made when the first candidate is asked. Throws DeviceRefusal where this machine has no such
+  /// device.
+  std::function<std::shared_ptr<AnySpace>()> instance;
 };
+
+/// A seat with an instance that is there already.
+Seat seat_at(std::shared_ptr<AnySpace> space, std::vector<Candidate> candidates);
+
+/// Whether options.backend asks this candidate of this seat: "auto", the candidate's name on any seat that has it, or a
+/// space's. A backend's name wins over a space's. Throws gru::Error for a name that means none of them.
+class Names {
+ public:
+  Names(const std::vector<Seat>& seats, const std::string& wanted);
+  bool by_backend() const { return by_backend_; }
+  bool ask(const Seat& seat, const Candidate& candidate) const;
+
+ private:
+  std::string wanted_;
+  bool by_backend_ = false;
+};
+
+/// The problem that the candidates of a space are asked about. A device profile stands for a GPU; a host answers for itself.
+/// Throws gru::Error if the space is not ready or an option is out of range.
+Problem problem_on(const AnySpace& space, const Config& config, const PlanOptions& options);
 
 /// A plan's backend, and on what it runs.
 struct Choice {
-  std::shared_ptr<const AnySpace> space;
+  std::shared_ptr<AnySpace> space;
   Problem problem;
   std::unique_ptr<AnyBackend> backend;
   std::string name;

@@ -15,10 +15,16 @@
 namespace gru {
 namespace {
 
-std::vector<Seat> seats_of(std::shared_ptr<const AnySpace> space) {
+std::vector<Seat> seats_of(std::shared_ptr<AnySpace> space) {
   space->require_ready();
   const SpaceKind& kind = space_kind(space->type());
-  return {{std::move(space), kind.candidates}};
+  return {seat_at(std::move(space), kind.candidates)};
+}
+
+void require_sequence(const ConstTensorView& x) {
+  if (x.rank == 2 || x.rank == 3) return;
+  throw Error(fmt::format("gru: x: expected (T, B, I), (B, T, I) if batch_first, or (T, I), got {}",
+                          format_extents(x.rank, x.extents)));
 }
 
 // What a step adds to the rules of execute, in the words of its own arguments.
@@ -74,7 +80,7 @@ void AnyPlan::Impl::require_reserve(std::string_view where, const Reserve& reser
 }
 
 AnyPlan::AnyPlan(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-AnyPlan::AnyPlan(std::shared_ptr<const AnySpace> space, const Weights& weights, const PlanOptions& options)
+AnyPlan::AnyPlan(std::shared_ptr<AnySpace> space, const Weights& weights, const PlanOptions& options)
     : AnyPlan(plan_with(seats_of(std::move(space)), weights, options)) {}
 AnyPlan::AnyPlan(AnyPlan&&) noexcept = default;
 AnyPlan& AnyPlan::operator=(AnyPlan&&) noexcept = default;
@@ -86,7 +92,7 @@ std::vector<std::string> AnyPlan::backends(std::type_index space) {
   return names;
 }
 
-const AnySpace& AnyPlan::space() const { return *impl_->choice.space; }
+const std::shared_ptr<AnySpace>& AnyPlan::space() const { return impl_->choice.space; }
 const Problem& AnyPlan::problem() const { return impl_->choice.problem; }
 std::string_view AnyPlan::backend() const { return impl_->choice.name; }
 const std::string& AnyPlan::why() const { return impl_->choice.why; }
@@ -94,6 +100,37 @@ std::size_t AnyPlan::workspace_bytes() const { return impl_->choice.backend->wor
 Status AnyPlan::status() const { return impl_->choice.backend->status(); }
 
 void AnyPlan::execute(const Call& call) { impl_->run(canonical(call, impl_->choice.problem)); }
+
+void AnyPlan::wait() const {
+  impl_->choice.space->fence();
+  if (const Status now = status(); !now.ok) {
+    throw Error(fmt::format("gru::Plan: {} failed while it ran: {}", backend(), now.message));
+  }
+}
+
+std::vector<std::int64_t> AnyPlan::output_extents(const ConstTensorView& x) const {
+  require_sequence(x);
+  const Config& config = problem().config;
+  std::vector<std::int64_t> extents(x.extents.begin(), x.extents.begin() + x.rank);
+  extents.back() = config.num_directions() * config.hidden_size;
+  return extents;
+}
+
+std::vector<std::int64_t> AnyPlan::h_n_extents(const ConstTensorView& x) const {
+  require_sequence(x);
+  const Config& config = problem().config;
+  const std::int64_t rows = config.num_layers * config.num_directions();
+  if (x.rank == 2) return {rows, config.hidden_size};
+  return {rows, x.extents[problem().options.batch_first ? 0 : 1], config.hidden_size};
+}
+
+void AnyPlan::use_stream(CUstream_st* stream) {
+  Choice& mine = impl_->choice;
+  mine.space->use_stream(stream);
+  if (!mine.backend->rebind(*mine.space)) {
+    throw Error(fmt::format("gru::Plan::use_stream: {} cannot change its stream; fork the plan instead", mine.name));
+  }
+}
 
 void AnyPlan::step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out) {
   const Problem& problem = impl_->choice.problem;
@@ -116,7 +153,7 @@ void AnyPlan::set_weights(std::span<const CellWeights> cells) {
   impl_->choice.backend->set_weights(cells);
 }
 
-AnyPlan AnyPlan::fork(std::shared_ptr<const AnySpace> space) const {
+AnyPlan AnyPlan::fork(std::shared_ptr<AnySpace> space) const {
   const Choice& mine = impl_->choice;
   if (space->type() != mine.space->type()) {
     throw Error(fmt::format("gru::Plan::fork: expected an instance of the space {}, got one of {}", mine.space->name(),
@@ -129,10 +166,7 @@ AnyPlan AnyPlan::fork(std::shared_ptr<const AnySpace> space) const {
 }
 
 PlanOptions options_for(const ConstTensorView& x, PlanOptions options) {
-  if (x.rank != 2 && x.rank != 3) {
-    throw Error(fmt::format("gru::options_for: x: expected (T, B, I), (B, T, I) if batch_first, or (T, I), got {}",
-                            format_extents(x.rank, x.extents)));
-  }
+  require_sequence(x);
   const bool batched = x.rank == 3;
   const std::size_t time = batched && options.batch_first ? 1 : 0;
   options.dtype = x.dtype;

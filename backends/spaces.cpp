@@ -12,8 +12,11 @@ const std::vector<SpaceKind>& space_kinds() {
     std::vector<SpaceKind> found;
     for_each(spaces{}, [&]<class Space>(type<Space>) {
       using Traits = SpaceTraits<Space>;
-      found.push_back(
-          {Traits::name, Traits::is_host, typeid(Space), candidates_of(typename backend_trait<Space>::candidates{})});
+      found.push_back({Traits::name, Traits::device_kind, Traits::is_host, typeid(Space),
+                       candidates_of(typename backend_trait<Space>::candidates{}), &Traits::devices,
+                       &Traits::device_info_of, [](int device) -> std::shared_ptr<AnySpace> {
+                         return std::make_shared<SpaceInstance<Space>>(Traits::make_instance(device));
+                       }});
     });
     return found;
   }();

@@ -2,6 +2,7 @@
 
 /// The lists of backends/list.hpp as run-time values.
 
+#include <memory>
 #include <string>
 #include <typeindex>
 #include <vector>
@@ -10,12 +11,16 @@
 
 namespace gru {
 
-/// One space of the build.
+/// One space of the build; the functions are those of its SpaceTraits.
 struct SpaceKind {
   std::string name;
+  std::string device_kind;
   bool is_host = false;
   std::type_index type;
   std::vector<Candidate> candidates;
+  std::vector<int> (*devices)() = nullptr;
+  DeviceInfo (*device_info_of)(int device) = nullptr;
+  std::shared_ptr<AnySpace> (*make_instance)(int device) = nullptr;
 };
 
 /// The spaces of this build, in the order in which "auto" asks them.

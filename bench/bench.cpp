@@ -14,6 +14,7 @@
 #include "bench/machine.hpp"
 #include "bench/peak.hpp"
 #include "bench/report.hpp"
+#include "bench/subject.hpp"
 #include "gru/error.hpp"
 
 namespace gru::bench {
@@ -63,20 +64,20 @@ class CurrentWorkload {
 Measurement measure_one(const Job& job, const Workload& workload, const Effort& effort, const std::string& label,
                         Progress& progress) {
   progress.show(label + ": prepare");
-  const auto subject = job.make(workload, job.options);
+  Subject subject(job.device, job.space, workload, job.options);
   // Preparing is one-off: no more calls than repeats, however short it is.
   const Summary prepare =
-      repeat(label + "/prepare", {.repeats = effort.repeats, .min_time = 0}, [&] { return subject->prepare(); });
+      repeat(label + "/prepare", {.repeats = effort.repeats, .min_time = 0}, [&] { return subject.prepare(); });
   progress.show(label + ": execute");
-  subject->execute();  // first touch of caches, clocks and threads
+  subject.execute();  // first touch of caches, clocks and threads
   Effort of_samples = effort;
-  of_samples.calls_a_sample = subject->calls_a_sample();
-  const Summary execute = repeat(label + "/execute", of_samples, [&] { return subject->execute(); });
-  subject->require_ok();
+  of_samples.calls_a_sample = subject.calls_a_sample();
+  const Summary execute = repeat(label + "/execute", of_samples, [&] { return subject.execute(); });
+  subject.require_ok();
   return {.case_name = job.case_name,
           .space = job.space,
           .backend = job.options.backend,
-          .problem = subject->problem(),
+          .problem = subject.problem(),
           .is_step = workload.is_step(),
           .prepare = prepare,
           .execute = execute};
@@ -101,7 +102,7 @@ Report measure(const Options& options, std::ostream& progress_stream) {
   for (std::size_t i = 0; i < list.jobs.size(); ++i) {
     const Job& job = list.jobs[i];
     // Measured beside every case, as neighbours and clocks change; the best is the processor's.
-    if (job.is_host) peak = std::max(peak, fma_peak_gflops(job.options.dtype));
+    if (job.device.is_host()) peak = std::max(peak, fma_peak_gflops(job.options.dtype));
     const std::string label =
         fmt::format("[{}/{}] {} on {}", i + 1, list.jobs.size(), job.case_name, job.options.backend);
     try {
@@ -112,7 +113,7 @@ Report measure(const Options& options, std::ostream& progress_stream) {
   }
   for (Measurement& m : report.measurements) {
     const auto job = std::ranges::find(list.jobs, m.space, &Job::space);
-    if (job->is_host) m.peak_gflops = peak;
+    if (job->device.is_host()) m.peak_gflops = peak;
   }
   return report;
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bench/clock.hpp"
+#include "gru/device.hpp"
 #include "gru/problem.hpp"
 #include "gru/tensor.hpp"
 #include "gru/weights.hpp"
@@ -38,6 +39,7 @@ struct Options {
   /// backend (auto: all; a space's name: all of its backends), dtype, math, device_profile and the GPU's options count;
   /// sizes and batch_first come from the workload.
   PlanOptions plan;
+  Device device;  ///< whose backends; auto: all of this machine, of several GPUs the first
   Effort effort;
   std::string json;   ///< file to write, "-" for stdout in place of the table, empty for none
   bool list = false;  ///< print the cases and stop

@@ -6,6 +6,10 @@
 #include <cmath>
 #include <cstdint>
 #include <exception>
+#include <typeinfo>
+#include <utility>
+
+#include "gru/version.hpp"
 
 namespace gru::bench {
 namespace {
@@ -64,6 +68,28 @@ Summary combine(const std::vector<Summary>& repeats) {
               .p99 = median_of(repeats, &Summary::p99)};
   for (const Summary& s : repeats) all.calls += s.calls;
   return all;
+}
+
+namespace {
+
+class FencedTimer final : public Timer {
+ public:
+  explicit FencedTimer(std::shared_ptr<const AnySpace> space) : space_(std::move(space)) {}
+  double seconds(const std::function<void()>& work) override { return fenced_seconds(*space_, work); }
+
+ private:
+  std::shared_ptr<const AnySpace> space_;
+};
+
+}  // namespace
+
+std::unique_ptr<Timer> make_timer(std::shared_ptr<const AnySpace> space) {
+  if constexpr (kCudaEnabled) {
+    if (space->type() == typeid(CudaStream)) {
+      return std::make_unique<EventTimer>(static_cast<const SpaceInstance<CudaStream>&>(*space).get());
+    }
+  }
+  return std::make_unique<FencedTimer>(std::move(space));
 }
 
 Summary repeat(const std::string& name, const Effort& effort, const std::function<double()>& once) {

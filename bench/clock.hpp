@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "gru/any_space.hpp"
 #include "gru/cuda_stream.hpp"
-#include "gru/space.hpp"
 
 namespace gru::bench {
 
@@ -29,47 +29,37 @@ Summary summarize(std::vector<double> seconds);
 Summary combine(const std::vector<Summary>& repeats);
 
 /// Seconds that the host waits for work, everything before it on the space being done.
-template <class Space, class Work>
-double fenced_seconds(const Space& space, Work&& work) {
+template <class Work>
+double fenced_seconds(const AnySpace& space, Work&& work) {
   using Clock = std::chrono::steady_clock;
-  SpaceTraits<Space>::fence(space);
+  space.fence();
   const auto start = Clock::now();
   std::forward<Work>(work)();
   // Work on a host space is done when the call returns.
-  if constexpr (!SpaceTraits<Space>::is_host) SpaceTraits<Space>::fence(space);
+  if (!space.is_host()) space.fence();
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Times work on a space. A space whose device has a clock of its own specialises it, so that the device is timed and
-/// not the launch.
-template <class Space>
-class SpaceTimer {
+/// Times work on a space instance.
+class Timer {
  public:
-  /// Dependent steps timed as one sample. A device's clock is too coarse for a single step, and its launch hides behind
-  /// the step before it when many are queued; on a host each step has its own latency.
-  static constexpr int kStepsPerSample = SpaceTraits<Space>::is_host ? 1 : 1000;
-
-  explicit SpaceTimer(Space space) : space_(std::move(space)) {}
-
+  Timer() = default;
+  Timer(const Timer&) = delete;
+  Timer& operator=(const Timer&) = delete;
+  virtual ~Timer() = default;
   /// Seconds from the begin to the end of what work launches.
-  template <class Work>
-  double seconds(Work&& work) {
-    return fenced_seconds(space_, std::forward<Work>(work));
-  }
-
- private:
-  Space space_;
+  virtual double seconds(const std::function<void()>& work) = 0;
 };
+
+/// The timer of a space: where the device has a clock of its own, the device is timed and not the launch.
+std::unique_ptr<Timer> make_timer(std::shared_ptr<const AnySpace> space);
 
 /// On a CUDA stream: the device's time between two events, without what the host does meanwhile. Defined where the CUDA
 /// backends are built.
-template <>
-class SpaceTimer<CudaStream> {
+class EventTimer final : public Timer {
  public:
-  static constexpr int kStepsPerSample = 1000;
-
-  explicit SpaceTimer(const CudaStream& stream);
-  double seconds(const std::function<void()>& work);
+  explicit EventTimer(const CudaStream& stream);
+  double seconds(const std::function<void()>& work) override;
 
  private:
   CudaStream stream_;

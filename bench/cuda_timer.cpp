@@ -15,13 +15,13 @@ std::shared_ptr<void> make_event() {
 
 }  // namespace
 
-SpaceTimer<CudaStream>::SpaceTimer(const CudaStream& stream) : stream_(stream) {
+EventTimer::EventTimer(const CudaStream& stream) : stream_(stream) {
   const cuda::DeviceGuard guard(stream_.device());
   begin_ = make_event();
   end_ = make_event();
 }
 
-double SpaceTimer<CudaStream>::seconds(const std::function<void()>& work) {
+double EventTimer::seconds(const std::function<void()>& work) {
   const cuda::DeviceGuard guard(stream_.device());
   auto* const begin = static_cast<cudaEvent_t>(begin_.get());
   auto* const end = static_cast<cudaEvent_t>(end_.get());

@@ -1,14 +1,13 @@
 #include "bench/jobs.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <utility>
 
-#include "backends/list.hpp"
+#include "gru/device_plan.hpp"
 #include "gru/error.hpp"
 
 namespace gru::bench {
@@ -16,33 +15,6 @@ namespace {
 
 /// The oracle is for checking: a case of more operations is left out unless the oracle is named.
 constexpr std::int64_t kOracleFlop = 2'000'000'000;
-
-/// The names that Options::plan.backend takes beside "auto".
-struct Names {
-  std::vector<std::string> spaces;
-  std::vector<std::string> backends;
-
-  static bool has(const std::vector<std::string>& names, const std::string& name) {
-    return std::ranges::find(names, name) != names.end();
-  }
-};
-
-Names names_of_build() {
-  Names names;
-  for_each(spaces{}, [&]<class Space>(type<Space>) {
-    names.spaces.push_back(SpaceTraits<Space>::name);
-    for_each(typename backend_trait<Space>::candidates{}, [&]<class B>(type<B>) {
-      if (!Names::has(names.backends, name_of<B>())) names.backends.push_back(name_of<B>());
-    });
-  });
-  return names;
-}
-
-void check_backend_name(const Names& names, const std::string& wanted) {
-  if (wanted == "auto" || Names::has(names.spaces, wanted) || Names::has(names.backends, wanted)) return;
-  throw Error(fmt::format("gru bench: this build has no backend '{}'; choose auto, a space ({}) or a backend ({})",
-                          wanted, fmt::join(names.spaces, ", "), fmt::join(names.backends, ", ")));
-}
 
 void check_effort(const Effort& effort) {
   if (effort.repeats < 1 || !(effort.min_time >= 0) || !std::isfinite(effort.min_time)) {
@@ -86,31 +58,44 @@ PlanOptions plan_options(const Options& options, const Shape& shape, std::string
   return plan;
 }
 
-template <class Space>
-void list_space(const Options& options, bool by_backend, JobList& list) {
-  using Traits = SpaceTraits<Space>;
-  if (!Traits::available()) {
-    list.skipped.push_back({"everything", Traits::name, "there is no such device here"});
-    return;
+/// The options with sizes that are valid whatever the workload's are.
+PlanOptions names_only(PlanOptions options) {
+  options.batch_size = 1;
+  options.seq_len = 1;
+  return options;
+}
+
+/// A device with the backends that options name, and the others as skipped.
+void list_shape(const Options& options, const Shape& shape, const Device& device, JobList& list) {
+  const PlanOptions plan = plan_options(options, shape, options.plan.backend);
+  const std::vector<BackendAnswer> answers = ask(device, shape.config, plan);
+  for (const BackendAnswer& answer : answers) {
+    const bool named = answer.backend == plan.backend;
+    const bool is_long = flop(shape.config, shape.seq_len, shape.batch_size) > kOracleFlop;
+    if (!answer.support) {
+      list.skipped.push_back({shape.name, answer.backend, answer.support.reason});
+    } else if (!named && answer.backend == "eigen" && is_long) {
+      list.skipped.push_back({shape.name, answer.backend, "the oracle is slow; name it to time it"});
+    } else {
+      list.jobs.push_back(
+          {shape.name, shape.source, device, answer.space, plan_options(options, shape, answer.backend)});
+    }
   }
-  const DeviceInfo device = apply_profile(Traits::device_info(Traits::make_instance()), options.plan.device_profile);
-  for (const Shape& shape : shapes_of_space(options, Traits::is_host)) {
-    for_each(typename backend_trait<Space>::candidates{}, [&]<class B>(type<B>) {
-      const std::string name = name_of<B>();
-      if (by_backend && name != options.plan.backend) return;
-      const Problem problem{shape.config, plan_options(options, shape, name), device};
-      validate(problem);
-      const Support support = B::decide(problem);
-      if (!support) {
-        list.skipped.push_back({shape.name, name, support.reason});
-      } else if (!by_backend && name == "eigen" && flop(shape.config, shape.seq_len, shape.batch_size) > kOracleFlop) {
-        list.skipped.push_back({shape.name, name, "the oracle is slow; name it to time it"});
-      } else {
-        list.jobs.push_back(
-            {shape.name, shape.source, Traits::name, Traits::is_host, problem.options, make_subject<Space>});
-      }
-    });
+}
+
+/// The devices that the options mean, one of each kind for "auto", which have a backend of the wanted name.
+std::vector<Device> devices_of(const Options& options, JobList& list) {
+  std::vector<Device> devices;
+  for (const BackendAnswer& answer :
+       ask(options.device, {.input_size = 1, .hidden_size = 1}, names_only(options.plan))) {
+    if (answer.device.empty()) {
+      const auto seen = std::ranges::find(list.skipped, answer.space, &Skipped::backend);
+      if (seen == list.skipped.end()) list.skipped.push_back({"everything", answer.space, answer.support.reason});
+    } else if (std::ranges::find(devices, answer.device, &Device::name) == devices.end()) {
+      devices.emplace_back(answer.device);
+    }
   }
+  return devices;
 }
 
 }  // namespace
@@ -118,15 +103,10 @@ void list_space(const Options& options, bool by_backend, JobList& list) {
 JobList list_jobs(const Options& options) {
   check_effort(options.effort);
   for (const std::string& name : options.cases) find_case(name);
-  const Names names = names_of_build();
-  const std::string& wanted = options.plan.backend;
-  check_backend_name(names, wanted);
-  const bool by_backend = Names::has(names.backends, wanted);
   JobList list;
-  for_each(spaces{}, [&]<class Space>(type<Space>) {
-    if (wanted == "auto" || by_backend || wanted == SpaceTraits<Space>::name)
-      list_space<Space>(options, by_backend, list);
-  });
+  for (const Device& device : devices_of(options, list)) {
+    for (const Shape& shape : shapes_of_space(options, device.is_host())) list_shape(options, shape, device, list);
+  }
   if (list.jobs.empty()) {
     std::string reasons;
     for (const Skipped& s : list.skipped) reasons += fmt::format("\n  {} on {}: {}", s.case_name, s.backend, s.reason);

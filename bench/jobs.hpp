@@ -1,12 +1,11 @@
 #pragma once
 
-#include <memory>
 #include <string>
 #include <vector>
 
 #include "bench/bench.hpp"
 #include "bench/cases.hpp"
-#include "bench/subject.hpp"
+#include "gru/device.hpp"
 
 namespace gru::bench {
 
@@ -14,10 +13,9 @@ namespace gru::bench {
 struct Job {
   std::string case_name;
   const Case* source = nullptr;  ///< nullptr: the caller's own workload
+  Device device;
   std::string space;
-  bool is_host = false;
   PlanOptions options;  ///< complete: backend, sizes, batch_first, dtype
-  std::unique_ptr<Subject> (*make)(const Workload&, const PlanOptions&) = nullptr;
 };
 
 struct JobList {

@@ -5,14 +5,15 @@
 #include <fmt/format.h>
 
 #include <Kokkos_Core.hpp>
+#include <algorithm>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <set>
 
-#include "backends/list.hpp"
 #include "bench/peak.hpp"
+#include "gru/device.hpp"
 #include "gru/kokkos_space.hpp"
 #include "gru/version.hpp"
 
@@ -55,16 +56,19 @@ ordered_json openmp_environment() {
 
 ordered_json devices() {
   ordered_json list = ordered_json::array();
-  for_each(spaces{}, [&]<class Space>(type<Space>) {
-    using Traits = SpaceTraits<Space>;
-    ordered_json entry{{"space", Traits::name}, {"available", Traits::available()}};
-    if (Traits::available()) {
-      const DeviceInfo info = Traits::device_info(Traits::make_instance());
-      entry["name"] = info.name;
-      entry["concurrency"] = info.concurrency;
+  const std::vector<Device> here = Device::list();
+  for (const SpaceReport& space : spaces_of_build()) {
+    ordered_json entry{{"space", space.name}, {"available", space.available}};
+    const auto has_space = [&](const Device& device) {
+      const std::vector<SpaceReport> spaces = device.spaces();
+      return std::ranges::find(spaces, space.name, &SpaceReport::name) != spaces.end();
+    };
+    if (const auto device = std::ranges::find_if(here, has_space); device != here.end()) {
+      entry["name"] = device->description();
+      entry["concurrency"] = device->info().concurrency;
     }
     list.push_back(std::move(entry));
-  });
+  }
   return list;
 }
 

@@ -65,7 +65,7 @@ function(gru_install_program target)
 endfunction()
 
 gru_install_private_kokkos()
-install(TARGETS gru EXPORT gruTargets
+install(TARGETS gru gru_runtime EXPORT gruTargets
         FILE_SET HEADERS DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}"
         FILE_SET generated_headers DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 if(TARGET gru_cli)

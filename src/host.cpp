@@ -10,6 +10,7 @@
 
 #if defined(__linux__)
 #include <sched.h>
+#include <unistd.h>
 #endif
 
 namespace gru {
@@ -34,6 +35,15 @@ int ProcessorSet::count() const {
   int found = 0;
   for (const auto& word : bits_) found += std::popcount(word.load(std::memory_order_relaxed));
   return std::max(1, found);
+}
+
+std::size_t host_memory_bytes() {
+#if defined(__linux__)
+  const long pages = ::sysconf(_SC_PHYS_PAGES);
+  const long bytes = ::sysconf(_SC_PAGESIZE);
+  if (pages > 0 && bytes > 0) return static_cast<std::size_t>(pages) * static_cast<std::size_t>(bytes);
+#endif
+  return 0;
 }
 
 std::string host_processor_name() {

@@ -76,7 +76,8 @@ ordered_json time_case(const Case& c, const Effort& effort) {
   const bool is_step = workload.is_step();
   OnednnGru peer(workload);
   const Host host;
-  const auto once = [&] { return fenced_seconds(host, [&] { is_step ? peer.step() : peer.execute(); }); };
+  const SpaceInstance<Host> space(host);
+  const auto once = [&] { return fenced_seconds(space, [&] { is_step ? peer.step() : peer.execute(); }); };
   once();
   const Summary time = repeat(std::string(c.name), effort, once);
   const double gflops = static_cast<double>(flop(c.config(), c.seq_len, c.batch_size)) / time.median * 1e-9;

@@ -10,6 +10,7 @@
 
 #include "bench/cases.hpp"
 #include "cli/command.hpp"
+#include "cli/devices.hpp"
 #include "cli/options.hpp"
 #include "cli/progress.hpp"
 #include "gru/error.hpp"
@@ -56,12 +57,13 @@ class Bench final : public Command {
         "  gru bench --weights model.safetensors --input x.npy");
   }
 
-  void prepare(const std::vector<SpaceReport>& spaces) override {
+  void prepare() override {
     options_.plan = plan_.options(files_.batch_first);
     if (app->get_option("--json")->count() > 0) options_.json = json_.empty() ? "-" : json_;
     refuse_case_as_file();
     if (options_.list) return refuse_beside_list();
-    check_names(spaces, options_.plan);
+    options_.device = plan_.device();
+    ask_backends(options_.device, {.input_size = 1, .hidden_size = 1}, options_.plan);  // refuses names and GPU options
     const bool own_model = files_.weights_option->count() > 0 || sizes_.any_given();
     if (own_model) options_.workload = make_workload();
     if (!own_model && files_.reset_before) {

@@ -7,6 +7,7 @@
 
 #include "accuracy.hpp"
 #include "cli/command.hpp"
+#include "cli/devices.hpp"
 #include "cli/options.hpp"
 #include "cli/progress.hpp"
 #include "gru/error.hpp"
@@ -52,13 +53,13 @@ class Check final : public Command {
         "weights and data. Exit status 1 if a backend is out of tolerance.");
   }
 
-  void prepare(const std::vector<SpaceReport>& spaces) override {
+  void prepare() override {
     options_ = plan_.options(files_.batch_first);
     make_model();
     options_ = options_for(std::as_const(inputs_.x).view(), options_);
     check_inputs(inputs_, weights_->config(), options_);
-    answers_ = ask(spaces, weights_->config(), options_);
-    choose(answers_);  // refuses if nobody takes it
+    answers_ = ask_backends(plan_.device(), weights_->config(), options_);
+    require_acceptance(answers_);
   }
 
   int run() override {
@@ -76,8 +77,8 @@ class Check final : public Command {
     table += fmt::format("{:<24} {:<7} {:>11} {:>11} {:>11} {:>11}  {}\n", "backend", "tensor", "rel. L2", "tolerance",
                          "max abs", "tolerance", "");
     bool all_within = true;
-    for (const Answer& answer : answers_) {
-      const std::string name = answer.space == answer.backend ? answer.backend : answer.space + "/" + answer.backend;
+    for (const BackendAnswer& answer : answers_) {
+      const std::string name = full_name(answer);
       if (!answer.support) {
         table += fmt::format("{:<24} not run: {}\n", name, answer.support.reason);
         continue;
@@ -85,7 +86,7 @@ class Check final : public Command {
       progress.now(fmt::format("gru check: {}", name));
       PlanOptions options = options_;
       options.backend = answer.backend;
-      const Outcome outcome = execute_on(answer.space, *weights_, options, inputs_);
+      const Outcome outcome = execute_on(Device(answer.device), *weights_, options, inputs_);
       all_within &= add_row(table, name, "output", oracle.output, outcome.output, tolerance);
       all_within &= add_row(table, name, "h_n", oracle.h_n, outcome.h_n, tolerance);
     }
@@ -160,7 +161,7 @@ class Check final : public Command {
   std::optional<Weights> weights_;
   HostInputs inputs_;
   std::vector<std::string> conversions_;
-  std::vector<Answer> answers_;
+  std::vector<BackendAnswer> answers_;
 };
 
 }  // namespace

@@ -2,9 +2,6 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
-#include <vector>
-
-#include "cli/devices.hpp"
 
 namespace gru::cli {
 
@@ -18,7 +15,7 @@ class Command {
   virtual ~Command() = default;
 
   /// Reads and checks all input, chooses the backend, and makes sure that the outputs can be written.
-  virtual void prepare(const std::vector<SpaceReport>& spaces) = 0;
+  virtual void prepare() = 0;
   /// Works, and prints the results to stdout. Returns the exit status.
   virtual int run() = 0;
 

@@ -1,11 +1,9 @@
 #pragma once
 
-#include <cstddef>
-#include <functional>
-#include <memory>
 #include <optional>
 #include <string>
 
+#include "gru/device.hpp"
 #include "gru/problem.hpp"
 #include "gru/tensor.hpp"
 #include "gru/weights.hpp"
@@ -24,15 +22,14 @@ void check_inputs(const HostInputs& inputs, const Config& config, const PlanOpti
 struct Outcome {
   Tensor output;               ///< shaped as x, last extent D*H
   Tensor h_n;                  ///< (L*D, B, H), or (L*D, H) unbatched
+  std::string backend;         ///< who computed
+  std::string why;             ///< why this one, and why not each of the others
   double prepare_seconds = 0;  ///< making the plan
   double execute_seconds = 0;  ///< the one execution, fenced
-  std::size_t workspace_bytes = 0;
 };
 
-/// Plans for options.backend on a space, by the names of backends/list.hpp, and executes once.
-/// Throws gru::Error with the plan's status if the device failed.
-Outcome execute_on(const std::string& space, const Weights& weights, const PlanOptions& options,
-                   const HostInputs& inputs);
+/// Plans on the device and executes once. Throws gru::Error with the plan's status if the device failed.
+Outcome execute_on(const Device& device, const Weights& weights, const PlanOptions& options, const HostInputs& inputs);
 
 /// The oracle (eigen, in float64) on the host space. inputs in float64.
 Outcome execute_oracle(const Weights& weights, PlanOptions options, const HostInputs& inputs);

@@ -12,6 +12,7 @@
 
 #include "bench/machine.hpp"
 #include "cli/command.hpp"
+#include "cli/devices.hpp"
 #include "cli/options.hpp"
 #include "gru/error.hpp"
 #include "gru/version.hpp"
@@ -40,18 +41,18 @@ class Info final : public Command {
         "  gru info --weights model.safetensors --batch-size 16 --seq-len 100 --json");
   }
 
-  void prepare(const std::vector<SpaceReport>& spaces) override {
+  void prepare() override {
     const auto sizes = std::pair{options_.batch_size, options_.seq_len};
     options_ = plan_.options(false);
     std::tie(options_.batch_size, options_.seq_len) = sizes;
-    spaces_ = spaces;
+    device_ = plan_.device();
     if (files_.weights_option->count() == 0) {
       refuse_plan_flags();
       return;
     }
     std::vector<std::string> conversions;
     weights_ = load_model(files_, options_.dtype, conversions);
-    answers_ = ask(spaces, weights_->config(), options_);
+    answers_ = ask_backends(device_, weights_->config(), options_);
   }
 
   int run() override {
@@ -67,7 +68,8 @@ class Info final : public Command {
  private:
   /// Without a model nobody is asked, so flags about the question would have no effect.
   void refuse_plan_flags() const {
-    for (const char* flag : {"--backend", "--math", "--dtype", "--device-profile", "--reserve-sms", "--reset-before"}) {
+    for (const char* flag :
+         {"--device", "--backend", "--math", "--dtype", "--device-profile", "--reserve-sms", "--reset-before"}) {
       if (app->get_option(flag)->count() > 0)
         throw Error(fmt::format("{}: needs --weights, the model to ask about", flag));
     }
@@ -81,27 +83,32 @@ class Info final : public Command {
     Kokkos::print_configuration(configuration);
     report["kokkos"]["configuration"] = configuration.str();
     ordered_json list = ordered_json::array();
-    for (const SpaceReport& space : spaces_) {
-      ordered_json entry{{"name", space.name}, {"available", space.available}, {"backends", space.backends}};
-      if (space.available) entry["device"] = device_json(space);
-      list.push_back(std::move(entry));
+    for (const SpaceReport& space : spaces_of_build()) {
+      list.push_back({{"name", space.name}, {"available", space.available}, {"backends", space.backends}});
     }
     report["spaces"] = std::move(list);
+    report["devices"] = ordered_json::array();
+    for (const Device& device : Device::list()) report["devices"].push_back(device_json(device));
     if (weights_) report["model"] = model_json();
     return report;
   }
 
-  static ordered_json device_json(const SpaceReport& space) {
-    const DeviceInfo& device = space.device;
-    ordered_json json{{"name", device.name}, {"concurrency", device.concurrency}};
-    if (space.is_host) return json;
-    json["compute_capability"] = device.compute_capability;
-    json["sm_count"] = device.sm_count;
-    json["shared_memory_per_block"] = device.shared_memory_per_block;
-    json["shared_memory_per_sm"] = device.shared_memory_per_sm;
-    json["registers_per_sm"] = device.registers_per_sm;
-    json["l2_bytes"] = device.l2_bytes;
-    json["max_cluster_size"] = device.max_cluster_size;
+  static ordered_json device_json(const Device& device) {
+    const DeviceInfo& info = device.info();
+    ordered_json json{{"name", device.name()},
+                      {"description", device.description()},
+                      {"memory_bytes", device.memory_bytes()},
+                      {"concurrency", info.concurrency},
+                      {"spaces", ordered_json::array()}};
+    for (const SpaceReport& space : device.spaces()) json["spaces"].push_back(space.name);
+    if (device.is_host()) return json;
+    json["compute_capability"] = info.compute_capability;
+    json["sm_count"] = info.sm_count;
+    json["shared_memory_per_block"] = info.shared_memory_per_block;
+    json["shared_memory_per_sm"] = info.shared_memory_per_sm;
+    json["registers_per_sm"] = info.registers_per_sm;
+    json["l2_bytes"] = info.l2_bytes;
+    json["max_cluster_size"] = info.max_cluster_size;
     return json;
   }
 
@@ -118,16 +125,19 @@ class Info final : public Command {
                       {"dtype", name_of(options_.dtype)},
                       {"math", name_of(options_.math)}};
     ordered_json asked = ordered_json::array();
-    for (const Answer& answer : answers_) {
-      asked.push_back({{"space", answer.space},
+    for (const BackendAnswer& answer : answers_) {
+      asked.push_back({{"device", answer.device},
+                       {"space", answer.space},
                        {"backend", answer.backend},
                        {"accepts", answer.support.accepted},
                        {"remark", answer.support.reason}});
     }
     json["backends"] = std::move(asked);
-    const auto chosen = std::ranges::find_if(answers_, [](const Answer& a) { return a.support.accepted; });
-    json["chosen"] = chosen == answers_.end() ? ordered_json()
-                                              : ordered_json{{"space", chosen->space}, {"backend", chosen->backend}};
+    const auto chosen = std::ranges::find_if(answers_, [](const BackendAnswer& a) { return a.support.accepted; });
+    json["chosen"] =
+        chosen == answers_.end()
+            ? ordered_json()
+            : ordered_json{{"device", chosen->device}, {"space", chosen->space}, {"backend", chosen->backend}};
     return json;
   }
 
@@ -140,9 +150,19 @@ class Info final : public Command {
     fmt::print("Kokkos {}, host space {} with {} threads, default space {}\n", text(report["kokkos"]["version"]),
                text(report["kokkos"]["host_space"]), report["threads"].get<int>(),
                text(report["kokkos"]["default_space"]));
+    for (const auto& device : report["devices"]) {
+      std::string capability;
+      if (device.contains("compute_capability")) {
+        const int number = device["compute_capability"].get<int>();
+        capability = fmt::format(", compute capability {}.{}", number / 10, number % 10);
+      }
+      fmt::print("device {}: {}, {:.1f} GiB{}; spaces: {}\n", text(device["name"]), text(device["description"]),
+                 device["memory_bytes"].get<double>() / (1U << 30U), capability,
+                 fmt::join(device["spaces"].get<std::vector<std::string>>(), ", "));
+    }
     for (const auto& space : report["spaces"]) {
-      fmt::print("space {}: {}; backends: {}\n", text(space["name"]),
-                 space["available"].get<bool>() ? "on " + text(space["device"]["name"]) : "no such device here",
+      fmt::print("space {}: {}backends: {}\n", text(space["name"]),
+                 space["available"].get<bool>() ? "" : "no such device here; ",
                  fmt::join(space["backends"].get<std::vector<std::string>>(), ", "));
     }
     if (report.contains("model")) print_model(report["model"]);
@@ -175,9 +195,9 @@ class Info final : public Command {
   CLI::Option* seq_len_ = nullptr;
 
   PlanOptions options_;
-  std::vector<SpaceReport> spaces_;
+  Device device_;
   std::optional<Weights> weights_;
-  std::vector<Answer> answers_;
+  std::vector<BackendAnswer> answers_;
 };
 
 }  // namespace

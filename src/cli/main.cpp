@@ -1,17 +1,16 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <Kokkos_Core.hpp>
 #include <cstdio>
 #include <exception>
 #include <iostream>
 #include <memory>
 #include <new>
-#include <vector>
 
 #include "cli/command.hpp"
 #include "cli/environment.hpp"
 #include "gru/error.hpp"
+#include "gru/runtime.hpp"
 #include "gru/version.hpp"
 
 namespace {
@@ -22,11 +21,9 @@ constexpr int kBadInput = 2;
 int work(gru::cli::Command& command, bool& reading_input) {
   gru::cli::check_environment();
   reading_input = false;
-  // stderr is for what the user asked; how to bind threads is said in the documentation.
-  const Kokkos::ScopeGuard kokkos(Kokkos::InitializationSettings().set_disable_warnings(true));
-  const auto spaces = gru::cli::survey_spaces();
+  const gru::Runtime runtime;
   reading_input = true;
-  command.prepare(spaces);
+  command.prepare();
   reading_input = false;
   const int status = command.run();
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) throw gru::Error("stdout: could not be written");

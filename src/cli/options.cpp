@@ -96,6 +96,11 @@ bool SizeFlags::any_given() const {
 }
 
 void add_plan_flags(CLI::App& app, PlanFlags& flags) {
+  app.add_option("--device", flags.device_name,
+                 "Where to compute: auto, cpu, cuda, cuda:1, ... (gru info lists them); auto takes the first GPU if a "
+                 "backend accepts there, else the processor")
+      ->type_name("NAME")
+      ->capture_default_str();
   app.add_option("--backend", flags.backend,
                  "Who computes: " + backend_choices() + "; auto takes the first that has a device and accepts")
       ->type_name("NAME")
@@ -123,6 +128,14 @@ PlanOptions PlanFlags::options(bool batch_first) const {
   options.device_profile = device_profile;
   options.reserve_sms = reserve_sms;
   return options;
+}
+
+Device PlanFlags::device() const {
+  try {
+    return Device(device_name);
+  } catch (const Error& error) {
+    throw Error(fmt::format("--device: {}", error.what()));
+  }
 }
 
 HostInputs load_inputs(const FileFlags& flags, DType dtype, std::vector<std::string>& conversions) {

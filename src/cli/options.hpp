@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/execution.hpp"
+#include "gru/device.hpp"
 #include "gru/problem.hpp"
 #include "gru/weights.hpp"
 
@@ -46,13 +47,15 @@ void add_size_flags(CLI::App& app, SizeFlags& flags);
 
 /// How to compute.
 struct PlanFlags {
-  std::string backend = "auto", math = "strict", dtype = "float32", device_profile;
+  std::string device_name = "auto", backend = "auto", math = "strict", dtype = "float32", device_profile;
   int reserve_sms = 0;
 
   /// Throws gru::Error for names that do not exist. Sizes stay 1.
   PlanOptions options(bool batch_first) const;
+  /// Throws gru::Error, which lists the names, for a device that is not here.
+  Device device() const;
 };
-/// --backend --math --dtype --device-profile --reserve-sms
+/// --device --backend --math --dtype --device-profile --reserve-sms
 void add_plan_flags(CLI::App& app, PlanFlags& flags);
 
 /// --input, --h0 and --lengths in the plan's dtype.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "cli/command.hpp"
+#include "cli/devices.hpp"
 #include "cli/options.hpp"
 #include "cli/progress.hpp"
 #include "gru/error.hpp"
@@ -43,26 +44,26 @@ class Run final : public Command {
         "A PyTorch model's weights: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')");
   }
 
-  void prepare(const std::vector<SpaceReport>& spaces) override {
+  void prepare() override {
     options_ = plan_.options(files_.batch_first);
     weights_ = load_model(files_, options_.dtype, conversions_);
     inputs_ = load_inputs(files_, options_.dtype, conversions_);
     options_ = options_for(std::as_const(inputs_.x).view(), options_);
     check_inputs(inputs_, weights_->config(), options_);
-    choice_ = choose(ask(spaces, weights_->config(), options_));
-    options_.backend = choice_.backend;
+    device_ = plan_.device();
+    require_acceptance(ask_backends(device_, weights_->config(), options_));
     check_outputs();
   }
 
   int run() override {
     Outcome outcome;
     {
-      const Progress progress(fmt::format("gru run: computing with {}", choice_.backend));
-      outcome = execute_on(choice_.space, *weights_, options_, inputs_);
+      const Progress progress("gru run: computing");
+      outcome = execute_on(device_, *weights_, options_, inputs_);
       save(outcome);
     }
-    std::string line = fmt::format("{} ({}): {} T={} B={} {} {}, prepared in {}, ran once in {}", choice_.backend,
-                                   choice_.why, describe(weights_->config()), options_.seq_len, options_.batch_size,
+    std::string line = fmt::format("{} ({}): {} T={} B={} {} {}, prepared in {}, ran once in {}", outcome.backend,
+                                   outcome.why, describe(weights_->config()), options_.seq_len, options_.batch_size,
                                    name_of(options_.dtype), name_of(options_.math),
                                    format_seconds(outcome.prepare_seconds), format_seconds(outcome.execute_seconds));
     for (const std::string& conversion : conversions_) line += "; converted " + conversion;
@@ -111,7 +112,7 @@ class Run final : public Command {
   std::optional<Weights> weights_;
   HostInputs inputs_;
   std::vector<std::string> conversions_;
-  Choice choice_;
+  Device device_;
 };
 
 }  // namespace

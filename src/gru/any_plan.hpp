@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -22,7 +23,7 @@ class AnyPlan {
  public:
   struct Impl;  ///< the library's own: backends/any_plan_impl.hpp
 
-  AnyPlan(std::shared_ptr<const AnySpace> space, const Weights& weights, const PlanOptions& options);
+  AnyPlan(std::shared_ptr<AnySpace> space, const Weights& weights, const PlanOptions& options);
   explicit AnyPlan(std::unique_ptr<Impl> impl);
   AnyPlan(AnyPlan&&) noexcept;
   AnyPlan& operator=(AnyPlan&&) noexcept;
@@ -31,7 +32,8 @@ class AnyPlan {
   /// The names of the backends of a space of this build, in the order in which they are asked.
   static std::vector<std::string> backends(std::type_index space);
 
-  const AnySpace& space() const;
+  /// What the plan runs on; shared with its DeviceBuffers.
+  const std::shared_ptr<AnySpace>& space() const;
   const Problem& problem() const;
   std::string_view backend() const;
   const std::string& why() const;
@@ -39,15 +41,31 @@ class AnyPlan {
   Status status() const;
 
   void execute(const Call& call);
+  /// Waits for what was launched on the plan's instance; throws gru::Error with the status if the device failed.
+  void wait() const;
   void step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out);
   std::size_t reserve_bytes() const;
   void backward(const BackwardCall& call);
   void set_weights(std::span<const CellWeights> cells);
+  /// The extents of `output` and of `h_n` for an x of the given extents, as the plan's batch_first reads it.
+  /// Throws gru::Error unless x has rank 2 or 3.
+  std::vector<std::int64_t> output_extents(const ConstTensorView& x) const;
+  std::vector<std::int64_t> h_n_extents(const ConstTensorView& x) const;
+
+  /// Launches on another CUDA stream of the same device from now on, without any allocation, as torch's current stream
+  /// may change from call to call. The stream stays the caller's. The caller orders what the plan launched before against
+  /// what comes now (an event, or wait()), as both use the plan's workspace. Throws gru::Error for other spaces.
+  void use_stream(CUstream_st* stream);
+
   /// `space` must hold the same type of space as this plan's.
-  AnyPlan fork(std::shared_ptr<const AnySpace> space) const;
+  AnyPlan fork(std::shared_ptr<AnySpace> space) const;
 
  private:
   std::unique_ptr<Impl> impl_;
 };
+
+/// The options with dtype, batch_size and seq_len taken from x as options.batch_first reads it.
+/// Throws gru::Error unless x has rank 2 or 3.
+PlanOptions options_for(const ConstTensorView& x, PlanOptions options);
 
 }  // namespace gru

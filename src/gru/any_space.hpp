@@ -7,7 +7,10 @@
 #include <typeindex>
 #include <typeinfo>
 
+#include "gru/error.hpp"
 #include "gru/space.hpp"
+
+struct CUstream_st;  // cudaStream_t is a pointer to it
 
 namespace gru {
 
@@ -22,6 +25,8 @@ class AnySpace {
   virtual std::type_index type() const = 0;  ///< of the Space
   virtual std::string_view name() const = 0;
   virtual bool is_host() const = 0;
+  virtual std::string device_name() const = 0;  ///< of its Device: "cpu", "cuda:0"
+  virtual int device_index() const = 0;
   virtual void require_ready() const = 0;
   virtual DeviceInfo device_info() const = 0;
   virtual void fence() const = 0;
@@ -29,6 +34,9 @@ class AnySpace {
   virtual void copy_in(void* to, const void* host, std::size_t bytes) const = 0;
   virtual void copy_out(void* host, const void* from, std::size_t bytes) const = 0;
   virtual void set_zero(void* to, std::size_t bytes) const = 0;
+  /// The instance means another stream of the same device from now on, which stays the caller's; allocates nothing.
+  /// Throws gru::Error unless the space is CudaStream.
+  virtual void use_stream(CUstream_st* stream) = 0;
 };
 
 /// An AnySpace that holds an instance of Space.
@@ -43,6 +51,11 @@ class SpaceInstance final : public AnySpace {
   std::type_index type() const override { return typeid(Space); }
   std::string_view name() const override { return Traits::name; }
   bool is_host() const override { return Traits::is_host; }
+  std::string device_name() const override {
+    return Traits::is_host ? Traits::device_kind
+                           : Traits::device_kind + ":" + std::to_string(Traits::device_index(space_));
+  }
+  int device_index() const override { return Traits::device_index(space_); }
   void require_ready() const override { Traits::require_ready(space_); }
   DeviceInfo device_info() const override { return Traits::device_info(space_); }
   void fence() const override { Traits::fence(space_); }
@@ -56,6 +69,14 @@ class SpaceInstance final : public AnySpace {
     Traits::copy_out(space_, host, from, bytes);
   }
   void set_zero(void* to, std::size_t bytes) const override { Traits::set_zero(space_, to, bytes); }
+  void use_stream(CUstream_st* stream) override {
+    if constexpr (requires { Traits::use_stream(space_, stream); }) {
+      Traits::use_stream(space_, stream);
+    } else {
+      throw Error("gru::Plan::use_stream: a plan on the space " + Traits::name +
+                  " has no stream to change; only plans on CUDA devices have");
+    }
+  }
 
  private:
   Space space_;

@@ -11,6 +11,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "gru/error.hpp"
 #include "gru/space.hpp"
@@ -41,6 +42,9 @@ int concurrency_of(const S& space) {
 /// The processor's name for reports; empty if the system does not tell.
 std::string host_processor_name();
 
+/// The memory of this machine; 0 if the system does not tell.
+std::size_t host_memory_bytes();
+
 /// The processors that some threads may run on. Each thread is asked for itself: OpenMP may have bound it, and the main
 /// thread of a bound pool may use one processor only.
 class ProcessorSet {
@@ -62,10 +66,22 @@ struct SpaceTraits<S> {
   static constexpr bool is_host = HostSpace<S>;
   inline static const std::string name = is_host ? "kokkos" : "kokkos-" + lower_case(S::name());
 
+  inline static const std::string device_kind = is_host ? "cpu" : lower_case(S::name());
+
   static bool available() { return Kokkos::is_initialized() && !Kokkos::is_finalized(); }
+  /// Kokkos uses one device of a kind, which its initialisation settles.
+  static std::vector<int> devices() {
+    if (is_host) return {0};
+    return available() ? std::vector<int>{Kokkos::device_id()} : std::vector<int>{};
+  }
+  static int device_index(const S&) { return is_host ? 0 : Kokkos::device_id(); }
   /// Unlike S{}, which aborts inside Kokkos before its initialisation, this throws gru::Error.
-  static S make_instance() {
+  static S make_instance(int device = -1) {
     require_initialised();
+    if (!is_host && device >= 0 && device != Kokkos::device_id()) {
+      throw Error("gru: Kokkos runs on device " + std::to_string(Kokkos::device_id()) + " of its kind, not on " +
+                  std::to_string(device) + "; initialise it with --kokkos-device-id");
+    }
     return S{};
   }
 
@@ -75,8 +91,19 @@ struct SpaceTraits<S> {
     if (!available()) {
       throw Error(
           "gru::Plan: Kokkos is not initialised (or already finalised), and the library never does that itself: "
-          "keep a Kokkos::ScopeGuard in main() that outlives every space instance, buffer and plan");
+          "keep a Kokkos::ScopeGuard, or a gru::Runtime, in main() that outlives every space instance, buffer and "
+          "plan");
     }
+  }
+
+  static DeviceInfo device_info_of(int device) {
+    if (available()) return device_info(make_instance(device));
+    DeviceInfo info;
+    if (is_host) describe_host(info);
+    ProcessorSet mine;
+    mine.add_mine();
+    info.concurrency = mine.count();
+    return info;
   }
 
   static DeviceInfo device_info(const S& space) {
@@ -91,7 +118,7 @@ struct SpaceTraits<S> {
           [&](int) { processors.add_mine(); });
       space.fence("gru::host::processors");
       info.concurrency = std::min(info.concurrency, processors.count());
-      info.name = host_processor_name();
+      describe_host(info);
     } else {
       info.name = S::name();
 #if defined(KOKKOS_ENABLE_CUDA)
@@ -105,6 +132,7 @@ struct SpaceTraits<S> {
         info.registers_per_sm = p.regsPerMultiprocessor;
         info.l2_bytes = static_cast<std::size_t>(p.l2CacheSize);
         info.max_cluster_size = p.major >= 9 && p.major < 12 ? 16 : 1;
+        info.memory_bytes = p.totalGlobalMem;
       }
 #endif
     }
@@ -134,6 +162,11 @@ struct SpaceTraits<S> {
   }
 
  private:
+  static void describe_host(DeviceInfo& info) {
+    info.name = host_processor_name();
+    info.memory_bytes = host_memory_bytes();
+  }
+
   using Unmanaged = Kokkos::MemoryTraits<Kokkos::Unmanaged>;
   static auto device_bytes(void* data, std::size_t bytes) {
     return Kokkos::View<std::byte*, typename S::memory_space, Unmanaged>(static_cast<std::byte*>(data), bytes);

@@ -46,7 +46,7 @@ class Plan {
   /// Throws gru::Error if the space is not ready, something is out of range, or no candidate accepts (with the reasons).
   /// The weights are copied; they need not outlive the call.
   Plan(const Space& space, const Weights& weights, const PlanOptions& options)
-      : plan_(std::make_shared<SpaceInstance<Space>>(space), weights, options) {}
+      : plan_(ready(space), weights, options) {}
 
   /// What options.backend may say beside "auto": the names of the space's backends, in the order in which they are asked.
   static std::vector<std::string> backends() { return AnyPlan::backends(typeid(Space)); }
@@ -82,24 +82,28 @@ class Plan {
   /// follows computes with the new ones. Throws gru::Error if they do not fit, or if the backend takes none.
   void set_weights(std::span<const CellWeights> cells) { plan_.set_weights(cells); }
 
+  /// Waits for what was launched on the plan's instance; throws gru::Error with the status if the device failed.
+  void wait() const { plan_.wait(); }
+
   /// A plan on another instance that shares the packed weights and has a workspace of its own.
-  Plan fork(const Space& space) const { return Plan(plan_.fork(std::make_shared<SpaceInstance<Space>>(space))); }
+  Plan fork(const Space& space) const { return Plan(plan_.fork(ready(space))); }
 
  private:
   explicit Plan(AnyPlan plan) : plan_(std::move(plan)) {}
+  // A copy of an instance is made only where it can be destroyed again: Kokkos ends the program else.
+  static std::shared_ptr<AnySpace> ready(const Space& space) {
+    SpaceTraits<Space>::require_ready(space);
+    return std::make_shared<SpaceInstance<Space>>(space);
+  }
   AnyPlan plan_;
 };
-
-/// The options with dtype, batch_size and seq_len taken from x as options.batch_first reads it.
-PlanOptions options_for(const ConstTensorView& x, PlanOptions options);
 
 /// One-shot: plan, execute, fence. batch_size and seq_len are taken from call.x.
 template <class Space>
 void forward(const Space& space, const Weights& weights, const Call& call, PlanOptions options = {}) {
   Plan<Space> plan(space, weights, options_for(call.x, std::move(options)));
   plan.execute(call);
-  SpaceTraits<Space>::fence(space);
-  if (const Status status = plan.status(); !status.ok) throw Error("gru::forward: " + status.message);
+  plan.wait();
 }
 
 }  // namespace gru

@@ -53,7 +53,8 @@ struct DeviceInfo {
   std::size_t shared_memory_per_sm = 0;     ///< bytes
   int registers_per_sm = 0;
   std::size_t l2_bytes = 0;
-  int max_cluster_size = 1;  ///< thread blocks; 1: no clusters
+  int max_cluster_size = 1;      ///< thread blocks; 1: no clusters
+  std::size_t memory_bytes = 0;  ///< of the whole device; 0: not known
 };
 
 /// The names that PlanOptions::device_profile takes, e.g. "rtx4090".

@@ -73,7 +73,11 @@ TEST_CASE("gru: bad usage exits 2 and says what is wrong") {
       {{"run", "--weights", weights, "--input", model.folder / "none.npy"}, "there is no such file"},
       {{"run", "--weights", model.folder.path(), "--input", input}, "is a folder"},
       {{"run", "--weights", weights, "--input", input, "--prefix", "other"}, "'gru.' (GRU)"},
-      {{"run", "--weights", weights, "--input", input, "--backend", "abacus"}, "no 'abacus'; there is auto; space"},
+      {{"run", "--weights", weights, "--input", input, "--backend", "abacus"}, "no backend 'abacus'"},
+      {{"run", "--weights", weights, "--input", input, "--device", "abacus"},
+       "--device: gru::Device: there is no 'abacus'"},
+      {{"bench", "cell", "--device", "cuda:99"}, "choose one of auto"},
+      {{"info", "--device", "cpu"}, "needs --weights"},
       {{"run", "--weights", weights, "--input", input, "--math", "exact"}, "strict, fp32, tf32"},
       {{"run", "--weights", weights, "--input", input, "--backend", "eigen", "--math", "tf32"}, "eigen: no"},
       {{"run", "--weights", weights, "--input", input, "--math", "tf32", "--dtype", "float64"}, "needs dtype float32"},
@@ -106,7 +110,7 @@ TEST_CASE("gru: bad usage exits 2 and says what is wrong") {
       {{"bench", "cell", "--batch-first"}, "needs --input"},
       {{"bench", "--list", "--repeats", "2"}, "leave out --repeats"},
       {{"bench", "cell", "--repeats", "0"}, "--repeats"},
-      {{"bench", "cell", "--backend", "abacus"}, "no 'abacus'"},
+      {{"bench", "cell", "--backend", "abacus"}, "no backend 'abacus'"},
       {{"bench", "cell", "--json", model.folder / "none" / "b.json"}, "b.json"},
       {{"bench", "cell", "--json", "/dev/null"}, "not a regular file"},
       {{"bench", "--json", "cell"}, "gru bench cell --json"},
@@ -207,6 +211,8 @@ TEST_CASE("gru info: text and JSON name what the lists have") {
   CHECK(json.at("kokkos").at("configuration").get<std::string>().size() > 100);
   CHECK(json.at("spaces").back().at("name") == gru::SpaceTraits<Host>::name);
   CHECK(json.at("spaces").back().at("backends") == gru::Plan<Host>::backends());
+  CHECK(json.at("devices").back().at("name") == "cpu");
+  CHECK(json.at("devices").back().at("memory_bytes").get<double>() > 0);
   CHECK(json.at("model").at("hidden_size") == 5);
   CHECK(json.at("model").at("batch_size") == 3);
   CHECK(json.at("model").at("chosen").at("backend").is_string());
@@ -232,7 +238,7 @@ TEST_CASE("gru bench: cases, sizes, a model; table and JSON") {
   const auto json = nlohmann::json::parse(gru::test::read_bytes(model.folder / "b.json"));
   CHECK(json.at("results").size() == gru::Plan<Host>::backends().size());
 
-  std::vector<std::string> more = {"--backend", "kokkos"};
+  std::vector<std::string> more = {"--device", "cpu", "--backend", "kokkos"};
   more.insert(more.end(), quick.begin(), quick.end());
   const Finished own = model.run(more, "bench");
   CAPTURE(own.err);

@@ -23,7 +23,7 @@ TEST_CASE("timer: what waits in a CUDA stream counts, and next to nothing where 
     return;
   }
   const CudaStream space = CudaStream::create();
-  SpaceTimer<CudaStream> timer(space);
+  EventTimer timer(space);
   const double waited =
       timer.seconds([&] { REQUIRE(cudaLaunchHostFunc(space.stream(), &nap, nullptr) == cudaSuccess); });
   CHECK(waited >= kNap);

@@ -1,8 +1,12 @@
 #pragma once
 
+#include <memory>
 #include <type_traits>
+#include <typeinfo>
 
+#include "gru/any_space.hpp"
 #include "gru/cuda_stream.hpp"
+#include "gru/device.hpp"
 #include "gru/kokkos_space.hpp"
 
 namespace gru::test {
@@ -17,6 +21,18 @@ Space second_instance() {
   } else {
     return Kokkos::Experimental::partition_space(Space{}, 1, 1)[0];
   }
+}
+
+/// The same for a space that is known at run time.
+inline std::shared_ptr<AnySpace> second_instance(const AnySpace& space) {
+  const auto made = []<class Space>(const Space& instance) { return std::make_shared<SpaceInstance<Space>>(instance); };
+  if (space.type() == typeid(Kokkos::DefaultHostExecutionSpace)) {
+    return made(second_instance<Kokkos::DefaultHostExecutionSpace>());
+  }
+  if (space.type() == typeid(Kokkos::DefaultExecutionSpace)) {
+    return made(second_instance<Kokkos::DefaultExecutionSpace>());
+  }
+  return instance_on(Device(space.device_name()), space.name());
 }
 
 }  // namespace gru::test

@@ -6,51 +6,22 @@
 #include <array>
 #include <cstdio>
 #include <optional>
-#include <type_traits>
 #include <utility>
 
 #include "backends/any_plan_impl.hpp"
-#include "backends/list.hpp"
-#include "gru/buffer.hpp"
+#include "backends/kokkos/kokkos_patterns.hpp"
+#include "gru/device.hpp"
+#include "gru/device_plan.hpp"
 #include "gru/error.hpp"
-#include "gru/plan.hpp"
 #include "tests/support/environment.hpp"
 #include "tests/support/instance.hpp"
 
 namespace gru::test {
 namespace {
 
-/// A plan whose only candidate is a backend that no trait lists: variants that exist so that what a device runs is tested
-/// here.
-template <Backend B>
-class UnlistedPlan {
- public:
-  using Space = typename B::Space;
-  UnlistedPlan(const Space& space, const Weights& weights, const PlanOptions& options)
-      : plan_(
-            plan_with({{std::make_shared<SpaceInstance<Space>>(space), candidates_of(list<B>{})}}, weights, options)) {}
-
-  void execute(const Call& call) { plan_.execute(call); }
-  void step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out) {
-    plan_.step(x, h_in, h_out);
-  }
-  UnlistedPlan fork(const Space& space) const {
-    return UnlistedPlan(plan_.fork(std::make_shared<SpaceInstance<Space>>(space)));
-  }
-  std::string_view backend() const { return plan_.backend(); }
-  std::string why() const { return plan_.why(); }
-  std::size_t workspace_bytes() const { return plan_.workspace_bytes(); }
-  Status status() const { return plan_.status(); }
-
- private:
-  explicit UnlistedPlan(AnyPlan plan) : plan_(std::move(plan)) {}
-  AnyPlan plan_;
-};
-
-template <class Space, class PlanType = Plan<Space>>
 class PlanSession final : public Session {
  public:
-  PlanSession(const Space& space, PlanType plan) : space_(space), plan_(std::move(plan)) {}
+  explicit PlanSession(AnyPlan plan) : plan_(std::move(plan)) {}
 
   void load(const HostCall& call) override {
     upload(call.x, x_);
@@ -64,11 +35,70 @@ class PlanSession final : public Session {
              .output = view(call.output, output_),
              .h_n = view(call.h_n, h_n_)};
   }
+  void load(const HostCall& call, const HostBackward& backward) override {
+    load(call);
+    const auto words = static_cast<std::int64_t>((plan_.reserve_bytes() + 7) / 8);
+    reserve_.reset();
+    if (words > 0) {
+      reserve_.emplace(plan_, DType::int64, std::vector{words});
+      call_.reserve = {reserve_->view().data, plan_.reserve_bytes()};
+    }
+    call_.dropout_seed = backward.dropout_seed;
+    call_.dropout_offset = backward.dropout_offset;
+    gradients_.clear();
+    for_each_field(backward, [&](const Field& field) { upload(field, gradients_.emplace_back()); });
+    auto memory = gradients_.begin();
+    const auto next = [&](const Field& field) { return view(field, *memory++); };
+    backward_ = {.x = call_.x, .h0 = call_.h0, .lengths = call_.lengths, .output = call_.output};
+    backward_.reserve = call_.reserve;
+    backward_.grad_output = next(backward.grad_output);
+    backward_.grad_h_n = next(backward.grad_h_n);
+    backward_.grad_x = next(backward.grad_x);
+    backward_.grad_h0 = next(backward.grad_h0);
+    cells_.clear();
+    for (const auto& cell : backward.cells) {
+      cells_.push_back({next(cell[0]), next(cell[1]), next(cell[2]), next(cell[3])});
+    }
+    backward_.cells = cells_;
+    backward_.accumulate = backward.accumulate;
+    backward_.dropout_seed = backward.dropout_seed;
+    backward_.dropout_offset = backward.dropout_offset;
+  }
+  void backward() override { plan_.backward(backward_); }
+  void backward(const BackwardCall& call) override { plan_.backward(call); }
+  void fetch(HostCall& call, HostBackward& backward) override {
+    fetch(call);
+    auto memory = gradients_.begin();
+    for_each_field(backward, [&](Field& field) { download(*memory++, field); });
+  }
+  std::size_t reserve_bytes() const override { return plan_.reserve_bytes(); }
+  void set_weights(const Weights& weights) override {
+    std::vector<std::array<Field, 4>> fields;
+    std::vector<std::array<Memory, 4>> memory;
+    std::vector<CellWeights> cells;
+    const Config& config = weights.config();
+    for (std::int64_t i = 0; i < config.num_layers * config.num_directions(); ++i) {
+      const CellWeights& cell = weights.cell(i / config.num_directions(), i % config.num_directions());
+      auto& own = memory.emplace_back();
+      std::array<TensorView, 4> views;
+      const std::array from{cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh};
+      for (std::size_t j = 0; j < from.size(); ++j) {
+        if (!from[j].given()) continue;
+        Field field(plan_.problem().options.dtype, {from[j].extents.begin(), from[j].extents.begin() + from[j].rank});
+        field.assign(to_vector<double>(from[j]));
+        upload(field, own[j]);
+        views[j] = view(field, own[j]);
+      }
+      cells.push_back({views[0], views[1], views[2], views[3]});
+    }
+    plan_.set_weights(cells);
+    plan_.space()->fence();
+  }
   void execute() override { plan_.execute(call_); }
   void execute(const Call& call) override { plan_.execute(call); }
   void step() override { plan_.step(call_.x, call_.h0, call_.h_n); }
   void fetch(HostCall& call) override {
-    SpaceTraits<Space>::fence(space_);
+    plan_.space()->fence();
     download(x_, call.x);
     download(h0_, call.h0);
     download(lengths_, call.lengths);
@@ -76,10 +106,9 @@ class PlanSession final : public Session {
     download(h_n_, call.h_n);
   }
   std::unique_ptr<Session> fork() override {
-    const Space other = second_instance<Space>();
-    return std::make_unique<PlanSession>(other, plan_.fork(other));
+    return std::make_unique<PlanSession>(plan_.fork(second_instance(*plan_.space())));
   }
-  std::unique_ptr<Session> move() override { return std::make_unique<PlanSession>(space_, std::move(plan_)); }
+  std::unique_ptr<Session> move() override { return std::make_unique<PlanSession>(std::move(plan_)); }
 
   std::string backend() const override { return std::string(plan_.backend()); }
   std::string why() const override { return plan_.why(); }
@@ -87,13 +116,13 @@ class PlanSession final : public Session {
   Status status() const override { return plan_.status(); }
 
  private:
-  using Memory = std::optional<Buffer<Space>>;
+  using Memory = std::optional<DeviceBuffer>;
 
   void upload(const Field& field, Memory& memory) {
     memory.reset();
     if (!field.given()) return;
     const auto elements = static_cast<std::int64_t>(field.memory().size() / size_of(field.dtype()));
-    memory.emplace(space_, field.dtype(), std::initializer_list<std::int64_t>{elements});
+    memory.emplace(plan_, field.dtype(), std::vector{elements});
     memory->copy_in(field.memory().data());
   }
   static TensorView view(const Field& field, Memory& memory) {
@@ -103,41 +132,52 @@ class PlanSession final : public Session {
     if (memory) memory->copy_out(field.memory().data());
   }
 
-  Space space_;
-  PlanType plan_;
+  AnyPlan plan_;
   Memory x_, h0_, lengths_, output_, h_n_;
   Call call_;
+  Memory reserve_;
+  std::vector<Memory> gradients_;  // in the order of for_each_field
+  std::vector<CellGradients> cells_;
+  BackwardCall backward_;
 };
 
-template <class Space, class PlanType = Plan<Space>>
-std::unique_ptr<Session> make_session(const Weights& weights, const PlanOptions& options) {
-  const Space space = SpaceTraits<Space>::make_instance();
-  return std::make_unique<PlanSession<Space, PlanType>>(space, PlanType(space, weights, options));
+/// The options for exactly this target.
+PlanOptions pinned(const Target& target, PlanOptions options) {
+  options.backend = target.backend;
+  options.dtype = target.dtype;
+  options.math = target.math;
+  return options;
 }
 
-template <class Space, Backend B, class PlanType = Plan<Space>>
-Target make_target(DType dtype, Math math) {
-  const std::string backend = name_of<B>();
-  const auto pinned = [=](PlanOptions options) {
-    options.backend = backend;
-    options.dtype = dtype;
-    options.math = math;
-    return options;
+Target listed_target(const Device& device, const SpaceReport& space, const std::string& backend, DType dtype,
+                     Math math) {
+  Target target{space.name, backend, dtype, math, space.is_host, true, {}, {}};
+  target.supports = [device, target](const Config& config, PlanOptions options) {
+    const std::vector<BackendAnswer> answers = ask(device, config, pinned(target, std::move(options)));
+    return std::ranges::find(answers, target.space, &BackendAnswer::space)->support;
   };
-  Target target;
-  target.space = SpaceTraits<Space>::name;
-  target.backend = backend;
-  target.dtype = dtype;
-  target.math = math;
-  target.is_host = SpaceTraits<Space>::is_host;
-  target.listed = std::is_same_v<PlanType, Plan<Space>>;
-  target.supports = [=](const Config& config, PlanOptions options) {
-    options = pinned(std::move(options));
-    const DeviceInfo device = SpaceTraits<Space>::device_info(SpaceTraits<Space>::make_instance());
-    return B::decide({config, options, apply_profile(device, options.device_profile)});
+  target.plan = [device, target](const Weights& weights, PlanOptions options) {
+    const auto instance = instance_on(device, target.space);
+    return std::make_unique<PlanSession>(AnyPlan(instance, weights, pinned(target, std::move(options))));
   };
-  target.plan = [=](const Weights& weights, PlanOptions options) {
-    return make_session<Space, PlanType>(weights, pinned(std::move(options)));
+  return target;
+}
+
+/// A backend that no trait lists, on the host: a variant that exists so that what a device runs is tested here.
+template <Backend B>
+Target unlisted_target(DType dtype, Math math) {
+  using Space = typename B::Space;
+  const auto seat = [] {
+    return seat_at(std::make_shared<SpaceInstance<Space>>(SpaceTraits<Space>::make_instance()),
+                   candidates_of(list<B>{}));
+  };
+  const std::string name{std::string_view(B::name)};
+  Target target{SpaceTraits<Space>::name, name, dtype, math, SpaceTraits<Space>::is_host, false, {}, {}};
+  target.supports = [seat, target](const Config& config, PlanOptions options) {
+    return offer_of<B>(problem_on(*seat().instance(), config, pinned(target, std::move(options)))).support;
+  };
+  target.plan = [seat, target](const Weights& weights, PlanOptions options) {
+    return std::make_unique<PlanSession>(plan_with({seat()}, weights, pinned(target, std::move(options))));
   };
   return target;
 }
@@ -148,44 +188,54 @@ bool offered(const Target& target) {
   return true;
 }
 
-template <class Space, Backend B, class PlanType = Plan<Space>>
-void add_targets(std::vector<Target>& found) {
+template <class Make>
+void add_targets(std::vector<Target>& found, const Make& make) {
   for (const DType dtype : {DType::float32, DType::float64}) {
     for (const Math math : {Math::strict, Math::tf32, Math::fp16, Math::bf16}) {
-      Target target = make_target<Space, B, PlanType>(dtype, math);
+      Target target = make(dtype, math);
       if (offered(target)) found.push_back(std::move(target));
     }
   }
 }
 
+/// The first device of each kind that has the space; none: this machine has no such device.
+std::optional<Device> device_with(const std::string& space) {
+  for (Device& device : Device::list()) {
+    const std::vector<SpaceReport> spaces = device.spaces();
+    if (std::ranges::find(spaces, space, &SpaceReport::name) != spaces.end()) return std::move(device);
+  }
+  return std::nullopt;
+}
+
 std::vector<Target> find_targets() {
   std::vector<Target> found;
-  for_each(spaces{}, [&]<class Space>(type<Space>) {
-    if (!SpaceTraits<Space>::available()) {
-      const bool cuda = SpaceTraits<Space>::name.find("cuda") != std::string::npos;
-      fmt::print("skipped: no {} device\n", cuda ? "CUDA" : SpaceTraits<Space>::name);
-      return;
+  for (const SpaceReport& space : spaces_of_build()) {
+    const std::optional<Device> device = device_with(space.name);
+    if (!device) {
+      const bool cuda = space.name.find("cuda") != std::string::npos;
+      fmt::print("skipped: no {} device\n", cuda ? "CUDA" : space.name);
+      continue;
     }
-    for_each(typename backend_trait<Space>::candidates{}, [&]<class B>(type<B>) { add_targets<Space, B>(found); });
-  });
+    for (const std::string& backend : space.backends) {
+      add_targets(found, [&](DType dtype, Math math) { return listed_target(*device, space, backend, dtype, math); });
+    }
+  }
   using Portable = KokkosPatterns<Kokkos::DefaultHostExecutionSpace, kokkos::Multiplier::portable>;
-  add_targets<Kokkos::DefaultHostExecutionSpace, Portable, UnlistedPlan<Portable>>(found);
+  add_targets(found, unlisted_target<Portable>);
   std::fflush(stdout);
   return found;
 }
 
 std::vector<SpaceInfo> find_spaces() {
   std::vector<SpaceInfo> found;
-  for_each(spaces{}, [&]<class Space>(type<Space>) {
-    if (!SpaceTraits<Space>::available()) return;
-    SpaceInfo info;
-    info.name = SpaceTraits<Space>::name;
-    info.is_host = SpaceTraits<Space>::is_host;
-    for_each(typename backend_trait<Space>::candidates{},
-             [&]<class B>(type<B>) { info.backends.push_back(name_of<B>()); });
-    info.plan = make_session<Space, Plan<Space>>;
-    found.push_back(std::move(info));
-  });
+  for (const SpaceReport& space : spaces_of_build()) {
+    const std::optional<Device> device = device_with(space.name);
+    if (!device) continue;
+    found.push_back({space.name, space.is_host, space.backends,
+                     [device, name = space.name](const Weights& weights, const PlanOptions& options) {
+                       return std::make_unique<PlanSession>(AnyPlan(instance_on(*device, name), weights, options));
+                     }});
+  }
   return found;
 }
 

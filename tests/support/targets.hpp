@@ -1,6 +1,8 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -8,11 +10,12 @@
 
 #include "gru/call.hpp"
 #include "gru/problem.hpp"
+#include "gru/training.hpp"
 #include "gru/weights.hpp"
 #include "tests/support/field.hpp"
 
-// Whoever computes a GRU, seen from a test: no template, host memory only. targets.cpp is the one test file that reads
-// backends/list.hpp, so a backend or a space that joins the list is tested by every test that walks over targets().
+// Whoever computes a GRU, seen from a test: no template, host memory only. The names come from the library, so a backend
+// or a space that joins its lists is tested by every test that walks over targets().
 
 namespace gru::test {
 
@@ -20,6 +23,23 @@ namespace gru::test {
 struct HostCall {
   Field x, h0, lengths, output, h_n;
 };
+
+/// The tensors of its backward: gradients that come in and go out; fields of rank 0 are not given.
+struct HostBackward {
+  Field grad_output, grad_h_n, grad_x, grad_h0;
+  std::vector<std::array<Field, 4>> cells;  ///< [layer * D + direction]: weight_ih, weight_hh, bias_ih, bias_hh
+  bool accumulate = false;
+  std::uint64_t dropout_seed = 0;
+  std::uint64_t dropout_offset = 0;
+};
+/// f(field) for all of them, always in the same order.
+template <class Backward, class F>
+void for_each_field(Backward& backward, const F& f) {
+  for (auto* field : {&backward.grad_output, &backward.grad_h_n, &backward.grad_x, &backward.grad_h0}) f(*field);
+  for (auto& cell : backward.cells) {
+    for (auto& field : cell) f(field);
+  }
+}
 
 /// One plan with its tensors in the memory of its space.
 class Session {
@@ -36,6 +56,14 @@ class Session {
   virtual void fetch(HostCall& call) = 0;       ///< fences and copies all fields back, inputs too
   virtual std::unique_ptr<Session> fork() = 0;  ///< Plan::fork on another instance of the space
   virtual std::unique_ptr<Session> move() = 0;  ///< the same plan, moved to another object; this one is spent
+
+  /// The same for an execution with a reserve, which a plan for training keeps here, and its backward.
+  virtual void load(const HostCall& call, const HostBackward& backward) = 0;
+  virtual void backward() = 0;                          ///< Plan::backward with what was loaded; does not fence
+  virtual void backward(const BackwardCall& call) = 0;  ///< Plan::backward with pointers as they are
+  virtual void fetch(HostCall& call, HostBackward& backward) = 0;
+  virtual std::size_t reserve_bytes() const = 0;
+  virtual void set_weights(const Weights& weights) = 0;  ///< Plan::set_weights from the space's memory; fences
 
   virtual std::string backend() const = 0;
   virtual std::string why() const = 0;

@@ -51,7 +51,7 @@ class Fake {
 template <class... Bs>
 std::vector<gru::Seat> seats() {
   log().clear();
-  return {{std::make_shared<gru::SpaceInstance<Host>>(Host{}), gru::candidates_of(gru::list<Bs...>{})}};
+  return {gru::seat_at(std::make_shared<gru::SpaceInstance<Host>>(Host{}), gru::candidates_of(gru::list<Bs...>{}))};
 }
 
 gru::Weights weights() { return gru::Weights::random({.input_size = 3, .hidden_size = 4}, 1); }

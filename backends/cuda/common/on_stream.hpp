@@ -26,6 +26,10 @@ class OnStream {
 
   void execute(const Call& call) { engine_.execute(call); }
   OnStream fork(const S& space) const { return OnStream(space, engine_.fork(stream_of(space))); }
+  void rebind(const S& space) {
+    engine_.rebind(stream_of(space));
+    space_ = space;
+  }
   std::size_t workspace_bytes() const { return engine_.workspace_bytes(); }
   Status status() const { return engine_.status(); }
 

@@ -1,6 +1,10 @@
 #include <fmt/format.h>
 
+#include <map>
+#include <mutex>
+#include <numeric>
 #include <utility>
+#include <vector>
 
 #include "backends/cuda/common/runtime.hpp"
 #include "gru/cuda_stream.hpp"
@@ -40,32 +44,7 @@ int attribute(cudaDeviceAttr which, int device) {
   return value;
 }
 
-}  // namespace
-
-CudaStream::CudaStream(CUstream_st* stream) : stream_(stream) {
-  if (count_devices() > 0) check(cudaGetDevice(&device_), "cudaGetDevice");
-}
-
-CudaStream::CudaStream(std::shared_ptr<CUstream_st> owned, int device)
-    : owned_(std::move(owned)), stream_(owned_.get()), device_(device) {}
-
-CudaStream CudaStream::create(int device) {
-  require_device(device);
-  const DeviceGuard guard(device);
-  cudaStream_t stream = nullptr;
-  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-  return {std::shared_ptr<CUstream_st>(stream, [](CUstream_st* s) { static_cast<void>(cudaStreamDestroy(s)); }),
-          device};
-}
-
-bool SpaceTraits<CudaStream>::available() { return count_devices() > 0; }
-
-CudaStream SpaceTraits<CudaStream>::make_instance() { return CudaStream::create(); }
-
-void SpaceTraits<CudaStream>::require_ready(const CudaStream& space) { require_device(space.device()); }
-
-DeviceInfo SpaceTraits<CudaStream>::device_info(const CudaStream& space) {
-  const int device = space.device();
+DeviceInfo read_device_info(int device) {
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
   const auto bytes = [&](cudaDeviceAttr which) { return static_cast<std::size_t>(attribute(which, device)); };
@@ -80,7 +59,44 @@ DeviceInfo SpaceTraits<CudaStream>::device_info(const CudaStream& space) {
   info.registers_per_sm = attribute(cudaDevAttrMaxRegistersPerMultiprocessor, device);
   info.l2_bytes = bytes(cudaDevAttrL2CacheSize);
   info.max_cluster_size = major >= 9 && major < 12 ? 16 : 1;
+  info.memory_bytes = properties.totalGlobalMem;
   return info;
+}
+
+}  // namespace
+
+CudaStream::CudaStream(CUstream_st* stream) : stream_(stream) {
+  if (count_devices() > 0) check(cudaGetDevice(&device_), "cudaGetDevice");
+}
+
+CudaStream CudaStream::create(int device) {
+  require_device(device);
+  const DeviceGuard guard(device);
+  cudaStream_t stream = nullptr;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  return {std::shared_ptr<CUstream_st>(stream, [](CUstream_st* s) { static_cast<void>(cudaStreamDestroy(s)); }), stream,
+          device};
+}
+
+bool SpaceTraits<CudaStream>::available() { return count_devices() > 0; }
+
+std::vector<int> SpaceTraits<CudaStream>::devices() {
+  std::vector<int> numbers(static_cast<std::size_t>(count_devices()));
+  std::iota(numbers.begin(), numbers.end(), 0);
+  return numbers;
+}
+
+CudaStream SpaceTraits<CudaStream>::make_instance(int device) { return CudaStream::create(device); }
+
+void SpaceTraits<CudaStream>::require_ready(const CudaStream& space) { require_device(space.device()); }
+
+DeviceInfo SpaceTraits<CudaStream>::device_info_of(int device) {
+  // The driver takes milliseconds for the properties of a device, and they never change.
+  static std::mutex mutex;
+  static std::map<int, DeviceInfo> known;
+  const std::lock_guard lock(mutex);
+  if (const auto found = known.find(device); found != known.end()) return found->second;
+  return known[device] = read_device_info(device);
 }
 
 void SpaceTraits<CudaStream>::fence(const CudaStream& space) {

@@ -65,6 +65,11 @@ PerStep PerStep::fork(StreamRef stream) const {
   return PerStep(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights, name));
 }
 
+void PerStep::rebind(StreamRef stream) {
+  require_same_device(impl_->stream, stream);
+  impl_->stream = stream;
+}
+
 void PerStep::execute(const Call& call) { impl_->execute(call); }
 
 std::size_t PerStep::workspace_bytes() const { return impl_->workspace_bytes(); }

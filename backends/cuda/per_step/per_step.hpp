@@ -23,6 +23,7 @@ class PerStep {
 
   void execute(const Call& call);
   PerStep fork(StreamRef stream) const;
+  void rebind(StreamRef stream);  ///< another stream of the same device
   std::size_t workspace_bytes() const;
   Status status() const;
 

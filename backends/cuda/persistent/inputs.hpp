@@ -27,6 +27,8 @@ class PersistentInputs {
                    std::shared_ptr<const PersistentWeights> weights, std::byte* memory, std::uint32_t* aborted,
                    std::int64_t spin_limit);
 
+  void rebind(StreamRef stream) { stream_ = stream; }
+
   /// Before the launch that begins with `layer`: makes its shares from x (T, B, I), if nobody made them beside the
   /// launch
   /// before, and says in `args` where they are and whether its results are projected beside it.

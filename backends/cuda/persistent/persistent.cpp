@@ -204,6 +204,12 @@ Persistent Persistent::fork(StreamRef stream) const {
   return Persistent(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
 }
 
+void Persistent::rebind(StreamRef stream) {
+  require_same_device(impl_->stream, stream);
+  impl_->stream = stream;
+  impl_->inputs->rebind(stream);
+}
+
 void Persistent::execute(const Call& call) {
   Impl& my = *impl_;
   const DeviceGuard guard(my.stream.device);

@@ -24,6 +24,7 @@ class Persistent {
 
   void execute(const Call& call);
   Persistent fork(StreamRef stream) const;
+  void rebind(StreamRef stream);  ///< another stream of the same device
   std::size_t workspace_bytes() const;
   Status status() const;
 

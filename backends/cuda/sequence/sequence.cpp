@@ -75,6 +75,11 @@ Sequence Sequence::fork(StreamRef stream) const {
   return Sequence(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights, name));
 }
 
+void Sequence::rebind(StreamRef stream) {
+  require_same_device(impl_->stream, stream);
+  impl_->stream = stream;
+}
+
 void Sequence::execute(const Call& call) { impl_->execute(call); }
 
 std::size_t Sequence::workspace_bytes() const { return impl_->workspace_bytes(); }

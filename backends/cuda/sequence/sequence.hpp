@@ -23,6 +23,7 @@ class Sequence {
 
   void execute(const Call& call);
   Sequence fork(StreamRef stream) const;
+  void rebind(StreamRef stream);  ///< another stream of the same device
   std::size_t workspace_bytes() const;
   Status status() const;
 

@@ -118,6 +118,11 @@ SingleBlock SingleBlock::fork(StreamRef stream) const {
   return SingleBlock(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
 }
 
+void SingleBlock::rebind(StreamRef stream) {
+  require_same_device(impl_->stream, stream);
+  impl_->stream = stream;
+}
+
 void SingleBlock::execute(const Call& call) {
   Impl& my = *impl_;
   const DeviceGuard guard(my.stream.device);

@@ -24,6 +24,7 @@ class SingleBlock {
 
   void execute(const Call& call);
   SingleBlock fork(StreamRef stream) const;
+  void rebind(StreamRef stream);  ///< another stream of the same device
   std::size_t workspace_bytes() const;
   Status status() const;
 

@@ -1,0 +1,87 @@
+#include "bench/subject.hpp"
+
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "gru/error.hpp"
+
+namespace gru::bench {
+namespace {
+
+PlanOptions sized(const Workload& workload, const DeviceBuffer& x, PlanOptions options) {
+  options.batch_first = workload.batch_first;
+  return options_for(x.view(), std::move(options));
+}
+
+std::vector<std::int64_t> output_extents(const Workload& workload) {
+  const Config& config = workload.weights.config();
+  std::vector<std::int64_t> extents = workload.x.extents();
+  extents.back() = config.num_directions() * config.hidden_size;
+  return extents;
+}
+
+std::vector<std::int64_t> state_extents(const Workload& workload) {
+  const Config& config = workload.weights.config();
+  const std::int64_t rows = config.num_layers * config.num_directions();
+  if (workload.x.rank() == 2) return {rows, config.hidden_size};
+  return {rows, workload.batch_size(), config.hidden_size};
+}
+
+}  // namespace
+
+Subject::Subject(const Device& device, std::string_view space, const Workload& workload, const PlanOptions& options)
+    : space_(instance_on(device, space)),
+      timer_(make_timer(space_)),
+      weights_(workload.weights),
+      is_step_(workload.is_step()),
+      x_(space_, workload.x),
+      h_in_(space_, workload.x.dtype(), state_extents(workload)),
+      h_out_(space_, workload.x.dtype(), state_extents(workload)),
+      output_(space_, workload.x.dtype(), output_extents(workload)) {
+  options_ = sized(workload, x_, options);
+}
+
+double Subject::prepare() {
+  plan_.reset();
+  return fenced_seconds(*space_, [&] { plan_.emplace(space_, weights_, options_); });
+}
+
+double Subject::execute() {
+  if (!is_step_) {
+    const Call call{.x = std::as_const(x_).view(),
+                    .h0 = std::as_const(h_in_).view(),
+                    .output = output_.view(),
+                    .h_n = h_out_.view()};
+    return timer_->seconds([&] { plan_->execute(call); });
+  }
+  const int steps = calls_a_sample();
+  const ConstTensorView x = first_step();
+  const double seconds = timer_->seconds([&] {
+    for (int i = 0; i < steps; ++i) {
+      plan_->step(x, std::as_const(h_in_).view(), h_out_.view());
+      std::swap(h_in_, h_out_);
+    }
+  });
+  return seconds / steps;
+}
+
+void Subject::require_ok() const {
+  const Status status = plan_->status();
+  if (!status.ok) throw Error("gru bench: the plan failed while it was timed: " + status.message);
+}
+
+/// x without its time dimension: (B, I) or (I).
+ConstTensorView Subject::first_step() const {
+  ConstTensorView x = x_.view();
+  const std::size_t time = x.rank == 3 && options_.batch_first ? 1 : 0;
+  for (std::size_t d = time; d + 1 < 3; ++d) {
+    x.extents[d] = x.extents[d + 1];
+    x.strides[d] = x.strides[d + 1];
+  }
+  --x.rank;
+  x.extents[static_cast<std::size_t>(x.rank)] = x.strides[static_cast<std::size_t>(x.rank)] = 0;
+  return x;
+}
+
+}  // namespace gru::bench

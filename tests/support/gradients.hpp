@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "gru/training.hpp"
+#include "tests/support/scenario.hpp"
+
+namespace gru::test {
+
+/// A forward and its backward: a scenario, what is kept, dropout, and which gradients are asked for.
+struct GradientScenario {
+  Scenario forward;
+  Training training = Training::keep_gates;
+  double dropout = 0;
+  std::uint64_t dropout_seed = 7;
+  std::uint64_t dropout_offset = 3;
+  bool grad_output = true;  ///< given; else zeros
+  bool grad_h_n = true;     ///< given; else zeros
+  bool grad_x = true;       ///< asked for
+  bool grad_h0 = true;      ///< asked for
+  bool cells = true;        ///< asked for
+  bool accumulate = false;
+  Layout grad_output_layout, grad_x_layout;
+};
+std::string describe(const GradientScenario& scenario);
+GradientScenario random_gradients(std::uint64_t seed);
+
+/// One gradient with its name, such as "x" or "weight_hh_l0_reverse"; a sequence has its batch in the middle.
+struct Gradient {
+  std::string name;
+  std::vector<double> values;
+};
+
+/// What flows in, rounded to a dtype: grad_output (T, B, D*H), NaN in the padding, and grad_h_n (L*D, B, H).
+struct Incoming {
+  std::vector<double> output, h_n;
+};
+Incoming make_incoming(const GradientScenario& scenario, const Data& data, DType dtype);
+
+PlanOptions plan_options(const GradientScenario& scenario);
+/// Gradient fields as the scenario asks for them; with `accumulate` each element starts as kAccumulated.
+inline constexpr double kAccumulated = 0.25;
+HostBackward make_backward(const GradientScenario& scenario, const Incoming& incoming, DType dtype);
+
+/// x, h0 and the parameters' in the order of cells, whatever of them is there.
+std::vector<Gradient> gradients_of(const GradientScenario& scenario, const HostBackward& backward);
+
+/// The oracle's in float64, of everything, from tensors that lie one element after another.
+std::vector<Gradient> expect_gradients(const GradientScenario& scenario, const Data& data, const Incoming& incoming);
+
+/// Largest relative L2 error of a gradient in strict mode: 3e-6 for float32, 1e-12 for float64.
+double gradient_bar(DType dtype);
+
+/// Runs the scenario on every target that accepts and checks each gradient that was asked for.
+void run_gradients_everywhere(const GradientScenario& scenario, Tally& tally);
+
+}  // namespace gru::test
