@@ -12,8 +12,7 @@ namespace gru::cuda {
 ///   bias_x [3][units]   b_ir + b_hr, b_iz + b_hz, b_in
 ///   bias_hn [units]     b_hn, which r scales with W_hn h
 /// Reset-before scales nothing after the product: b_in + b_hn, and bias_hn stays zero. Both are zeroed, and stay so
-/// without
-/// a bias; rows of `units` are at least H long.
+/// without a bias; rows of `units` are at least H long.
 template <class T>
 void fold_bias(const CellWeights& cell, const Config& config, std::int64_t units, T* bias_x, T* bias_hn) {
   if (!config.bias) return;

@@ -1,9 +1,8 @@
 #pragma once
 
 /// What things cost, in clocks, with the resource behind each number: one table for all engines, so that their
-/// estimates can
-/// be compared. Fitted to what an H100 took (docs/lab); other GPUs differ by their multiprocessors and by what they
-/// lack.
+/// estimates can be compared. Fitted to what an H100 took (docs/lab); other GPUs differ by their multiprocessors and by
+/// what they lack.
 
 namespace gru::cuda {
 
@@ -46,8 +45,7 @@ struct CostModel {
 
   // Where estimates of one engine end and another's begin.
   /// Rows in all directions from which on a step of cuda-sequence, bound by the exchange of the state of 64 rows
-  /// through L2,
-  /// is shorter than the FMA pipes' in cuda-persistent.
+  /// through L2, is shorter than the FMA pipes' in cuda-persistent.
   double sequence_rows = 48;
 };
 

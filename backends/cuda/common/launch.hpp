@@ -45,8 +45,7 @@ class Launch {
 };
 
 /// Lets a kernel have so much dynamic shared memory on the current device. The attribute belongs to the function: ask
-/// for the
-/// most that any plan may want, or one plan's need takes from another's.
+/// for the most that any plan may want, or one plan's need takes from another's.
 void allow_shared_memory(const void* kernel, std::size_t bytes);
 
 /// Clusters of the launch that are on the current device at once.

@@ -10,8 +10,7 @@
 namespace gru::cuda {
 
 /// A backend of the CUDA space S made of an engine that knows only a stream and its device. The engine's code is
-/// compiled
-/// once for all spaces; it has the backend's name and its members, with StreamRef where the backend has S.
+/// compiled once for all spaces; it has the backend's name and its members, with StreamRef where the backend has S.
 template <class S, class Engine>
 class OnStream {
  public:

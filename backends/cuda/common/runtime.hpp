@@ -1,8 +1,7 @@
 #pragma once
 
 /// The little that host code of the CUDA backends needs around the CUDA runtime: errors as gru::Error, memory that
-/// frees
-/// itself, the device made current for a while, and the refusal of host pointers.
+/// frees itself, the device made current for a while, and the refusal of host pointers.
 
 #include <cuda_runtime_api.h>
 
@@ -62,8 +61,7 @@ class AbortWord {
   std::uint32_t* device() const { return word_.get(); }
   bool is_set() const { return *static_cast<const volatile std::uint32_t*>(word_.get()) != 0; }
   /// Unless the stream's work goes on: blocks that still run must find it set, as they wait for data that won't come.
-  /// Nor
-  /// while the stream is recording a graph, when it must not be asked.
+  /// Nor while the stream is recording a graph, when it must not be asked.
   void clear_if_ended(StreamRef stream);
 
  private:
@@ -74,8 +72,7 @@ class AbortWord {
 bool is_capturing(StreamRef stream);
 
 /// What the device says of the stream's work so far, without waiting for it; `backend` names it in the message. ok
-/// while
-/// the stream is recording a graph, when it must not be asked.
+/// while the stream is recording a graph, when it must not be asked.
 Status status_of(StreamRef stream, std::string_view backend);
 
 /// Refuses to fork a plan onto another device than the one that holds its packed weights.

@@ -22,8 +22,7 @@ struct Result {
 };
 
 /// The caller's tensors of one execution. A plan's graph reads them from device memory, so that each execution may
-/// bring
-/// its own; launches outside of that graph carry them as a kernel argument.
+/// bring its own; launches outside of that graph carry them as a kernel argument.
 struct CallTensors {
   Operand x;                      ///< (T, B, I)
   Operand h0;                     ///< (L*D, B, H); data null: zeros

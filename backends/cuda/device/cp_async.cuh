@@ -1,8 +1,7 @@
 #pragma once
 
 /// Copies from global into shared memory that the thread does not wait for (cp.async, sm_80 and later), in groups: what
-/// was
-/// asked for since the last commit is one.
+/// was asked for since the last commit is one.
 
 #include <cstdint>
 

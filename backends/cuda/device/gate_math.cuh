@@ -1,8 +1,7 @@
 #pragma once
 
 /// Gate functions for gru::cell on the device (the cell's equation is in gru/cell.hpp). NaN stays NaN in all of them,
-/// both
-/// ends saturate.
+/// both ends saturate.
 
 namespace gru::cuda {
 
@@ -15,8 +14,7 @@ struct DeviceMath {
 };
 
 /// exp2 and the reciprocal of the special-function unit, 2 ulp each, and a polynomial where a tanh made of those would
-/// lose
-/// its relative accuracy.
+/// lose its relative accuracy.
 struct SfuPolynomialMath {
   static __device__ __forceinline__ float exp2(float x) {
     float y;
@@ -30,8 +28,7 @@ struct SfuPolynomialMath {
   }
   static __device__ __forceinline__ float sigmoid(float x) { return reciprocal(1.f + exp2(-1.4426950408889634f * x)); }
   /// Beside 0 the difference of 1 and 2 / (1 + e^2x) would keep the rounding of 1: there an odd polynomial, fitted for
-  /// the
-  /// least relative error on [0, 1/2], 0.9 ulp.
+  /// the least relative error on [0, 1/2], 0.9 ulp.
   static __device__ __forceinline__ float tanh(float x) {
     const float far = fmaf(-2.f, reciprocal(1.f + exp2(2.8853900817779268f * x)), 1.f);
     const float z = x * x;

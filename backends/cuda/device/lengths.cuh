@@ -5,8 +5,7 @@
 namespace gru::cuda {
 
 /// Steps of sequence b that count: its length, clamped to 0..steps, as nobody can be told from here; all without
-/// lengths.
-/// lengths: [B] int32 or int64, `stride` elements apart; null: none.
+/// lengths. lengths: [B] int32 or int64, `stride` elements apart; null: none.
 __device__ __forceinline__ int valid_steps(const void* lengths, std::int64_t stride, bool are_64bit, int b, int steps) {
   if (lengths == nullptr) return steps;
   const std::int64_t at = b * stride;

@@ -24,9 +24,8 @@ __device__ __forceinline__ void mbarrier_arrive(unsigned bar) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
 }
 /// Waits a while for the end of the phase of that parity. What peers sent lies in this block's own shared memory, which
-/// no
-/// cache shadows, so acquiring at the block's scope is enough; at the cluster's scope it would empty the L1 cache each
-/// time.
+/// no cache shadows, so acquiring at the block's scope is enough; at the cluster's scope it would empty the L1 cache
+/// each time.
 __device__ __forceinline__ bool mbarrier_try(unsigned bar, unsigned parity) {
   unsigned ok;
   asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"

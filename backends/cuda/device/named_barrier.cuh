@@ -13,8 +13,7 @@ __device__ __forceinline__ void barrier_sync() {
   asm volatile("bar.sync %0, %1;" ::"n"(kId), "n"(kThreads) : "memory");
 }
 /// The same, for warps that come to the barrier from different places: of bar.sync (barrier.sync.aligned)
-/// compute-sanitizer's
-/// synccheck takes that for divergence.
+/// compute-sanitizer's synccheck takes that for divergence.
 template <int kId, int kThreads>
 __device__ __forceinline__ void barrier_sync_anywhere() {
   asm volatile("barrier.sync %0, %1;" ::"n"(kId), "n"(kThreads) : "memory");

@@ -7,8 +7,7 @@
 namespace gru::cuda {
 
 /// Bounds every wait for other blocks. After a.spin_limit polls the waiter stops waiting for good and says so in
-/// *a.aborted,
-/// which the others look at now and then; the loops run on with whatever data is there.
+/// *a.aborted, which the others look at now and then; the loops run on with whatever data is there.
 template <class Args>
 struct SpinGuard {
   const Args& a;         // spin_limit, aborted

@@ -13,8 +13,7 @@ namespace gru::cuda {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 /// A K-major operand of rows of 128 bytes whose 16-byte pieces are permuted within groups of eight rows (piece ^ row %
-/// 8):
-/// the 128-byte swizzle, groups 1024 bytes apart. Eight TF32 features further: + 2.
+/// 8): the 128-byte swizzle, groups 1024 bytes apart. Eight TF32 features further: + 2.
 __device__ inline std::uint64_t wgmma_descriptor(const void* shared) {
   const std::uint64_t address = shared_address(shared);
   return (address & 0x3ffffU) >> 4U | std::uint64_t{1} << 16U | std::uint64_t{1024 >> 4} << 32U |

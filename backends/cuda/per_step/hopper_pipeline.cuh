@@ -1,12 +1,10 @@
 #pragma once
 
 /// The multiply loop of Hopper's kernels: one thread fills the stages with bulk copies, groups of four warps multiply
-/// them
-/// with wgmma. Layout: hopper_step.cu.
+/// them with wgmma. Layout: hopper_step.cu.
 ///
 /// Shared memory, one stage: rows[kTile.rows][32], weights[3 * kTile.units][32], 128 bytes a row, swizzled; then a
-/// barrier that
-/// says "full" and one that says "empty" for each stage.
+/// barrier that says "full" and one that says "empty" for each stage.
 
 #include "backends/cuda/device/mbarrier.cuh"
 #include "backends/cuda/device/wgmma.cuh"
@@ -94,8 +92,7 @@ struct HopperPipeline {
   }
 
   /// All warps of the consumer groups. Each says that it is done with a stage, as its products have read that through
-  /// the
-  /// asynchronous proxy and are complete.
+  /// the asynchronous proxy and are complete.
   __device__ void consume(HopperProduct<Tile>& product) const {
     const int group = static_cast<int>(threadIdx.x) / 128;
     const bool speaks = threadIdx.x % 32 == 0;

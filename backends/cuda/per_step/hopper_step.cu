@@ -2,22 +2,16 @@
 //
 // Equations: tile_step.cuh, the recurrent phase.
 // Layout: both operands lie in global memory as shared memory wants them: slices of 32 features, (slices, rows, 32),
-// each
-// row's 16-byte pieces permuted within groups of eight rows, values rounded to TF32 (to nearest). Any rows of a slice
-// are
-// then one contiguous copy. Weights (packed_weights.cpp) group `group` units' rows r, z, n; states are written that way
-// by
-// the step before, h0 by slice_state.
+// each row's 16-byte pieces permuted within groups of eight rows, values rounded to TF32 (to nearest). Any rows of a
+// slice are then one contiguous copy. Weights (packed_weights.cpp) group `group` units' rows r, z, n; states are
+// written that way by the step before, h0 by slice_state.
 // Who holds what: registers of four-warp groups: sums of 64 rows x units x 3 gates, and the old states; shared memory:
 // `stages` slices of both operands, filled by one producer thread with bulk copies, and the tile's share of the
-// projection,
-// copied by other warps while the products run. L2: everything else.
+// projection, copied by other warps while the products run. L2: everything else.
 // A block does rows x 3 units x 32 FMAs a slice and reads (rows + 3 units) x 128 bytes: wide tiles 40 KB in 768 clocks
-// of
-// tensor work. Bound by tensor throughput, then by L2.
+// of tensor work. Bound by tensor throughput, then by L2.
 // Only for compute capability 9.0, reset-after. Nothing but weights is read before the previous launch has ended, so
-// that
-// every launch may start early, also right after a projection.
+// that every launch may start early, also right after a projection.
 
 #include "backends/cuda/per_step/hopper_pipeline.cuh"
 #include "backends/cuda/per_step/kernel_functions.hpp"

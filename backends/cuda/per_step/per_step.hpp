@@ -36,11 +36,9 @@ class PerStep {
 }  // namespace cuda
 
 /// One fused launch a step for any shape: products and gates together, only the new state leaves the chip. A sequence
-/// of many launches is
-/// one CUDA graph, captured when the plan is made; single steps, shorter sequences and smaller batches than planned
-/// for,
-/// and executions inside the caller's own stream capture are launched one by one. backends/cuda/per_step/README.md has
-/// the numbers.
+/// of many launches is one CUDA graph, captured when the plan is made; single steps, shorter sequences and smaller
+/// batches than planned for, and executions inside the caller's own stream capture are launched one by one.
+/// backends/cuda/per_step/README.md has the numbers.
 template <class S>
 using CudaPerStep = cuda::OnStream<S, cuda::PerStep>;
 

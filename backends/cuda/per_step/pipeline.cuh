@@ -24,8 +24,7 @@ struct Pipeline {
   static constexpr int kStage = (kTile.rows + kGates * kTile.units) * kPitch;  ///< elements
 
   /// product += rows W^T for kGates gates from `weights` on. `row(r)`: the global row r of the tile. `ready` is called
-  /// once,
-  /// after the first weights are on their way and before any row is read.
+  /// once, after the first weights are on their way and before any row is read.
   template <int kFirst, int kGates, int kNew, class Product, class Row, class Ready>
   static __device__ void accumulate(T* shared, Row row, std::int64_t stride_k, bool vectors, int count,
                                     const T* weights, std::int64_t gate_stride, int padded, Product& product,

@@ -34,8 +34,7 @@ inline constexpr std::int64_t kUnitBatchTensor = 10;
 bool takes_hopper(const Problem& problem, const Build& build);
 
 /// Projections in portions of at most so many bytes: by a dense product or, without that, by our own kernel, which is
-/// for
-/// strict float32 alone.
+/// for strict float32 alone.
 void plan_projection(Schedule& schedule, const Problem& problem, const Build& build, std::int64_t bytes);
 
 /// Bytes of a portion that streams past the L2 cache anyway: fewer, larger products win.

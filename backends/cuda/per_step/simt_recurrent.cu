@@ -2,17 +2,12 @@
 //
 // Equations: tile_step.cuh, the recurrent phase.
 // Layout: both operands lie in memory as the products read them, features outermost: states as (H padded, rows padded),
-// weights as
-// (unit tiles, H padded, 3, units), packed_weights.cpp. A slice of either is whole rows of 16-byte pieces that go to
-// shared
-// memory as they are, and no edge is masked: padding is zero and stays so.
+// weights as (unit tiles, H padded, 3, units), packed_weights.cpp. A slice of either is whole rows of 16-byte pieces
+// that go to shared memory as they are, and no edge is masked: padding is zero and stays so.
 // Who holds what: registers: each thread the sums of 8 rows x 4 units x 3 gates, 96 in all, and two features' operands,
-// one
-// being multiplied and one on its way; shared memory: `stages` slices of both operands. Where a tile has too few rows
-// and
-// units for its warps, each warp takes the whole tile and an eighth of the features, and shared memory adds the sums in
-// a
-// fixed order.
+// one being multiplied and one on its way; shared memory: `stages` slices of both operands. Where a tile has too few
+// rows and units for its warps, each warp takes the whole tile and an eighth of the features, and shared memory adds
+// the sums in a fixed order.
 // A feature costs a thread 5 shared loads of 16 bytes and 96 FMAs. Bound by FMA issue.
 
 #include "backends/cuda/per_step/kernel_functions.hpp"
@@ -90,8 +85,7 @@ struct RecurrentProduct {
 };
 
 /// Slices of states and weights on their way through shared memory. `ready` is called once, after the first weights are
-/// on
-/// their way and before any state is read.
+/// on their way and before any state is read.
 template <class Tile, class Ready>
 __device__ void multiply_all(float* shared, const float* states, int state_rows, const float* weights, int slices,
                              RecurrentProduct<Tile>& product, Ready ready) {

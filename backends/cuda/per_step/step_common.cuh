@@ -15,9 +15,8 @@
 namespace gru::cuda {
 
 // Dependent launches (dependent_launch.cuh): every block of a step lets the next step's blocks come in as soon as there
-// is
-// room, and waits for the previous step before it reads or writes anything that a step writes. Since every step waits,
-// whatever was finished before the first step of a layer (launched without overlap) may be read before the wait.
+// is room, and waits for the previous step before it reads or writes anything that a step writes. Since every step
+// waits, whatever was finished before the first step of a layer (launched without overlap) may be read before the wait.
 
 /// A (B, features) matrix of inputs: the state or one time of an input. data null: zeros.
 template <class T>
@@ -120,8 +119,7 @@ struct Destination {
 };
 
 /// Two units of an output row as one store, where they lie together on a multiple of eight bytes, else one by one; what
-/// is
-/// not `wanted` is left alone. stride_t: of the rows of other times that are stored too.
+/// is not `wanted` is left alone. stride_t: of the rows of other times that are stored too.
 struct OutputPairs {
   std::int64_t stride;
   bool together;

@@ -85,10 +85,8 @@ void StepEngine::capture() {
 }
 
 /// W_ih x + bias of one direction for a portion of rows, always as many as planned: what lies behind a shorter portion
-/// or
-/// a smaller batch is computed too and never read. All operands are padded to 16 bytes, so that whatever warm_up
-/// prepared
-/// is known here.
+/// or a smaller batch is computed too and never read. All operands are padded to 16 bytes, so that whatever warm_up
+/// prepared is known here.
 void StepEngine::multiply(StreamRef on, const StepArgs& args, int direction, const float* x, std::int64_t x_stride) {
   const std::int64_t gates = std::int64_t{3} * args.hidden_padded;
   const ConstTensorView rows =

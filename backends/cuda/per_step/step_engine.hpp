@@ -1,8 +1,7 @@
 #pragma once
 
 /// What engines have in common that walk over a layer's steps from the host: cuda-per-step and cuda-sequence. Weights
-/// and
-/// workspace, input projections in portions, and the graph of a planned execution.
+/// and workspace, input projections in portions, and the graph of a planned execution.
 
 #include <cuda_runtime_api.h>
 
@@ -33,8 +32,7 @@ class StepEngine {
   virtual ~StepEngine() = default;
 
   /// Once, before the first execution: runs each projection on zeros, as the first product of a shape may synchronise,
-  /// and
-  /// captures the planned execution where that is worth it.
+  /// and captures the planned execution where that is worth it.
   void prepare();
   void execute(const Call& call);
   std::size_t workspace_bytes() const;

@@ -13,8 +13,7 @@
 namespace gru::cuda {
 
 /// What one stream's executions write: two of what alternates from step to step or from layer to layer, and a portion
-/// of
-/// input projections. Zero at first; padding stays zero. Layouts: step_args.hpp.
+/// of input projections. Zero at first; padding stays zero. Layouts: step_args.hpp.
 struct StepWorkspace {
   StepWorkspace(StreamRef stream, const Problem& problem, const Schedule& schedule);
 

@@ -1,9 +1,8 @@
 // The tiled kernels with products in TF32 on the tensor cores (mma.sync m16n8k8, sm_80 and later).
 //
 // Warps (warps / 2) x 2 over (rows, units); a warp holds kRowTiles x 16 rows and kUnitTiles x 8 units of every gate.
-// Fragments come
-// from shared memory by ldmatrix, which moves 8 rows of 16 bytes: four TF32 values a row. Weights were rounded to TF32
-// (to nearest) when they were packed, inputs and states are rounded here; sums are float32.
+// Fragments come from shared memory by ldmatrix, which moves 8 rows of 16 bytes: four TF32 values a row. Weights were
+// rounded to TF32 (to nearest) when they were packed, inputs and states are rounded here; sums are float32.
 
 #include "backends/cuda/per_step/kernel_functions.hpp"
 #include "backends/cuda/per_step/tile_step.cuh"

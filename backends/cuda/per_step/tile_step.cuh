@@ -4,12 +4,10 @@
 ///
 /// Equations (torch.nn.GRU; gru/cell.hpp): W_ih x and W_hh h for the gates r, z, n of kTile.units hidden units and
 /// kTile.rows batch rows, then the cell. A block owns r, z and n of the same units over the full depth, so no sum
-/// leaves
-/// its thread. Slots: r and z add input and state; n keeps them apart, as r scales the state's part alone.
+/// leaves its thread. Slots: r and z add input and state; n keeps them apart, as r scales the state's part alone.
 /// Layout: pipeline.cuh. Who holds what: registers: the sums; shared memory: slices of inputs and weights; L2: weights
-/// and
-/// states. A step does 3 H (K_x + H) B FMAs and moves rows / kTile.rows times the weights and H / kTile.units times the
-/// inputs from L2. Bound by FMA or tensor throughput once the blocks fill the device, by latency below.
+/// and states. A step does 3 H (K_x + H) B FMAs and moves rows / kTile.rows times the weights and H / kTile.units times
+/// the inputs from L2. Bound by FMA or tensor throughput once the blocks fill the device, by latency below.
 /// Not for a few rows: unit_step.cu.
 
 #include "backends/cuda/per_step/pipeline.cuh"
@@ -112,8 +110,7 @@ struct Incoming {
 };
 
 /// Gates and stores of a block's elements, a batch of them at a time; the loads of the next batch are under way while
-/// one
-/// is computed, since the compiler may not move a load above a store.
+/// one is computed, since the compiler may not move a load above a store.
 template <Phase kPhase, class T, class Tile, class Product>
 struct FinishStep {
   const TileBlock<T, Tile>& block;

@@ -118,8 +118,7 @@ static_assert(HopperResident::shape.slices_bytes() <= kHopperSharedLimit &&
               "the resident tile needs more than a multiprocessor has");
 
 /// FFMA, float, the recurrent product alone (simt_recurrent.cu). `splits`: groups of threads that share a tile's
-/// features;
-/// `blocks` a multiprocessor.
+/// features; `blocks` a multiprocessor.
 struct RecurrentShape {
   static constexpr int kThreadRows = 8;
   static constexpr int kThreadUnits = 4;

@@ -1,12 +1,10 @@
 // The fused cell for a few rows of batch: one warp computes one hidden unit.
 //
 // Equations (torch.nn.GRU, reset-after; gru/cell.hpp): sums over k of W_g[u, k] h[b, k] for the gates g = r, z, n and,
-// where
-// no projection was made before, of W_ig[u, k] x[b, k]; then the cell.
+// where no projection was made before, of W_ig[u, k] x[b, k]; then the cell.
 // Layout: weights (D, 3, H padded, K padded), lane l of the unit's warp reads features 128 c + 4 l ... + 3 of chunk c.
 // Who holds what: registers: the unit's three rows of W_hh, up to kUnitChunks chunks, loaded before the previous step
-// has
-// ended; the sums of `kRows` batch rows. L2: the states. No shared memory, no barrier in a block.
+// has ended; the sums of `kRows` batch rows. L2: the states. No shared memory, no barrier in a block.
 // A step moves 3 H (K_x + H) weights from L2 and does as many FMAs a row; with B <= 20 it is bound by the latency of
 // launch, load of the state, shuffle reduction and gates, not by either.
 // Not for larger batches: every group of kRows rows reads all weights again.
@@ -146,8 +144,7 @@ __global__ void __launch_bounds__(32 * kUnitWarps)
     load_state();
   } else {
     // Whatever came before may have made the input. Its first chunks and the state's are asked for together: a
-    // streaming
-    // step has nothing else to hide them.
+    // streaming step has nothing else to hide them.
     const Matrix<float> x = input_at<float>(a, c, time_of(a, d, a.step));
     const float* w_ih = static_cast<const float*>(a.weights.w_ih) + (d * 3 * depth + u) * a.input_padded;
     const std::int64_t gate_stride = depth * a.input_padded;

@@ -8,8 +8,7 @@ namespace gru::cuda {
 namespace {
 
 /// A step of a recurrent group: one slice's chain of exchange, products, sums and gates, what each further slice adds
-/// to it,
-/// and what keeps the warps of either kind busy.
+/// to it, and what keeps the warps of either kind busy.
 double step_clocks(const PersistentSchedule& s) {
   const PersistentKernel& k = *s.kernel;
   const double product = kCosts.fma_issue * k.lanes.lane_units * k.lanes.depth * k.pack;

@@ -14,15 +14,13 @@
 namespace gru::cuda {
 
 /// The input shares that the launches of the persistent kernels begin with, x W_ih^T + bias for all steps: who makes
-/// them,
-/// and where they lie. Of one stream.
+/// them, and where they lie. Of one stream.
 class PersistentInputs {
  public:
   static std::size_t workspace_bytes(const Problem& problem, const PersistentSchedule& schedule);
 
   /// `memory`: workspace_bytes(), zeroed. `aborted`, `spin_limit`: as in PersistentArgs. Runs each layer's product
-  /// once, as
-  /// the library picks and loads its kernels then, which execute must not wait for.
+  /// once, as the library picks and loads its kernels then, which execute must not wait for.
   PersistentInputs(StreamRef stream, const Problem& problem, const PersistentSchedule& schedule,
                    std::shared_ptr<const PersistentWeights> weights, std::byte* memory, std::uint32_t* aborted,
                    std::int64_t spin_limit);
@@ -30,8 +28,7 @@ class PersistentInputs {
   void rebind(StreamRef stream) { stream_ = stream; }
 
   /// Before the launch that begins with `layer`: makes its shares from x (T, B, I), if nobody made them beside the
-  /// launch
-  /// before, and says in `args` where they are and whether its results are projected beside it.
+  /// launch before, and says in `args` where they are and whether its results are projected beside it.
   void before(std::int64_t layer, const ConstTensorView& x, PersistentArgs& args);
   /// After it: projects what it is making for the next launch, where the schedule says so.
   void beside(std::int64_t layer, const PersistentArgs& args);

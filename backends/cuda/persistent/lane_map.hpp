@@ -5,12 +5,10 @@
 namespace gru::cuda {
 
 /// Which weights a lane of a product warp holds, and in which order they lie in packed memory: the packer and the
-/// kernel
-/// both ask here. A matrix (3H, K) is cut into blocks of `units` hidden units. In a block a lane holds the r, z and n
-/// rows of
-/// `lane_units` units over `depth` columns; the lane groups of a warp, and the warps, split K. The columns of the lane
-/// groups
-/// interleave by four, so that a warp's 16-byte reads of the state stay in one 128-byte line.
+/// kernel both ask here. A matrix (3H, K) is cut into blocks of `units` hidden units. In a block a lane holds the r, z
+/// and n rows of `lane_units` units over `depth` columns; the lane groups of a warp, and the warps, split K. The
+/// columns of the lane groups interleave by four, so that a warp's 16-byte reads of the state stay in one 128-byte
+/// line.
 struct LaneMap {
   int units;       ///< hidden units a block
   int lane_units;  ///< units whose rows a lane holds: its own, and the one that the lane next group holds first

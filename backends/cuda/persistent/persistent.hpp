@@ -37,13 +37,10 @@ class Persistent {
 }  // namespace cuda
 
 /// The recurrence in one launch: groups of blocks hold the weights on chip for all steps, and exchange the state
-/// through L2 or
-/// inside thread-block clusters. One layer a launch, or several layers of a one-directional stack at once. Float32,
-/// reset-after; in TF32 mode the dense input projections are made in TF32. backends/cuda/README.md has the sizes. After
-/// an
-/// abort (a wait that outlasted the spin limit) status() is not ok until the next execute, which refuses: once, if the
-/// aborted
-/// one has ended.
+/// through L2 or inside thread-block clusters. One layer a launch, or several layers of a one-directional stack at
+/// once. Float32, reset-after; in TF32 mode the dense input projections are made in TF32. backends/cuda/README.md has
+/// the sizes. After an abort (a wait that outlasted the spin limit) status() is not ok until the next execute, which
+/// refuses: once, if the aborted one has ended.
 template <class S>
 using CudaPersistent = cuda::OnStream<S, cuda::Persistent>;
 

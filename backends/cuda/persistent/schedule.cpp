@@ -71,8 +71,7 @@ PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, int lay
 
 /// Whether launches of `layers` layers may overlap with the projection of the next one's inputs: programmatic dependent
 /// launch lets it in when all blocks of the recurrence run, and its own blocks wait for words on multiprocessors that
-/// would
-/// be idle. A wavefront leaves too few of them to gain (kb39 on an H100: 1.13 ms against 1.12).
+/// would be idle. A wavefront leaves too few of them to gain (kb39 on an H100: 1.13 ms against 1.12).
 bool can_overlap(const Problem& p, int layers) {
   return layers == 1 && p.config.num_layers > 1 && p.options.math == Math::strict &&
          p.device.compute_capability >= 90 && p.options.reserve_sms == 0 && p.config.hidden_size % kBesideDepth == 0;

@@ -33,8 +33,7 @@ struct PersistentShape {
 };
 
 /// Those that are built for float32. Within a size the schedule picks the pack; one sequence a slice wastes nothing
-/// when there
-/// is but one, two halve the barriers and waits, four suit the long batches of H in 257..512.
+/// when there is but one, two halve the barriers and waits, four suit the long batches of H in 257..512.
 inline constexpr PersistentShape kPersistentShapes[] = {
     {.units = 32, .depth = 32, .pack = 1},
     {.units = 32, .depth = 32, .pack = 2, .per_set = 3},
@@ -54,9 +53,8 @@ inline constexpr PersistentShape kPersistentShapes[] = {
 
 /// Sizes of one kernel instantiation. A block holds the r, z and n rows of `units` hidden units over the full K.
 /// A lane of a product warp holds the three rows of two units over `depth`/2 columns in registers (96 or 192 weights)
-/// and
-/// over `shared_depth`/2 more in shared memory; the lane groups of a warp and the warps themselves split K. Two units,
-/// because products are bound by reads of the state from shared memory: each read then serves 24 multiply-adds.
+/// and over `shared_depth`/2 more in shared memory; the lane groups of a warp and the warps themselves split K. Two
+/// units, because products are bound by reads of the state from shared memory: each read then serves 24 multiply-adds.
 template <class T, PersistentShape kShape>
 struct PersistentTile {
   using Element = T;  // of weights and states
@@ -81,8 +79,7 @@ struct PersistentTile {
   static constexpr int gate_splits = units * pack >= 32 ? 1 : 32 / (units * pack);  // lanes that share one sum
   static constexpr bool dedicated = kShape.depth == 32;  // gates on warps of their own; else registers allow none
   /// Whether the warps that leave sums wait for those that take them. Measured against only telling them: without gate
-  /// warps
-  /// 3 % faster in clusters and 1 % slower through L2; with them 2 to 5 % slower.
+  /// warps 3 % faster in clusters and 1 % slower through L2; with them 2 to 5 % slower.
   static constexpr bool meets = !dedicated && exchange == Exchange::cluster;
   static constexpr int cluster_blocks = k / units;
   static constexpr int extra_warps = 4;  // dedicated gate warps: 12 warps leave 168 registers a thread

@@ -20,8 +20,7 @@ struct ProjectionArgs {
   std::int64_t direction_stride = 0;
 
   /// Beside the recurrence that makes them: the outputs of the layer below, [D][T][B][Hp]. Then I is H, and each
-  /// direction
-  /// of the layer below has shares of its own, part_stride apart, the first with the bias.
+  /// direction of the layer below has shares of its own, part_stride apart, the first with the bias.
   const EpochValue* words = nullptr;
   std::int64_t part_stride = 0;
   std::uint32_t* count = nullptr;  ///< the words' epoch - 1; advanced by the last block out

@@ -39,8 +39,7 @@ using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
 using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
 
 /// Bytes, a power of two up to 16 (no access is longer), that both the address and the step from batch to batch are
-/// multiples
-/// of.
+/// multiples of.
 std::uint32_t alignment_of(const void* address, std::int64_t step) {
   const auto bits = reinterpret_cast<std::uintptr_t>(address) | static_cast<std::uintptr_t>(step * 4) | 16u;
   return static_cast<std::uint32_t>(bits & (~bits + 1));

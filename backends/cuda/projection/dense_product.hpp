@@ -45,16 +45,14 @@ class DenseProduct {
   ~DenseProduct();
 
   /// Asks cuBLASLt for the shape's algorithm, unless it is known, and runs it once, which loads its kernel: allocates,
-  /// and
-  /// may synchronise. x (rows, depth), w (batches, columns, depth), bias (batches, columns), y (batches, rows,
-  /// columns):
-  /// device memory, at multiples of four bytes. Empty products launch nothing. Throws gru::Error if cuBLASLt refuses.
+  /// and may synchronise. x (rows, depth), w (batches, columns, depth), bias (batches, columns), y (batches, rows,
+  /// columns): device memory, at multiples of four bytes. Empty products launch nothing. Throws gru::Error if cuBLASLt
+  /// refuses.
   void prepare(StreamRef stream, const DenseShape& shape, const float* x, const float* w, const float* bias, float* y);
 
   /// The same for a prepared shape, or one with fewer rows: only launches, on `stream`, which may be capturing. False,
-  /// and
-  /// nothing launched, for any other, or if x, w or y lie at multiples of less than 16 bytes and did not when it was
-  /// prepared.
+  /// and nothing launched, for any other, or if x, w or y lie at multiples of less than 16 bytes and did not when it
+  /// was prepared.
   bool run(StreamRef stream, const DenseShape& shape, const float* x, const float* w, const float* bias, float* y);
 
  private:

@@ -27,8 +27,8 @@ struct ProjectedShares {
 };
 
 /// The dense projection of a layer: shares = x W_ih^T + bias for all rows of x (T, B, I) float32, whatever its strides.
-/// Large
-/// products are the library's where it is built in and the rows of x lie at one distance; the rest is a tile of ours.
+/// Large products are the library's where it is built in and the rows of x lie at one distance; the rest is a tile of
+/// ours.
 class InputProjection {
  public:
   /// `library`: how it multiplies, if it is to be used and built in; else all products are our tile's.
@@ -39,8 +39,7 @@ class InputProjection {
   std::size_t workspace_bytes() const { return library_ ? kDenseWorkspace : 0; }
 
   /// Asks the library for the shape's algorithm and runs it once, which loads its kernel: may allocate and synchronise.
-  /// Not
-  /// needed for our tile.
+  /// Not needed for our tile.
   void prepare(StreamRef stream, const ConstTensorView& x, const ProjectionWeights& w, const ProjectedShares& y);
 
   /// Only launches, for a prepared shape or one with fewer rows, and for any that our tile takes. What neither takes is

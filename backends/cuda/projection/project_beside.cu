@@ -15,14 +15,11 @@ namespace {
 ///   shares[part][row, d][gate][unit] = y[part][row] . W[d][gate of the unit][columns of the part] + bias (of part 0)
 ///
 /// y[part] are the outputs of one direction of the layer below, words {value, epoch} that are polled for. The
-/// directions
-/// run towards each other, so each has shares of its own; the recurrence adds the two. A block makes 256 rows x 64
-/// units,
-/// a thread 16 rows x 4 units x 3 gates in registers. A slice of 16 columns travels as words into shared memory, where
-/// the
-/// thread that asked for it looks at its epochs and lays the values out columns outermost. Blocks come in the order in
-/// which
-/// the recurrence makes their rows: programmatic dependent launch lets them in when all its blocks run.
+/// directions run towards each other, so each has shares of its own; the recurrence adds the two. A block makes 256
+/// rows x 64 units, a thread 16 rows x 4 units x 3 gates in registers. A slice of 16 columns travels as words into
+/// shared memory, where the thread that asked for it looks at its epochs and lays the values out columns outermost.
+/// Blocks come in the order in which the recurrence makes their rows: programmatic dependent launch lets them in when
+/// all its blocks run.
 ///
 /// 192 multiply-adds a thread for 7 reads of 16 bytes: 7/12 of what shared memory gives. Bound by the FMA pipes of the
 /// multiprocessors that the recurrence leaves idle, and of all once it has ended.

@@ -2,16 +2,11 @@
 //
 // Equations: tile_step.cuh, the recurrent phase. Layout of states and weights in memory: hopper_step.cu.
 // Who holds what: shared memory: a block's slices of W_hh for all steps, and the whole state of its rows for one;
-// registers:
-// the sums of 64 rows x 16 units x 3 gates, those units' states in float32, and the next step's share of the input. L2:
-// the
-// state, rounded to TF32, which the blocks of a group (the same rows, all units) exchange; pairs of blocks read it
-// together.
-// A step: each block adds one to its group's counter when its part of the new state is written, and reads the state
-// when all
-// have. Blocks wait for each other, so that the launch is cooperative, waits are bounded, and a wait that was given up
-// is
-// reported in the abort word; the loops run on with whatever data is there.
+// registers: the sums of 64 rows x 16 units x 3 gates, those units' states in float32, and the next step's share of the
+// input. L2: the state, rounded to TF32, which the blocks of a group (the same rows, all units) exchange; pairs of
+// blocks read it together. A step: each block adds one to its group's counter when its part of the new state is
+// written, and reads the state when all have. Blocks wait for each other, so that the launch is cooperative, waits are
+// bounded, and a wait that was given up is reported in the abort word; the loops run on with whatever data is there.
 // A step reads 64 x H x 4 bytes a block from L2 and multiplies for 0.45 clocks a byte. Bound by the exchange.
 // For compute capability 9.0, reset-after, H <= 512, and no more blocks than multiprocessors.
 
@@ -75,10 +70,8 @@ struct SequenceProducer {
   }
 
   /// After giving up it still waits for this block's own products: else it would expect the next bytes at a barrier
-  /// that
-  /// counts the last ones, or get two phases ahead of who waits there. Bytes of a pair that is a step ahead may end a
-  /// phase
-  /// early; as many come in all as are expected in all.
+  /// that counts the last ones, or get two phases ahead of who waits there. Bytes of a pair that is a step ahead may
+  /// end a phase early; as many come in all as are expected in all.
   __device__ void wait_for_group(int steps_done) {
     const StepArgs& a = block.a;
     const unsigned count = static_cast<unsigned>(a.step + steps_done) * gridDim.x;
@@ -90,8 +83,7 @@ struct SequenceProducer {
   }
 
   /// This block's share of the rows that the batch has, for itself and for its pair. All blocks of the group have
-  /// multiplied
-  /// what lies in their shared memory before.
+  /// multiplied what lies in their shared memory before.
   __device__ void load_state(int step) const {
     const StepArgs& a = block.a;
     const int rows_here = min(kTile.rows, (a.batch - block.row0 + kPairRows - 1) / kPairRows * kPairRows);
@@ -288,8 +280,7 @@ struct SequenceConsumer {
       multiply(product, i % 2);
       finish(product, block.state(a.step + i + 1));
       // The release and the waiting producer's acquire and proxy fence order every thread's part of the state before
-      // the
-      // bulk copies that read it.
+      // the bulk copies that read it.
       barrier_sync<1, kConsumers>();
       if (threadIdx.x == 0) {
         add_release(block.arrived(), 1);

@@ -36,8 +36,7 @@ class Sequence {
 }  // namespace cuda
 
 /// All steps of a layer in one launch on Hopper's tensor cores (TF32, sm_90a, H from 256 to 512): the multiprocessors
-/// together
-/// hold W_hh in shared memory, and the state goes round through L2. hopper_sequence.cu says how.
+/// together hold W_hh in shared memory, and the state goes round through L2. hopper_sequence.cu says how.
 template <class S>
 using CudaSequence = cuda::OnStream<S, cuda::Sequence>;
 

@@ -7,8 +7,7 @@
 namespace gru::cuda {
 
 /// One launch of a small kernel: a layer in all directions. T steps, B sequences, I inputs, H hidden units, D
-/// directions,
-/// Hp the tile's k. Strides count elements.
+/// directions, Hp the tile's k. Strides count elements.
 struct SmallArgs {
   int steps = 0;                    ///< T
   int batch = 0;                    ///< B

@@ -6,18 +6,14 @@
 ///   h' = n + z * (h - n)
 ///
 /// Who holds what. A team (one warp for H <= 32, four for H <= 64, eight for H <= 128) owns a few sequences of the
-/// batch in
-/// one direction, and holds W_hh, and W_ih where it is small, in registers for all T steps. A lane multiplies for one
-/// unit
-/// and reads states and inputs from shared memory by broadcast: one read of 16 bytes feeds 12 FFMA. It then finishes
-/// the
-/// unit for its share of the team's sequences: gates, new state to shared memory (two buffers: one meeting of the team
-/// a
-/// step), output straight to memory. Inputs come through cp.async, seven steps ahead. Teams know nothing of each other.
+/// batch in one direction, and holds W_hh, and W_ih where it is small, in registers for all T steps. A lane multiplies
+/// for one unit and reads states and inputs from shared memory by broadcast: one read of 16 bytes feeds 12 FFMA. It
+/// then finishes the unit for its share of the team's sequences: gates, new state to shared memory (two buffers: one
+/// meeting of the team a step), output straight to memory. Inputs come through cp.async, seven steps ahead. Teams know
+/// nothing of each other.
 ///
 /// The FMA pipes bound large batches: 3*H*(H+I) FMA a sequence and step, plus about a third for the gates and reads;
-/// small
-/// ones are bound by the chain reads -> products -> gates -> state.
+/// small ones are bound by the chain reads -> products -> gates -> state.
 /// Not for: H > 128, weights that fill more than the registers of a team.
 
 #include "backends/cuda/device/cp_async.cuh"

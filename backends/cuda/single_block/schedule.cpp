@@ -24,8 +24,7 @@ constexpr std::int64_t kMaxExtent = std::int64_t{1} << 24;  // of T, B and I
 constexpr std::int64_t kMaxShares = std::int64_t{1} << 29;
 
 /// Clocks of one step where the busiest scheduler has so many warps: a chain that nothing hides, and what each warp
-/// issues
-/// for each sequence. Within 5 % of an H100's times.
+/// issues for each sequence. Within 5 % of an H100's times.
 double step_clocks(const SmallKernel& kernel, std::int64_t warps) {
   const double chain =
       kCosts.chain + (kernel.splits > 1 ? kCosts.chain_split : 0) + (kernel.input_depth > 0 ? kCosts.chain_input : 0);
@@ -35,8 +34,7 @@ double step_clocks(const SmallKernel& kernel, std::int64_t warps) {
 }
 
 /// Clocks of one layer: teams come in waves. Where the inputs' shares are made beforehand, that is half of the FMA
-/// peak,
-/// 24 bytes of traffic a share and a launch.
+/// peak, 24 bytes of traffic a share and a launch.
 double layer_clocks(const SmallKernel& kernel, std::int64_t inputs, const Problem& p) {
   const std::int64_t directions = p.config.num_directions();
   const std::int64_t sms = std::max(1, p.device.sm_count);

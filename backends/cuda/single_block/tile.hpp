@@ -34,8 +34,7 @@ inline constexpr SmallShape kSmallShapes[] = {
 
 /// Sizes of one kernel instantiation. A team of `warps` warps holds all weights of one direction and serves `sequences`
 /// sequences. A lane of a warp holds the r, z and n rows of one unit: `Depth` columns of W_hh and `InputDepth` of W_ih
-/// in
-/// registers; the 32/Units lane groups of a warp split the columns. InputDepth 0: the input's shares are made
+/// in registers; the 32/Units lane groups of a warp split the columns. InputDepth 0: the input's shares are made
 /// beforehand.
 template <SmallShape kShape>
 struct SmallTile {

@@ -1,11 +1,9 @@
 #pragma once
 
 /// Exchange policies: how the blocks of a group give each other the state. A policy has a Reader, with which a product
-/// warp
-/// waits for its columns, a Sender, with which a gate warp publishes new states, and what a launch begins and ends
-/// with.
-/// Two buffers alternate from step to step: a block that sends h(t+1) has received all of h(t), so everybody has read
-/// h(t-1).
+/// warp waits for its columns, a Sender, with which a gate warp publishes new states, and what a launch begins and ends
+/// with. Two buffers alternate from step to step: a block that sends h(t+1) has received all of h(t), so everybody has
+/// read h(t-1).
 
 #include <type_traits>
 
@@ -191,8 +189,7 @@ struct ClusterExchange {
     }
     __device__ __forceinline__ void copy_next(int, unsigned) const {}
     /// After the products: the mbarrier of this step's slot may count the next state that comes there. Bytes that are
-    /// there
-    /// already are no harm, as its phase can't end before.
+    /// there already are no harm, as its phase can't end before.
     __device__ __forceinline__ void rearm(const Place& place) const {
       if (lane == 0 && !block.guard.gave_up) mbarrier_expect(place.bar, kBytes);
     }

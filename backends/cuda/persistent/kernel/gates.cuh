@@ -13,8 +13,7 @@
 namespace gru::cuda {
 
 /// Finishes steps: a set of warps turns the partial sums of its slices into new states. A lane owns one (unit,
-/// sequence) of
-/// each of the set's slices.
+/// sequence) of each of the set's slices.
 template <class Tile>
 struct GateWarp {
   using Lanes = GateLanes<Tile>;

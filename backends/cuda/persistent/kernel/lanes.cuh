@@ -12,8 +12,7 @@ struct GateLanes {
   const RecurrentBlock<Tile>& block;
 
   /// A lane's identity. Without dedicated gate warps it is computed anew at each use (the volatile read keeps the
-  /// compiler
-  /// from holding it): the registers belong to the weights.
+  /// compiler from holding it): the registers belong to the weights.
   struct Lane {
     int thread, set, unit;
     Item item;

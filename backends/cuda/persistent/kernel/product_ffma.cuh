@@ -1,9 +1,8 @@
 #pragma once
 
 /// Product policy: float32 on the FMA pipes. A policy loads a lane's packed weights, multiplies them with columns of
-/// the state,
-/// and leaves the warp's partial sums for the gates; another one (tensor cores, other element types) has the same
-/// members.
+/// the state, and leaves the warp's partial sums for the gates; another one (tensor cores, other element types) has the
+/// same members.
 
 #include "backends/cuda/persistent/kernel/block.cuh"
 
@@ -14,8 +13,7 @@ template <class Tile, int Pack>
 inline constexpr bool shares_sequences = Tile::units<32 && Pack> 1;
 
 /// A product lane's weights: the first columns in registers, what exceeds them in the block's shared memory. The lanes'
-/// order
-/// is Tile::lanes'.
+/// order is Tile::lanes'.
 template <class Tile>
 struct FfmaProduct {
   static constexpr int row = Tile::lanes.pieces(), register_row = Tile::register_depth / 4;  // vectors of a unit's gate
@@ -104,10 +102,8 @@ struct FfmaProduct {
   }
 
   /// Adds the sums of a warp's lane groups, after which a lane has those of one unit, and leaves them in partial[warp].
-  /// Lanes
-  /// that add keep different things: their own unit and, with `shares_sequences`, their own half of the sequences. Both
-  /// come
-  /// first in acc, so that nothing is selected here.
+  /// Lanes that add keep different things: their own unit and, with `shares_sequences`, their own half of the
+  /// sequences. Both come first in acc, so that nothing is selected here.
   template <int Pack>
   static __device__ __forceinline__ void leave(float* partial, int warp, int lane,
                                                const float (&acc)[Pack][Tile::lane_units][3]) {

@@ -7,19 +7,16 @@
 namespace gru::cuda {
 
 /// A projection block: a layer's W_ih for its units, multiplied with every output of the layer below in the order in
-/// which
-/// the recurrence makes them. The T*B rows ("items") go by in passes of project_pack; the layer's groups take turns.
+/// which the recurrence makes them. The T*B rows ("items") go by in passes of project_pack; the layer's groups take
+/// turns.
 struct ProjectRole {
   int rank, layer, turn;  // this group takes the passes turn, turn + a.project_groups, ...
 };
 
 /// The way to a projection's inputs: the words of the next passes travel into a ring in shared memory; a word that had
-/// not
-/// been written when it was copied is polled for when its turn comes. Dedicated gate warps bring a row each, for all
-/// product
-/// warps; else a product warp brings its own columns of every row. Beside the products each instruction of such a warp
-/// takes
-/// several clocks, so whatever stays the same from pass to pass is done once.
+/// not been written when it was copied is polled for when its turn comes. Dedicated gate warps bring a row each, for
+/// all product warps; else a product warp brings its own columns of every row. Beside the products each instruction of
+/// such a warp takes several clocks, so whatever stays the same from pass to pass is done once.
 template <class Tile>
 struct ProjectionReader {
   static constexpr int per_lane = Tile::project_words_per_lane, slot_words = per_lane * 32;
@@ -123,12 +120,9 @@ struct ProjectionResults {
 };
 
 /// A projection block's whole work. All its warps meet once a pass. Between two meetings product warps multiply a pass,
-/// while
-/// gate warps finish the one before and bring the inputs of the next; without gate warps the product warps do all of
-/// it,
-/// and a set of them finishes a pass while the next one is multiplied. Of sums and of inputs that others bring there
-/// are two
-/// buffers: who has come to a meeting has done with the buffers of the pass before.
+/// while gate warps finish the one before and bring the inputs of the next; without gate warps the product warps do all
+/// of it, and a set of them finishes a pass while the next one is multiplied. Of sums and of inputs that others bring
+/// there are two buffers: who has come to a meeting has done with the buffers of the pass before.
 template <class Tile>
 __device__ __forceinline__ void run_projection(const PersistentArgs& a, PersistentShared<Tile>& shared,
                                                const ProjectRole& role, unsigned base) {

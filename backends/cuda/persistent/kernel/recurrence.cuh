@@ -17,12 +17,9 @@ __device__ __forceinline__ void multiply_step(Reader& reader, const ProductOf<Ti
 }
 
 /// Tells the warps that finish a slice that this warp's sums are there, at one of two barriers that alternate, so
-/// nobody may
-/// come to one twice before another has come once. Where warps do not meet, whoever has received the state of a step
-/// knows
-/// that the sums of two steps ago were taken; a warp that no longer waits for data does not, so it looks, and then
-/// waits at
-/// the barrier.
+/// nobody may come to one twice before another has come once. Where warps do not meet, whoever has received the state
+/// of a step knows that the sums of two steps ago were taken; a warp that no longer waits for data does not, so it
+/// looks, and then waits at the barrier.
 template <class Tile>
 __device__ __forceinline__ void leave_sums(const SpinGuard<PersistentArgs>& guard, const PersistentShared<Tile>& shared,
                                            int slice, int count, int threads) {

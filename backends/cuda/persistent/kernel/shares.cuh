@@ -13,8 +13,7 @@ namespace gru::cuda {
 inline constexpr int kStepsAhead = 8;
 
 /// The shares of a gate lane. The launch's first layer has dense rows of three values a unit, which the lanes of a warp
-/// copy
-/// together, 16 bytes each (offsets count those); the layers above have a word of 16 bytes a unit.
+/// copy together, 16 bytes each (offsets count those); the layers above have a word of 16 bytes a unit.
 template <class Tile>
 struct InputShares {
   using Lane = typename GateLanes<Tile>::Lane;
@@ -68,10 +67,8 @@ struct InputShares {
     return lanes.block.shared.inputs + slot * Tile::gate_threads + me.thread / 32 * 32;
   }
   /// Copies the share of a step, `g.input` being its offset. Asynchronous, one copy group a call: a load into registers
-  /// would
-  /// be waited for at the loop's next branch. What lies in device memory takes longer than a step to come, so the
-  /// shares of a
-  /// later step are called into L2 meanwhile.
+  /// would be waited for at the loop's next branch. What lies in device memory takes longer than a step to come, so the
+  /// shares of a later step are called into L2 meanwhile.
   __device__ __forceinline__ void prefetch(const Lane& me, int q, const GateState& g, int step) {
     const PersistentArgs& a = args();
     const int lane = me.thread % 32, steps_left = a.steps - step;
@@ -98,10 +95,8 @@ struct InputShares {
     copy_async_commit();
   }
   /// Steps between copying a share and taking it. Gate warps of their own are back for the next one before a copy has
-  /// come.
-  /// A first layer's shares are there from the start; those above may be just in the making, and one that was copied
-  /// too
-  /// early has to be polled for.
+  /// come. A first layer's shares are there from the start; those above may be just in the making, and one that was
+  /// copied too early has to be polled for.
   __device__ __forceinline__ int copied_ahead() const { return Tile::input_steps == 2 && role().layer == 0 ? 2 : 1; }
   /// Waits for the lane's copies for the turn at hand: every turn since then has asked for more.
   __device__ __forceinline__ void wait_for_copies() const {
