@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -101,7 +102,7 @@ Results computed(const Subject& s, unsigned seed) {
 
 /// Whether the subject's backend is what this device and build choose for it; the rest take any device since sm_80.
 bool is_there(const Subject& s) {
-  if (s.backend != "cuda-sequence") return true;
+  if (std::string_view(s.backend) != "cuda-sequence") return true;
   PlanOptions options = s.options();
   options.backend = "auto";
   return Plan<Space>(Space::create(), s.weights(), options).backend() == s.backend;
