@@ -19,6 +19,7 @@
 #if GRU_ENABLE_CUDA
 #include "backends/cuda/per_step/per_step.hpp"
 #include "backends/cuda/persistent/cuda_persistent.hpp"
+#include "backends/cuda/training/training.hpp"
 #endif
 
 namespace gru {
@@ -37,12 +38,13 @@ struct backend_trait<S> {
 #if GRU_ENABLE_CUDA
 template <>
 struct backend_trait<CudaStream> {
-  using candidates = list<CudaPersistent<CudaStream>, CudaPerStep<CudaStream>>;
+  using candidates = list<CudaPersistent<CudaStream>, CudaPerStep<CudaStream>, CudaTraining<CudaStream>>;
 };
 #if defined(KOKKOS_ENABLE_CUDA)
 template <>
 struct backend_trait<Kokkos::Cuda> {
-  using candidates = list<CudaPersistent<Kokkos::Cuda>, CudaPerStep<Kokkos::Cuda>, KokkosPatterns<Kokkos::Cuda>>;
+  using candidates = list<CudaPersistent<Kokkos::Cuda>, CudaPerStep<Kokkos::Cuda>, CudaTraining<Kokkos::Cuda>,
+                          KokkosPatterns<Kokkos::Cuda>>;
 };
 #endif
 #endif
