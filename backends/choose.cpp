@@ -120,7 +120,8 @@ void throw_not_ready(const Problem& problem, const std::exception& reason) {
 }
 
 Seat seat_at(std::shared_ptr<AnySpace> space, std::vector<Candidate> candidates) {
-  return {std::string(space->name()), std::move(candidates), [space] { return space; }};
+  std::string name(space->name());
+  return {std::move(name), std::move(candidates), [space = std::move(space)] { return space; }};
 }
 
 Names::Names(const std::vector<Seat>& seats, const std::string& wanted) : wanted_(wanted) {

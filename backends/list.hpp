@@ -21,6 +21,7 @@
 #include "backends/cuda/persistent/persistent.hpp"
 #include "backends/cuda/sequence/sequence.hpp"
 #include "backends/cuda/single_block/single_block.hpp"
+#include "backends/cuda/training/training.hpp"
 #endif
 
 namespace gru {
@@ -39,14 +40,14 @@ struct backend_trait<S> {
 #if GRU_ENABLE_CUDA
 template <>
 struct backend_trait<CudaStream> {
-  using candidates =
-      list<CudaSingleBlock<CudaStream>, CudaSequence<CudaStream>, CudaPersistent<CudaStream>, CudaPerStep<CudaStream>>;
+  using candidates = list<CudaSingleBlock<CudaStream>, CudaSequence<CudaStream>, CudaPersistent<CudaStream>,
+                          CudaPerStep<CudaStream>, CudaTraining<CudaStream>>;
 };
 #if defined(KOKKOS_ENABLE_CUDA)
 template <>
 struct backend_trait<Kokkos::Cuda> {
   using candidates = list<CudaSingleBlock<Kokkos::Cuda>, CudaSequence<Kokkos::Cuda>, CudaPersistent<Kokkos::Cuda>,
-                          CudaPerStep<Kokkos::Cuda>, KokkosPatterns<Kokkos::Cuda>>;
+                          CudaPerStep<Kokkos::Cuda>, CudaTraining<Kokkos::Cuda>, KokkosPatterns<Kokkos::Cuda>>;
 };
 #endif
 #endif

@@ -1,11 +1,31 @@
 #include "backends/spaces.hpp"
 
 #include <algorithm>
+#include <cstddef>
+#include <type_traits>
 
 #include "backends/list.hpp"
 #include "gru/error.hpp"
 
 namespace gru {
+namespace {
+
+// A Kokkos space that no list names gets the patterns, so HIP and SYCL need no line of their own. This one stands for them:
+// a space whose memory the host cannot read.
+struct UnlistedMemory {
+  using memory_space = UnlistedMemory;
+  using execution_space = Kokkos::DefaultHostExecutionSpace;
+  using device_type = Kokkos::Device<execution_space, memory_space>;
+  using size_type = std::size_t;
+};
+struct UnlistedSpace {
+  using execution_space = UnlistedSpace;
+  using memory_space = UnlistedMemory;
+  static constexpr const char* name() { return "Unlisted"; }
+};
+static_assert(std::is_same_v<backend_trait<UnlistedSpace>::candidates, list<KokkosPatterns<UnlistedSpace>>>);
+
+}  // namespace
 
 const std::vector<SpaceKind>& space_kinds() {
   static const std::vector<SpaceKind> kinds = [] {

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #if defined(__CUDACC__) || defined(__HIPCC__)
-#define GRU_FUNCTION __host__ __device__
+#define GRU_FUNCTION __host__ __device__ inline
 #elif defined(__GNUC__)
 // On SIMD value types a call would pass a dozen registers through memory.
 #define GRU_FUNCTION __attribute__((always_inline)) inline

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -24,6 +25,13 @@ class OnStream {
       : space_(space), engine_(stream_of(space), problem, std::move(answer), weights) {}
 
   void execute(const Call& call) { engine_.execute(call); }
+  // Of engines that train.
+  std::size_t reserve_bytes() const requires requires(const Engine& engine) { engine.reserve_bytes(); }
+  { return engine_.reserve_bytes(); }
+  void backward(const BackwardCall& call) requires requires(Engine& engine) { engine.backward(call); }
+  { engine_.backward(call); }
+  void set_weights(std::span<const CellWeights> cells) requires requires(Engine& engine) { engine.set_weights(cells); }
+  { engine_.set_weights(cells); }
   OnStream fork(const S& space) const { return OnStream(space, engine_.fork(stream_of(space))); }
   void rebind(const S& space) {
     engine_.rebind(stream_of(space));

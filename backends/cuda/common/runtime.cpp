@@ -10,15 +10,15 @@
 namespace gru::cuda {
 namespace {
 
-void require_on_device(std::string_view name, const ConstTensorView& view, int device) {
+void require_on_device(std::string_view method, std::string_view name, const ConstTensorView& view, int device) {
   if (!view.given() || view.size() == 0) return;
   cudaPointerAttributes attributes{};
   check(cudaPointerGetAttributes(&attributes, view.data), "cudaPointerGetAttributes");
   const auto refuse = [&](const std::string& got) {
     throw Error(
-        fmt::format("gru::Plan::execute: {}: expected memory of CUDA device {}, got {}; put it there with "
+        fmt::format("gru::Plan::{}: {}: expected memory of CUDA device {}, got {}; put it there with "
                     "gru::Buffer or cudaMemcpy",
-                    name, device, got));
+                    method, name, device, got));
   };
   switch (attributes.type) {
     case cudaMemoryTypeManaged: return;
@@ -131,7 +131,12 @@ void require_same_device(StreamRef plan, StreamRef fork) {
 void require_device_memory(const Call& call, StreamRef stream) {
   const std::pair<std::string_view, ConstTensorView> tensors[] = {
       {"x", call.x}, {"h0", call.h0}, {"lengths", call.lengths}, {"output", call.output}, {"h_n", call.h_n}};
-  for (const auto& [name, view] : tensors) require_on_device(name, view, stream.device);
+  for (const auto& [name, view] : tensors) require_on_device("execute", name, view, stream.device);
+}
+
+void require_device_memory(std::string_view method, std::string_view name, const ConstTensorView& view,
+                           StreamRef stream) {
+  require_on_device(method, name, view, stream.device);
 }
 
 bool can_overlap_launches(const void* kernel, int device) {

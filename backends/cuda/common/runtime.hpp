@@ -80,6 +80,9 @@ void require_same_device(StreamRef plan, StreamRef fork);
 
 /// Refuses host memory and memory of another device, with the tensor's name. Queries only: allowed while capturing.
 void require_device_memory(const Call& call, StreamRef stream);
+/// The same of one tensor of another method of a plan.
+void require_device_memory(std::string_view method, std::string_view name, const ConstTensorView& view,
+                           StreamRef stream);
 
 /// Whether kernels may overlap with their predecessors on the device (programmatic dependent launch: sm_90 and later).
 /// `kernel` must have been compiled for such a device too, or it would never wait.

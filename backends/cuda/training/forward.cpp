@@ -1,0 +1,226 @@
+// A training forward: stage by stage, x's shares of the stage's chunks as dense products, then the recurrence over them.
+
+#include <algorithm>
+
+#include "backends/cuda/training/engine.hpp"
+#include "gru/error.hpp"
+
+namespace gru::cuda {
+
+Operand3 operand3(const ConstTensorView& view) {
+  Operand3 o;
+  if (!view.given()) return o;
+  o.data = view.data;
+  std::ranges::copy(view.strides, o.stride);
+  return o;
+}
+Result3 result3(const TensorView& view) {
+  Result3 r;
+  if (!view.given()) return r;
+  r.data = view.data;
+  std::ranges::copy(view.strides, r.stride);
+  return r;
+}
+RowLengths row_lengths(const ConstTensorView& lengths) {
+  RowLengths r;
+  if (!lengths.given()) return r;
+  r.data = lengths.data;
+  r.stride = lengths.strides[0];
+  r.are_64bit = lengths.dtype == DType::int64;
+  return r;
+}
+
+CellArgs TrainingEngine::Impl::cell_args(const TrainingShape& s, const RowLengths& lengths, std::byte* states,
+                                         std::byte* gates) const {
+  CellArgs a;
+  a.kept_cells_by_layer = s.keeps_gates ? 1 : 0;
+  a.num_layers = static_cast<int>(s.config.num_layers);
+  a.bias = weights->bias();
+  a.w_hh = weights->w_hh();
+  a.w_hh_transposed = weights->w_hh_transposed();
+  a.states = states;
+  a.gates = gates;
+  a.input = at(arena.input);
+  a.hidden = at(arena.step_product);
+  a.state = at(arena.state);
+  a.reset_state = at(arena.reset_state);
+  a.gradients = at(arena.gradients);
+  a.step_gradients = at(arena.step_product);
+  a.inner_grad = at(arena.inner_grad);
+  a.lengths = lengths;
+  return a;
+}
+
+/// x of a layer, as rows that a product reads: in place where that can be, else copied.
+RowMatrix TrainingEngine::Impl::layer_input(const TrainingShape& s, std::int64_t layer, const ConstTensorView& x,
+                                            const RowLengths& lengths, const std::byte* states,
+                                            const Dropout& dropout) {
+  const std::int64_t width = s.width();
+  if (layer > 0 && !dropout.active()) return rows_below(s, layer, {}, states);
+  // NaN in the padding would meet zeros in the products of the weights' gradients.
+  if (layer == 0 && lengths.data == nullptr && merges_rows(x.extents, x.strides)) {
+    return {static_cast<const std::byte*>(x.data), x.extents[1] > 1 ? x.strides[1] : x.strides[0]};
+  }
+  InputArgs a;
+  a.steps = static_cast<int>(s.steps);
+  a.batch = static_cast<int>(s.batch);
+  a.features = static_cast<int>(s.config.layer_input_size(layer));
+  a.to = at(arena.clean_x);
+  a.lengths = lengths;
+  if (layer == 0) {
+    a.from = operand3(x);
+  } else {
+    a.from = {rows_below(s, layer, {}, states).data, {s.batch * width, width, 1}};
+    a.dropout = dropout;
+    a.first_index = static_cast<std::uint64_t>((layer - 1) * s.rows() * width);
+  }
+  load_input(stream, dtype, a);
+  return {at(arena.clean_x), a.features};
+}
+
+/// The outputs of the layer below, or x for the first.
+RowMatrix TrainingEngine::Impl::rows_below(const TrainingShape& s, std::int64_t layer, const RowMatrix& first,
+                                           const std::byte* states) const {
+  if (layer == 0 || first.data != nullptr) return first;
+  return {states + bytes((layer - 1) * s.layer_states() + s.batch * s.width()), s.width()};
+}
+
+/// y (rows, 3H) = x W_ih^T, of both directions where they have the same rows.
+ProductShape TrainingEngine::Impl::input_shape(const TrainingShape& s, std::int64_t layer, std::int64_t rows,
+                                               std::int64_t pitch) const {
+  ProductShape p;
+  p.rows = rows;
+  p.columns = 3 * s.config.hidden_size;
+  p.depth = s.config.layer_input_size(layer);
+  p.a_row = pitch;
+  p.b_column = p.depth;
+  p.c_row = p.columns;
+  return p;
+}
+
+/// x's shares of a stage's chunks. `first`: x of its first layer, unless that is the output of the layer below.
+void TrainingEngine::Impl::project(const TrainingShape& s, const Stage& stage, const RowMatrix& first,
+                                   const std::byte* states) {
+  const std::int64_t directions = s.config.num_directions(), h = s.config.hidden_size;
+  for (int i = 0; i < stage.layers; ++i) {
+    const std::int64_t layer = stage.first_layer + i;
+    const RowMatrix x = rows_below(s, layer, i == 0 ? first : RowMatrix{}, states);
+    const std::int64_t rows = (stage.end(i) - stage.begin(i)) * s.batch, features = s.config.layer_input_size(layer);
+    for (int d = 0; d < directions; ++d) {
+      const std::int64_t row = std::int64_t{stage.first_time(i, d)} * s.batch;
+      const std::int64_t slot = stage.slot(i) * directions + d;
+      products.run(input_shape(s, layer, rows, x.pitch), x.data + bytes(row * x.pitch),
+                   static_cast<const std::byte*>(weights->w_ih(layer)) + bytes(d * 3 * h * features),
+                   at(arena.input, slot * stage.chunk_steps * s.batch * 3 * h));
+    }
+  }
+}
+
+/// hidden[cell] (B, gates H) = state[cell] W_hh[cell]^T, of some gates.
+ProductShape TrainingEngine::Impl::step_shape(const TrainingShape& s, std::int64_t cells, int, int gates) const {
+  const std::int64_t h = s.config.hidden_size;
+  ProductShape p;
+  p.rows = s.batch;
+  p.columns = gates * h;
+  p.depth = h;
+  p.batches = cells;
+  p.a_row = h;
+  p.a_batch = s.batch * h;
+  p.b_column = h;
+  p.b_batch = 3 * h * h;
+  p.c_row = 3 * h;
+  p.c_batch = s.batch * 3 * h;
+  return p;
+}
+
+/// The steps of a stage, a product and a kernel each.
+void TrainingEngine::Impl::run_steps(const TrainingShape& s, CellArgs args) {
+  const std::int64_t directions = s.config.num_directions(), h = s.config.hidden_size;
+  const std::int64_t first = args.stage.first_layer * directions, cells = args.stage.layers * directions;
+  const std::byte* w = recurrent(first);
+  const auto of_cells = [&](void* data, std::int64_t each) {
+    return static_cast<std::byte*>(data) + bytes(first * each);
+  };
+  std::byte* state = of_cells(args.state, s.batch * h);
+  std::byte* product = of_cells(const_cast<void*>(args.hidden), s.batch * 3 * h);
+  for (int step = 0; step < args.stage.chunk_steps; ++step) {
+    args.step = step;
+    if (s.config.reset_after) {
+      products.run(step_shape(s, cells, 0, 3), state, w, product);
+      forward_step(stream, dtype, args);
+      continue;
+    }
+    products.run(step_shape(s, cells, 0, 2), state, w, product);
+    forward_reset(stream, dtype, args);
+    products.run(step_shape(s, cells, 2, 1), of_cells(args.reset_state, s.batch * h), w + bytes(2 * h * h),
+                 product + bytes(2 * h));
+    forward_update(stream, dtype, args);
+  }
+}
+
+void TrainingEngine::Impl::forward(const Call& call) {
+  const TrainingShape s = shape_of(call.x.extents[0], call.x.extents[1]);
+  const bool keeps = call.reserve.given();
+  const RowLengths lengths = row_lengths(call.lengths);
+  auto* reserve = static_cast<std::byte*>(call.reserve.data);
+  std::byte* states = keeps ? reserve : at(arena.states);
+  const bool keeps_gates = keeps && s.keeps_gates;
+  CellArgs args = cell_args(s, lengths, states, keeps_gates ? reserve + s.states_bytes() : nullptr);
+  const Dropout dropout = Dropout::of(keeps ? problem.options.dropout : 0.0, call.dropout_seed, call.dropout_offset);
+
+  StartArgs start;
+  start.steps = static_cast<int>(s.steps);
+  start.batch = static_cast<int>(s.batch);
+  start.hidden = static_cast<int>(s.config.hidden_size);
+  start.directions = static_cast<int>(s.config.num_directions());
+  start.layers = static_cast<int>(s.config.num_layers);
+  start.h0 = operand3(call.h0);
+  start.states = states;
+  start.state = args.state;
+  start.lengths = lengths;
+  start_states(stream, dtype, start);
+
+  RowMatrix first;
+  std::int64_t first_layer = -1;
+  for (std::int64_t i = 0; i < s.stage_count(s.chunk_forward); ++i) {
+    args.stage = s.stage(i, s.chunk_forward, false);
+    if (args.stage.first_layer == 0 || !s.wavefront) {
+      if (first_layer != args.stage.first_layer)
+        first = layer_input(s, args.stage.first_layer, call.x, lengths, states, dropout);
+      first_layer = args.stage.first_layer;
+      project(s, args.stage, first, states);
+    } else {
+      project(s, args.stage, {}, states);
+    }
+    if (s.persistent) {
+      recurrence->run(args, false);
+    } else {
+      run_steps(s, args);
+    }
+  }
+
+  const auto steps = static_cast<int>(s.steps), batch = static_cast<int>(s.batch);
+  if (call.output.given()) {
+    CopyArgs copy_output;
+    copy_output.extents[0] = steps;
+    copy_output.extents[1] = batch;
+    copy_output.extents[2] = static_cast<int>(s.width());
+    copy_output.from = {rows_below(s, s.config.num_layers, {}, states).data, {s.batch * s.width(), s.width(), 1}};
+    copy_output.to = result3(call.output);
+    copy_output.lengths = lengths;
+    copy_output.steps = steps;
+    copy(stream, dtype, copy_output);
+  }
+  if (call.h_n.given()) {
+    const std::int64_t h = s.config.hidden_size;
+    CopyArgs copy_state;
+    copy_state.extents[0] = static_cast<int>(s.cells());
+    copy_state.extents[1] = batch;
+    copy_state.extents[2] = static_cast<int>(h);
+    copy_state.from = {args.state, {s.batch * h, h, 1}};
+    copy_state.to = result3(call.h_n);
+    copy(stream, dtype, copy_state);
+  }
+}
+
+}  // namespace gru::cuda

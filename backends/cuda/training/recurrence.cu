@@ -1,0 +1,30 @@
+#include "backends/cuda/training/recurrence.cuh"
+
+namespace gru::cuda {
+namespace {
+
+template <int UnitsPerWarp, int Columns, int Pack>
+RecurrenceKernel describe() {
+  using Forwards = RecurrenceTile<UnitsPerWarp, Columns, Pack, false>;
+  using Backwards = RecurrenceTile<UnitsPerWarp, Columns, Pack, true>;
+  return {.function = {reinterpret_cast<const void*>(&recurrence_kernel<Forwards>),
+                       reinterpret_cast<const void*>(&recurrence_kernel<Backwards>)},
+          .shared_bytes = {Forwards::shared_bytes, Backwards::shared_bytes},
+          .units = Forwards::units,
+          .depth = Forwards::k,
+          .pack = Pack,
+          .weights = Forwards::weights};
+}
+
+}  // namespace
+
+std::span<const RecurrenceKernel> recurrence_kernels() {
+  // Units a warp, columns a lane, sequences a slice. Weights take up to 96 registers a lane.
+  static const RecurrenceKernel all[] = {
+      describe<4, 4, 1>(), describe<4, 4, 4>(),  describe<4, 8, 1>(),  describe<4, 8, 2>(),
+      describe<4, 8, 4>(), describe<2, 16, 1>(), describe<2, 16, 2>(), describe<2, 16, 4>(),
+  };
+  return all;
+}
+
+}  // namespace gru::cuda

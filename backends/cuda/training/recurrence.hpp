@@ -1,0 +1,77 @@
+#pragma once
+
+/// The recurrence of a stage in one launch, W_hh on chip: recurrence.cuh.
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/training/args.hpp"
+#include "gru/problem.hpp"
+
+namespace gru::cuda {
+
+/// One pair of kernels, void(RecurrenceArgs), and the sizes of their blocks.
+struct RecurrenceKernel {
+  const void* function[2];      ///< forwards, backwards
+  std::size_t shared_bytes[2];  ///< likewise
+  int units;                    ///< of a block
+  int depth;                    ///< K: the largest H, padded
+  int pack;                     ///< sequences of a slice
+  int weights;                  ///< that a lane holds
+};
+std::span<const RecurrenceKernel> recurrence_kernels();
+inline constexpr int kRecurrenceThreads = 256;
+/// Its blocks begin with what others write at its end: they must meet between.
+inline constexpr std::int64_t kMinRecurrenceSteps = 2;
+
+struct RecurrenceSchedule {
+  const RecurrenceKernel* kernel = nullptr;
+  int group_blocks = 0;  ///< that hold one W_hh together
+  int batch_groups = 0;  ///< for each cell at work
+  int slices = 0;        ///< of a group's sequences
+  int most_cells = 0;    ///< at work at once
+  std::string reason;    ///< what was chosen, or why nothing
+  bool possible() const { return kernel != nullptr; }
+};
+
+/// From numbers alone.
+RecurrenceSchedule make_recurrence_schedule(const Problem& problem);
+
+/// One launch: cells x batch_groups x group_blocks blocks.
+struct RecurrenceArgs {
+  CellArgs cells;
+  int group_blocks = 0, batch_groups = 0, slices = 0;
+  void* exchange = nullptr;             ///< EpochValue [group][2][slices][pack][K]
+  std::uint32_t* epoch_base = nullptr;  ///< in device memory, advanced by the last block out
+  std::uint32_t* blocks_done = nullptr;
+  std::uint32_t* aborted = nullptr;
+  long long spin_limit = 0;
+};
+
+class Recurrence {
+ public:
+  Recurrence(StreamRef stream, const Problem& problem, RecurrenceSchedule schedule);
+  /// All steps of the stage's chunks: launches once.
+  void run(const CellArgs& args, bool backwards) const;
+  void rebind(StreamRef stream) { stream_ = stream; }
+  std::size_t workspace_bytes() const { return workspace_bytes_; }
+  /// Whether a wait was given up.
+  Status status() const;
+  /// Throws gru::Error if an earlier execution gave up.
+  void require_no_abort();
+
+ private:
+  StreamRef stream_;
+  RecurrenceSchedule schedule_;
+  std::int64_t spin_limit_;
+  std::size_t workspace_bytes_ = 0;
+  AbortWord aborted_;  // freed after memory, whose freeing waits for kernels that look at it
+  std::shared_ptr<std::byte> memory_;
+  std::uint32_t* counters_ = nullptr;  // epoch base, blocks done
+};
+
+}  // namespace gru::cuda
