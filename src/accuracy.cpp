@@ -16,6 +16,7 @@ constexpr int kShakes = 3;
 // Rounding errors are random and `Condition` is an average over random signs; the largest of many elements lies a few
 // standard deviations out.
 constexpr double kSafety = 4;
+constexpr std::int64_t kLongestChain = 2048;
 
 class Shaker {
  public:
@@ -96,9 +97,11 @@ Tolerance tolerance(const Problem& problem, std::int64_t steps, const Condition&
   const Config& config = problem.config;
   const double u = unit_roundoff(problem.options.dtype);
   const double u_factors = unit_roundoff(problem.options.math, problem.options.dtype);
-  // Summing n products one after another loses sqrt(n) times what rounding the products loses.
+  // Summing n products one after another loses sqrt(n) times what rounding the products loses. Longer sums than kLongestChain
+  // are made of parts, and lose no more than one of that length.
   const std::int64_t inputs = std::max(config.input_size, config.num_directions() * config.hidden_size);
-  const double summing = std::sqrt(static_cast<double>(inputs + config.hidden_size));
+  const double summing =
+      std::sqrt(static_cast<double>(std::min(inputs, kLongestChain) + std::min(config.hidden_size, kLongestChain)));
   // The gates' own functions and the new state are rounded once a step, at the state's size; a state may be kept
   // forever.
   const double keeping = std::sqrt(static_cast<double>(steps * config.num_layers));

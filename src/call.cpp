@@ -93,8 +93,8 @@ void check_host_lengths(const ConstTensorView& lengths, std::int64_t steps, std:
     const std::int64_t at = b * lengths.strides[0];
     const std::int64_t length =
         lengths.dtype == DType::int32 ? std::int64_t{lengths.as<std::int32_t>()[at]} : lengths.as<std::int64_t>()[at];
-    if (length < 1 || length > steps) {
-      TensorChecks{where}.refuse("lengths", fmt::format("expected 1..{} (T), got {} at index {}", steps, length, b));
+    if (length < 0 || length > steps) {
+      TensorChecks{where}.refuse("lengths", fmt::format("expected 0..{} (T), got {} at index {}", steps, length, b));
     }
   }
 }

@@ -1,12 +1,17 @@
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <fstream>
+#include <memory>
+#include <new>
 #include <string>
 #include <thread>
 
+#include "gru/error.hpp"
 #include "gru/kokkos_space.hpp"
+#include "host_threads.hpp"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -44,6 +49,30 @@ std::size_t host_memory_bytes() {
   if (pages > 0 && bytes > 0) return static_cast<std::size_t>(pages) * static_cast<std::size_t>(bytes);
 #endif
   return 0;
+}
+
+int openmp_concurrency(int threads) {
+  ProcessorSet processors;
+  std::atomic<int> started{0};
+  if (threads <= 1 || forked_from_threads()) return std::max(1, threads);  // there is nobody to ask
+  on_threads(threads, [&](int, int) {
+    processors.add_mine();
+    ++started;
+  });
+  return std::min(started.load(), processors.count());
+}
+
+bool inside_parallel_region() { return parallel_level() > 0; }
+
+std::shared_ptr<void> allocate_host(const std::string& label, std::size_t bytes) {
+  constexpr auto kAlignment = std::align_val_t{64};
+  const auto space = Kokkos::Tools::make_space_handle(Kokkos::HostSpace::name());
+  std::shared_ptr<void> memory(::operator new(bytes, kAlignment), [=](void* data) {
+    if (Kokkos::Tools::profileLibraryLoaded()) Kokkos::Tools::deallocateData(space, label, data, bytes);
+    ::operator delete(data, kAlignment);
+  });
+  if (Kokkos::Tools::profileLibraryLoaded()) Kokkos::Tools::allocateData(space, label, memory.get(), bytes);
+  return memory;
 }
 
 std::string host_processor_name() {

@@ -1,18 +1,20 @@
 #include "gru/runtime.hpp"
 
 #include <Kokkos_Core.hpp>
+#include <cstdlib>
 #include <string>
 
 #include "gru/error.hpp"
+#include "host_threads.hpp"
 
 namespace gru {
 
 bool Runtime::ready() { return Kokkos::is_initialized() && !Kokkos::is_finalized(); }
 
 Runtime::Runtime(int threads) {
-  if (threads < 0) {
-    throw Error("gru::Runtime: expected a number of threads, or 0 for as many as there are, got " +
-                std::to_string(threads));
+  if (threads < 0 || threads > kMostKokkosThreads) {
+    throw Error("gru::Runtime: expected a number of threads up to " + std::to_string(kMostKokkosThreads) +
+                ", or 0 for as many as there are, got " + std::to_string(threads));
   }
   if (Kokkos::is_finalized()) {
     throw Error(
@@ -20,6 +22,10 @@ Runtime::Runtime(int threads) {
         "main() until the last plan is gone");
   }
   if (Kokkos::is_initialized()) return;
+  if (parallel_level() > 0) {
+    throw Error("gru::Runtime: Kokkos cannot be initialised inside of a parallel region; keep one Runtime in main()");
+  }
+  if (threads == 0 && std::getenv("KOKKOS_NUM_THREADS") == nullptr) require_threads_that_kokkos_holds();
   auto settings = Kokkos::InitializationSettings().set_disable_warnings(true);
   if (threads > 0) settings.set_num_threads(threads);
   Kokkos::initialize(settings);

@@ -39,16 +39,16 @@ class EigenReference {
       : space_(space), problem_(problem), weights_(pack_eigen_weights(weights)) {}
 
   void execute(const Call& call) {
-    space_.fence("gru::eigen::inputs");  // earlier work on the instance may still write them
+    SpaceTraits<S>::fence(space_, "gru::eigen::inputs");  // earlier work on the instance may still write them
     run_eigen_reference(*weights_, problem_.options, call);
   }
   std::size_t reserve_bytes() const { return eigen_reserve_bytes(problem_); }
   void backward(const BackwardCall& call) {
-    space_.fence("gru::eigen::inputs");
+    SpaceTraits<S>::fence(space_, "gru::eigen::inputs");
     run_eigen_backward(*weights_, problem_.options, call);
   }
   void set_weights(std::span<const CellWeights> cells) {
-    space_.fence("gru::eigen::inputs");
+    SpaceTraits<S>::fence(space_, "gru::eigen::inputs");
     set_eigen_weights(*weights_, cells);
   }
   EigenReference fork(const S& space) const { return EigenReference(space, problem_, weights_); }

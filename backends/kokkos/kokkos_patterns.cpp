@@ -2,22 +2,20 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
 
-#include "backends/kokkos/meeting.hpp"
+#include "backends/kokkos/host_launch.hpp"
 #include "backends/kokkos/multiply.hpp"
 #include "backends/kokkos/pack.hpp"
 #include "backends/kokkos/recurrence.hpp"
 #include "backends/kokkos/schedule.hpp"
 #include "backends/kokkos/simd/select.hpp"
 #include "gru/error.hpp"
-
-#if defined(KOKKOS_ENABLE_OPENMP)
-#include <omp.h>
-#endif
 
 namespace gru {
 namespace kokkos {
@@ -39,44 +37,11 @@ namespace {
 constexpr std::int64_t kLargestSize = std::int64_t{1} << 27;  // so that sums of a few sizes stay within 31 bits
 constexpr int kPortableLanes = 32;                            // threads of a warp: neighbours load neighbouring weights
 
-/// Whether a static range of no more indices than threads runs with a thread for each index, all at the same time, so
-/// that they may wait for each other. Waking threads for a range takes half the time of waking them for teams. Kokkos
-/// promises that of teams only, but its OpenMP space runs a range as OpenMP's own loop; inside of a parallel region, or
-/// where OpenMP may give fewer threads, it does not.
-template <class Space>
-bool ranges_run_at_once() {
-#if defined(KOKKOS_ENABLE_OPENMP)
-  if constexpr (std::is_same_v<Space, Kokkos::OpenMP>) return omp_get_level() == 0 && omp_get_dynamic() == 0;
-#endif
-  return false;
-}
-
-/// Where Kokkos 5 would end the program: called inside of a parallel region, while OpenMP may not nest another.
-template <class Space>
-void require_nesting([[maybe_unused]] const Space& space) {
-#if defined(KOKKOS_ENABLE_OPENMP) && KOKKOS_VERSION >= 50000
-  if constexpr (std::is_same_v<Space, Kokkos::OpenMP>) {
-    const int level = omp_get_level();
-    const bool nests = level == 1 && omp_get_max_active_levels() > 1;
-    if (level <= space.impl_internal_space_instance()->get_level() || nests) return;
-    throw Error(
-        "gru::Plan: expected a call from outside of OpenMP's parallel regions, or from inside of one with "
-        "OMP_MAX_ACTIVE_LEVELS=2, got one at level " +
-        std::to_string(level) + " of " + std::to_string(omp_get_max_active_levels()) +
-        "; plan and execute outside, or give the plan an instance of one thread");
-  }
-#endif
-}
-
 template <class Space, Multiplier M, class T>
 class TypedEngine final : public Engine<Space> {
   static constexpr bool kSimd = M == Multiplier::host_simd;
   using Multiply = std::conditional_t<kSimd, HostMultiply<T>, PortableMultiply<T>>;
-  using Memory = typename Space::memory_space;
-  using Values = Kokkos::View<T*, Memory>;
-  using Integers = Kokkos::View<std::int32_t*, Memory>;
   using Policy = Kokkos::TeamPolicy<Space>;
-  using OneEach = Kokkos::RangePolicy<Space, Kokkos::Schedule<Kokkos::Static>>;
 
  public:
   TypedEngine(const Space& space, const Problem& problem, const Weights& weights)
@@ -90,12 +55,15 @@ class TypedEngine final : public Engine<Space> {
     shape_.blocks = (shape_.hidden + shape_.lanes - 1) / shape_.lanes;
     shape_.per_element = per_element();
     shape_.reset_after = c.reset_after;
-    weights_ =
-        Values(Kokkos::view_alloc(space_, Kokkos::WithoutInitializing, "gru::kokkos::weights"), packed_size(shape_));
-    const auto host = Kokkos::create_mirror_view(Kokkos::WithoutInitializing, weights_);
-    pack_weights(shape_, weights, host.data());
-    Kokkos::deep_copy(space_, weights_, host);
-    space_.fence("gru::kokkos::pack");
+    const std::size_t packed = packed_size(shape_);
+    weights_ = allocate_array<T>("gru::kokkos::weights", packed);
+    if constexpr (HostSpace<Space>) {
+      pack_weights(shape_, weights, weights_.get());
+    } else {
+      const auto host = std::make_unique_for_overwrite<T[]>(packed);
+      pack_weights(shape_, weights, host.get());
+      SpaceTraits<Space>::copy_in(space_, weights_.get(), host.get(), packed * sizeof(T));
+    }
     allocate();
   }
 
@@ -116,9 +84,9 @@ class TypedEngine final : public Engine<Space> {
     r.schedule = schedule_;
     r.place = place_;
     r.multiply = multiply_;
-    r.weights = weights_.data();
-    r.workspace = workspace_.data();
-    r.lengths = lengths_.data();
+    r.weights = weights_.get();
+    r.workspace = workspace_.get();
+    r.lengths = lengths_.get();
     r.given = {call.lengths.data, call.lengths.strides[0], call.lengths.dtype == DType::int64};
     r.x = strided<const T>(call.x);
     r.h0 = strided<const T>(call.h0);
@@ -127,6 +95,7 @@ class TypedEngine final : public Engine<Space> {
     r.steps = static_cast<int>(call.x.extents[0]);
     r.batch = static_cast<int>(call.x.extents[1]);
     r.tile_rows = std::min(schedule_.tile_rows, (r.batch + schedule_.teams - 1) / schedule_.teams);
+    if constexpr (HostSpace<Space>) order_rows(r);
     r.parity = parity_ = 1 - parity_;
     launch(label_, r);
   }
@@ -136,14 +105,45 @@ class TypedEngine final : public Engine<Space> {
   }
 
   std::size_t workspace_bytes() const override {
-    return workspace_.extent(0) * sizeof(T) + lengths_.extent(0) * sizeof(std::int32_t) +
-           meeting_.extent(0) * sizeof(std::uint32_t);
+    return workspace_elements() * sizeof(T) + (lengths_elements() + order_elements()) * sizeof(std::int32_t) +
+           threads_.bytes();
   }
 
  private:
+  /// Rows by falling length, so that a step has those alone that take part. Longest first, dealt to the teams in turn: all have
+  /// about the same to do, and a tile's rows end at about the same time. Where the lengths lie on a device nobody here has looked.
+  void order_rows(Recurrence<T, Multiply>& r) const {
+    const Lengths given = std::exchange(r.given, {});
+    const auto length = [&](std::int32_t row) { return given.at(row, r.steps); };
+    std::int32_t* const sorted = order_.get();
+    std::int32_t* const order = sorted + r.batch;
+    bool any = false;
+    for (std::int32_t row = 0; given.data != nullptr && row < r.batch; ++row) any = any || length(row) < r.steps;
+    if (!any) return;
+    std::iota(sorted, sorted + r.batch, 0);
+    std::sort(sorted, sorted + r.batch, [&](std::int32_t a, std::int32_t b) {
+      const std::int32_t of_a = length(a), of_b = length(b);
+      return of_a != of_b ? of_a > of_b : a < b;
+    });
+    const int tiles = r.tiles();
+    const std::int32_t* next = sorted;
+    for (int first = 0; first < tiles; first += schedule_.teams) {
+      const int end = std::min(first + schedule_.teams, tiles);
+      for (int i = 0; i < r.tile_rows; ++i) {
+        for (int tile = first; tile < end; ++tile) {
+          const std::int32_t to = r.tile_begin(tile) + i;
+          if (to >= r.tile_begin(tile + 1)) continue;
+          order[to] = *next++;
+          r.lengths[to] = length(order[to]);
+        }
+      }
+    }
+    r.order = order;
+  }
+
   static Multiply make_multiply(Math math) {
     if constexpr (kSimd) {
-      return {&simd::select_kernels<T>(math == Math::bf16 ? simd::Storage::bfloat : simd::Storage::whole), &meet};
+      return {&simd::select_kernels<T>(math == Math::bf16 ? simd::Storage::bfloat : simd::Storage::whole)};
     } else {
       return {kPortableLanes};
     }
@@ -170,7 +170,7 @@ class TypedEngine final : public Engine<Space> {
   Schedule make_schedule() const {
     if constexpr (kSimd) {
       const HostTraits host{problem_.device.concurrency,
-                            concurrency_of(space_),
+                            pool_threads(space_),
                             lanes(),
                             multiply_.kernels->max_rows,
                             sizeof(T),
@@ -185,61 +185,45 @@ class TypedEngine final : public Engine<Space> {
     }
   }
 
-  void allocate() {
-    schedule_ = make_schedule();
-    if (schedule_.teams * schedule_.team_size > 1) require_nesting(space_);
-    if constexpr (kSimd) one_each_ = OneEach(space_, 0, schedule_.teams * schedule_.team_size);
-    if (!as_range()) teams_ = Policy(space_, schedule_.teams, schedule_.team_size);
-    place_ = workspace_of(shape_, schedule_, static_cast<int>(problem_.options.seq_len));
-    const auto uninitialised = [&](const char* label) {
-      return Kokkos::view_alloc(space_, Kokkos::WithoutInitializing, std::string(label));
-    };
-    workspace_ = Values(uninitialised("gru::kokkos::workspace"),
-                        static_cast<std::size_t>(schedule_.teams) * static_cast<std::size_t>(place_.end));
-    lengths_ = Integers(uninitialised("gru::kokkos::lengths"), static_cast<std::size_t>(problem_.options.batch_size));
-    if constexpr (kSimd) {
-      multiply_.meeting_words = meeting_words(schedule_.team_size);
-      meeting_ =
-          Kokkos::View<std::uint32_t*, Memory>(Kokkos::view_alloc(space_, "gru::kokkos::meeting"),
-                                               static_cast<std::size_t>(schedule_.teams) * multiply_.meeting_words);
-      multiply_.meeting = meeting_.data();
-    }
-    launch("gru::kokkos::clear_workspace", ClearWorkspace<T>{workspace_.data(), place_.end});
-    space_.fence("gru::kokkos::clear_workspace");
+  std::size_t workspace_elements() const {
+    return static_cast<std::size_t>(schedule_.teams) * static_cast<std::size_t>(place_.end);
+  }
+  std::size_t lengths_elements() const { return static_cast<std::size_t>(problem_.options.batch_size); }
+  std::size_t order_elements() const { return HostSpace<Space> ? 2 * lengths_elements() : 0; }
+  template <class U>
+  std::shared_ptr<U> allocate_array(const std::string& label, std::size_t elements) const {
+    return std::static_pointer_cast<U>(
+        SpaceTraits<Space>::allocate(space_, label, std::max<std::size_t>(elements, 1) * sizeof(U)));
   }
 
-  /// Whether threads are woken as a plain range; else Kokkos' teams.
-  static bool as_range() { return kSimd && ranges_run_at_once<Space>(); }
+  void allocate() {
+    schedule_ = make_schedule();
+    place_ = workspace_of(shape_, schedule_, static_cast<int>(problem_.options.seq_len));
+    workspace_ = allocate_array<T>("gru::kokkos::workspace", workspace_elements());
+    lengths_ = allocate_array<std::int32_t>("gru::kokkos::lengths", lengths_elements());
+    if (order_elements() > 0) order_ = allocate_array<std::int32_t>("gru::kokkos::order", order_elements());
+    if (own_launch()) {
+      threads_ = HostThreads(space_, schedule_);
+    } else {
+      require_all_threads(space_);
+      teams_ = Policy(space_, schedule_.teams, schedule_.team_size);
+    }
+    launch("gru::kokkos::clear_workspace", ClearWorkspace<T>{workspace_.get(), place_.end});
+    SpaceTraits<Space>::fence(space_, "gru::kokkos::clear_workspace");
+  }
 
-  /// Runs the functor on the schedule's teams. A single thread of a host space needs no dispatch: the space's kernels
-  /// run while their caller waits anyway, so the caller's own thread is the space's.
+  /// Whether host_launch.hpp wakes the threads, or there is none to wake; else Kokkos' teams.
+  bool own_launch() const { return kSimd && (kIsOpenMP<Space> || schedule_.teams * schedule_.team_size == 1); }
+
+  /// Runs the functor on the schedule's teams.
   template <class Functor>
-  void launch(const std::string& label, const Functor& functor) const {
+  void launch(const std::string& label, const Functor& functor) {
     if constexpr (kSimd) {
-      if (schedule_.teams * schedule_.team_size == 1) {
-        std::uint64_t kernel = 0;
-        const bool told = Kokkos::Tools::profileLibraryLoaded();
-        if (told) {
-          Kokkos::Tools::beginParallelFor(label, Kokkos::Tools::Experimental::device_id(space_), &kernel);
-        }
-        functor(HostMember{});
-        if (told) Kokkos::Tools::endParallelFor(kernel);
-        return;
-      }
+      if (own_launch()) return threads_.launch(space_, label, functor);
     }
-    require_nesting(space_);
+    require_all_threads(space_);
     // Kokkos copies the label, on the heap from 16 letters on, though only tools read it.
-    const std::string& shown = Kokkos::Tools::profileLibraryLoaded() ? label : unlabelled_;
-    if constexpr (kSimd) {
-      if (as_range()) {
-        const int teams = schedule_.teams;
-        const int size = schedule_.team_size;
-        Kokkos::parallel_for(shown, one_each_, [=](int i) { functor(HostMember{i / size, teams, i % size, size}); });
-        return;
-      }
-    }
-    // Not made where it was not expected: a plan made outside of a parallel region may be executed inside.
-    Kokkos::parallel_for(shown, teams_ ? *teams_ : Policy(space_, schedule_.teams, schedule_.team_size), functor);
+    Kokkos::parallel_for(Kokkos::Tools::profileLibraryLoaded() ? label : unlabelled_, *teams_, functor);
   }
 
   Space space_;
@@ -248,14 +232,13 @@ class TypedEngine final : public Engine<Space> {
   Shape shape_;
   Schedule schedule_;
   Workspace place_;
-  Values weights_;                                // packed, shared by forks
-  Values workspace_;                              // (teams, place_.end)
-  Integers lengths_;                              // (batch_size)
-  Kokkos::View<std::uint32_t*, Memory> meeting_;  // (teams, meeting_words), where SIMD threads meet
+  std::shared_ptr<T> weights_;             // packed, shared by forks
+  std::shared_ptr<T> workspace_;           // (teams, place_.end)
+  std::shared_ptr<std::int32_t> lengths_;  // (batch_size)
+  std::shared_ptr<std::int32_t> order_;    // (2, batch_size): rows sorted by length, and as the tiles have them
+  HostThreads threads_;                    // where the backend wakes threads itself
   int parity_ = 0;
-  // Made once, as Kokkos 4 makes a policy on the heap: the threads of all teams, or the teams.
-  OneEach one_each_;
-  std::optional<Policy> teams_;
+  std::optional<Policy> teams_;  // made once, as Kokkos 4 makes a policy on the heap
   const std::string label_ = "gru::kokkos::recurrence";
   const std::string unlabelled_;
 };

@@ -7,7 +7,7 @@
 namespace gru::kokkos {
 namespace {
 
-constexpr int kLine = 32;        // words of two cache lines, as processors fetch them in pairs
+constexpr int kLine = 16;        // words of two cache lines, as processors fetch them in pairs
 constexpr int kPatience = 4000;  // polls, some tens of microseconds: longer waits mean that threads share a processor
 
 /// Rounds after which word of everybody has reached everybody, doubling in each.
@@ -24,25 +24,24 @@ void pause() {
 }  // namespace
 
 std::size_t meeting_words(int size) {
-  return static_cast<std::size_t>(size) * static_cast<std::size_t>(rounds_of(size) + 1) * kLine;
+  return static_cast<std::size_t>(size) * static_cast<std::size_t>(rounds_of(size)) * kLine;
 }
 
 // In round i everybody tells the thread 2^i further on that it has come, and with it all of whom it has heard. Each word
 // has one writer and one reader: no line goes from hand to hand, as that of a counter does.
-void meet(std::uint32_t* words, int rank, int size) {
+void meet(Meeting& meeting, int rank, int size) {
   const int rounds = rounds_of(size);
-  const auto word = [=](int thread, int i) {
-    return std::atomic_ref<std::uint32_t>(words[(static_cast<std::ptrdiff_t>(thread) * (rounds + 1) + i) * kLine]);
+  const int stride = rounds_of(meeting.most);
+  const auto word = [&](int thread, int i) {
+    return std::atomic_ref<std::uint64_t>(meeting.words[(static_cast<std::ptrdiff_t>(thread) * stride + i) * kLine]);
   };
-  const auto own = word(rank, rounds);  // counts this thread's meetings
-  const std::uint32_t meeting = own.load(std::memory_order_relaxed) + 1;
-  own.store(meeting, std::memory_order_relaxed);
+  ++meeting.count;
   int polls = 0;
   for (int i = 0; i < rounds; ++i) {
-    word((rank + (1 << i)) % size, i).store(meeting, std::memory_order_release);
+    word((rank + (1 << i)) % size, i).store(meeting.count, std::memory_order_release);
     const auto heard = word(rank, i);
     // A partner that is faster may already be at the next meeting.
-    while (static_cast<std::int32_t>(heard.load(std::memory_order_acquire) - meeting) < 0) {
+    while (heard.load(std::memory_order_acquire) < meeting.count) {
       if (++polls < kPatience) {
         pause();
       } else {

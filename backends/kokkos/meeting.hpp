@@ -5,11 +5,20 @@
 
 namespace gru::kokkos {
 
-/// Words that `size` threads need to meet.
+/// Words that a team of at most `size` threads needs to meet.
 std::size_t meeting_words(int size);
 
-/// Returns when `size` threads have called it equally often; what they wrote before is then seen by all. words: as many
-/// as meeting_words(size) says, all 0 at first; the caller is number `rank`.
-void meet(std::uint32_t* words, int rank, int size);
+/// A thread's place in the meetings of its team. words: as many as meeting_words(most) says, shared by the team, none above
+/// `count` at first. The team may have any number of threads up to `most`, another one each time, if all of its threads begin
+/// with the same count.
+struct Meeting {
+  std::uint64_t* words = nullptr;
+  int most = 1;
+  std::uint64_t count = 0;  ///< of the last meeting
+};
+
+/// Returns when all `size` threads of the team have called it equally often; what they wrote before is then seen by all. The
+/// caller is number `rank`.
+void meet(Meeting& meeting, int rank, int size);
 
 }  // namespace gru::kokkos

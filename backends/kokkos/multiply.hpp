@@ -3,6 +3,7 @@
 #include <Kokkos_Core.hpp>
 
 #include "backends/kokkos/layout.hpp"
+#include "backends/kokkos/meeting.hpp"
 #include "gru/cell.hpp"
 
 namespace gru::kokkos {
@@ -18,15 +19,10 @@ struct BlockRange {
 template <class T>
 struct HostMultiply {
   const simd::Kernels<T>* kernels = nullptr;
-  void (*meet_others)(std::uint32_t* words, int rank, int size) = nullptr;  ///< meeting.hpp
-  std::uint32_t* meeting = nullptr;                                         ///< (teams, meeting_words)
-  std::size_t meeting_words = 0;                                            ///< of a team
 
   template <class Member>
   KOKKOS_FUNCTION void meet(const Member& member) const {
-    const int size = member.team_size();
-    if (size > 1)
-      meet_others(meeting + static_cast<std::size_t>(member.league_rank()) * meeting_words, member.team_rank(), size);
+    if (member.team_size() > 1) member.team_barrier();
   }
 
   template <class Member>
@@ -57,14 +53,16 @@ struct HostMultiply {
   }
   /// The fused step walks a block's weights once: one k range, or a single row tile.
   KOKKOS_FUNCTION bool fuses(int rows, int features, int hidden) const {
-    return rows <= kernels->max_rows || (features <= kernels->max_depth && hidden <= kernels->max_depth);
+    const bool chains = features <= simd::kLongestChain && hidden <= simd::kLongestChain;
+    return (rows <= kernels->max_rows && chains) || (features <= kernels->max_depth && hidden <= kernels->max_depth);
   }
   template <class Member>
   KOKKOS_FUNCTION void step_with_input(const Member&, const simd::StepArgs<T>& a) const {
     kernels->step_with_input(a);
   }
-  KOKKOS_FUNCTION bool steps_beside(int rows, std::ptrdiff_t feature_stride) const {
-    return rows == 1 && feature_stride == 1;
+  /// Beside each other both sums are single chains.
+  KOKKOS_FUNCTION bool steps_beside(int rows, std::ptrdiff_t feature_stride, int features, int hidden) const {
+    return rows == 1 && feature_stride == 1 && features <= simd::kLongestChain && hidden <= simd::kLongestChain;
   }
   KOKKOS_FUNCTION std::int64_t beside_tiles(const simd::ProjectArgs<T>& a) const {
     return static_cast<std::int64_t>(a.block_end - a.block_begin) *
@@ -85,7 +83,8 @@ struct HostMultiply {
 };
 
 /// Multiply policy for any execution space: the team's threads share out (row, unit) pairs, always the same pairs to
-/// the same thread, so that what a thread projects is what it reads in the steps. Sums run over k in ascending order.
+/// the same thread, so that what a thread projects is what it reads in the steps. Sums run over k in ascending order, long
+/// ones by parts.
 template <class T>
 struct PortableMultiply {
   int lanes = 1;
@@ -115,7 +114,7 @@ struct PortableMultiply {
   KOKKOS_FUNCTION bool fuses(int, int, int) const { return false; }
   template <class Member>
   KOKKOS_FUNCTION void step_with_input(const Member&, const simd::StepArgs<T>&) const {}
-  KOKKOS_FUNCTION bool steps_beside(int, std::ptrdiff_t) const { return false; }
+  KOKKOS_FUNCTION bool steps_beside(int, std::ptrdiff_t, int, int) const { return false; }
   KOKKOS_FUNCTION std::int64_t beside_tiles(const simd::ProjectArgs<T>&) const { return 0; }
   template <class Member>
   KOKKOS_FUNCTION void step_beside(const Member&, const simd::StepArgs<T>&, const simd::BesideArgs<T>&) const {}
@@ -127,7 +126,8 @@ struct PortableMultiply {
           static_cast<const T*>(a.weights) + static_cast<std::ptrdiff_t>(block) * a.features * 3 * lanes + lane;
       const T* bias = a.bias + block * 3 * lanes + lane;
       for (int s = 0; s < a.steps; ++s) {
-        const T* x = a.x.data + s * a.x.step_stride + row * a.x.row_stride;
+        const int at = a.x.order == nullptr ? row : a.x.order[row];
+        const T* x = a.x.data + s * a.x.step_stride + at * a.x.row_stride;
         T sum[3] = {bias[0], bias[lanes], bias[2 * lanes]};
         multiply<3>(sum, w, x, a.x.feature_stride, a.features);
         T* gates = a.gates + block * a.gates_block + row_of(s * a.rows + row) + lane;
@@ -192,7 +192,23 @@ struct PortableMultiply {
   /// sum[g] += sum over k of w[k][g] v[k].
   template <int Gates>
   KOKKOS_FUNCTION void multiply(T (&sum)[Gates], const T* w, const T* v, std::ptrdiff_t stride, int depth) const {
-    for (int k = 0; k < depth; ++k) {
+    if (depth <= simd::kLongestChain) return add_chain(sum, w, v, stride, 0, depth);
+    for (int begin = 0; begin < depth; begin += simd::kLongestChain) {
+      T group[Gates] = {};
+      const int end = depth - begin < simd::kLongestChain ? depth : begin + simd::kLongestChain;
+      for (int k = begin; k < end; k += simd::kPart) {
+        T part[Gates] = {};
+        add_chain(part, w, v, stride, k, end - k < simd::kPart ? end : k + simd::kPart);
+        for (int g = 0; g < Gates; ++g) group[g] += part[g];
+      }
+      for (int g = 0; g < Gates; ++g) sum[g] += group[g];
+    }
+  }
+  /// The same for the k's in [begin, end), one after the other.
+  template <int Gates>
+  KOKKOS_FUNCTION void add_chain(T (&sum)[Gates], const T* w, const T* v, std::ptrdiff_t stride, int begin,
+                                 int end) const {
+    for (int k = begin; k < end; ++k) {
       const T value = v[k * stride];
       for (int g = 0; g < Gates; ++g) sum[g] += w[(static_cast<std::ptrdiff_t>(k) * 3 + g) * lanes] * value;
     }
@@ -202,23 +218,27 @@ struct PortableMultiply {
     const bool ended = a.lengths != nullptr && a.time >= a.lengths[row];
     a.next[row * a.state_row + unit] = ended ? old : fresh;
     if (a.output != nullptr && unit < a.hidden) {
-      a.output[row * a.output_row + unit * a.output_feature] = ended ? T(0) : fresh;
+      const int at = a.output_order == nullptr ? row : a.output_order[row];
+      a.output[at * a.output_row + unit * a.output_feature] = ended ? T(0) : fresh;
     }
   }
 };
 
-/// What a Kokkos team member is to the recurrence, for threads that were woken as a plain range, or for one that none had
-/// to wake.
+/// What a Kokkos team member is to the recurrence, for threads that were woken without Kokkos, or for one that none had to
+/// wake.
 struct HostMember {
   int team = 0;
   int teams = 1;
   int rank = 0;
   int size = 1;
+  Meeting* meeting = nullptr;  ///< of the thread; unused by a team of one
+  void (*meet_others)(Meeting&, int rank, int size) = nullptr;
 
   KOKKOS_FUNCTION int league_rank() const { return team; }
   KOKKOS_FUNCTION int league_size() const { return teams; }
   KOKKOS_FUNCTION int team_rank() const { return rank; }
   KOKKOS_FUNCTION int team_size() const { return size; }
+  KOKKOS_FUNCTION void team_barrier() const { meet_others(*meeting, rank, size); }
 };
 
 }  // namespace gru::kokkos

@@ -18,6 +18,10 @@ namespace gru::kokkos {
 /// each chunk_steps behind the one below. Reset-before meets twice a step: r * h must be complete before W_hn
 /// multiplies it.
 ///
+/// With an order, the tile's rows are in order of falling length: at each time those that take part are the first ones, a step
+/// has these alone, and the tile ends with its longest. A row that has ended leaves its last state where its last step put it;
+/// one that begins later, in the reverse direction, finds h0 in both buffers.
+///
 /// Multiply decides how a member takes part: on a host each thread calls SIMD kernels for its own blocks, elsewhere the
 /// team's threads share out units and rows. It has
 ///     range(member, blocks)        the blocks that this member works on, of all directions' one after the other
@@ -26,7 +30,7 @@ namespace gru::kokkos {
 ///     for_team(member, n, f)       f(i) for i < n, shared out among the team
 ///     meet(member)                 the team's barrier
 ///     fuses(rows, features, hidden) true if step_with_input takes the sizes
-///     steps_beside(rows, feature_stride), beside_tiles(args)  whether step_beside takes them, and of how many tiles
+///     steps_beside(rows, feature_stride, features, hidden), beside_tiles(args)  whether step_beside takes them, and of how many tiles
 ///     project / step / step_with_input / step_beside / reset_step / update_step(member, args)
 template <class T, class Multiply>
 struct Recurrence {
@@ -36,7 +40,9 @@ struct Recurrence {
   Multiply multiply;
   const T* weights = nullptr;       ///< packed, see CellOffsets
   T* workspace = nullptr;           ///< (teams, place.end)
-  std::int32_t* lengths = nullptr;  ///< (B): this call's, clamped; written if given.data
+  std::int32_t* lengths = nullptr;  ///< (B): this call's, clamped; written if given.data, else given with the order
+  const std::int32_t* order =
+      nullptr;  ///< (B): row i of the tiles is row order[i] of the call, has length lengths[i]; or null
   Lengths given;
   Strided<const T> x;   ///< (T, B, I)
   Strided<const T> h0;  ///< (L*D, B, H) or null
@@ -51,6 +57,7 @@ struct Recurrence {
   struct Part {
     int row = 0;
     int rows = 0;
+    int steps = 0;  ///< T, or the length of the longest row
     int begin = 0;  ///< blocks [begin, end) of directions' blocks one after the other
     int end = 0;
     T* memory = nullptr;  ///< the team's workspace
@@ -64,14 +71,20 @@ struct Recurrence {
     }
   };
 
+  KOKKOS_FUNCTION int tiles() const { return (batch + tile_rows - 1) / tile_rows; }
+  KOKKOS_FUNCTION int tile_begin(int tile) const {
+    return static_cast<int>(static_cast<std::int64_t>(batch) * tile / tiles());
+  }
+
   template <class Member>
   KOKKOS_FUNCTION void operator()(const Member& member) const {
     const auto own = multiply.range(member, shape.directions * shape.blocks);
-    const int tiles = (batch + tile_rows - 1) / tile_rows;
+    const int tiles = this->tiles();
     for (int tile = member.league_rank(); tile < tiles; tile += member.league_size()) {
       Part part;
-      part.row = static_cast<int>(static_cast<std::int64_t>(batch) * tile / tiles);
-      part.rows = static_cast<int>(static_cast<std::int64_t>(batch) * (tile + 1) / tiles) - part.row;
+      part.row = tile_begin(tile);
+      part.rows = tile_begin(tile + 1) - part.row;
+      part.steps = order == nullptr ? steps : lengths[part.row];
       part.begin = own.begin;
       part.end = own.end;
       part.memory = workspace + member.league_rank() * place.end;
@@ -88,6 +101,7 @@ struct Recurrence {
     if (given.data != nullptr) {
       multiply.for_team(member, part.rows, [&](int i) { lengths[part.row + i] = given.at(part.row + i, steps); });
     }
+    if (order != nullptr) clear_ends(member, part);
     for (int layer = 0; layer < shape.layers; layer += schedule.layers_in_flight) {
       const bool last = last_tile && layer + schedule.layers_in_flight >= shape.layers;
       for (int l = layer; !in_place && l < layer + schedule.layers_in_flight; ++l) {
@@ -112,22 +126,24 @@ struct Recurrence {
   KOKKOS_FUNCTION void run_layers(const Member& member, const Part& part, int layer, int d_begin, int d_end, bool meet,
                                   bool meet_after) const {
     const int delay = schedule.chunk_steps;
-    const int stages = steps + (schedule.layers_in_flight - 1) * delay;
+    const int steps_of_part = part.steps;
+    const int stages = steps_of_part + (schedule.layers_in_flight - 1) * delay;
     for (int stage = 0; stage < stages; ++stage) {
       for (int i = 0; i < schedule.layers_in_flight; ++i) {
         const int t = stage - i * delay;
-        if (t < 0 || t >= steps) continue;
+        if (t < 0 || t >= steps_of_part) continue;
         for (int d = d_begin; d < d_end; ++d) {
           simd::StepArgs<T> args = step_args(part, layer + i, d, t);
-          if (delay == 1 && shape.reset_after && multiply.fuses(part.rows, shape.features(layer + i), shape.hidden)) {
+          if (delay == 1 && shape.reset_after && multiply.fuses(args.rows, shape.features(layer + i), shape.hidden)) {
             add_input(part, layer + i, d, t, args);
             multiply.step_with_input(member, args);
             continue;
           }
           const bool beside = schedule.gate_buffers == 2 &&
-                              multiply.steps_beside(part.rows, input(part, layer + i, d, t).feature_stride);
+                              multiply.steps_beside(part.rows, input(part, layer + i, d, t).feature_stride,
+                                                    shape.features(layer + i), shape.hidden);
           if (t % delay == 0 && (t == 0 || !beside)) multiply.project(member, project_args(part, layer + i, d, t));
-          if (beside && t - t % delay + delay < steps) {
+          if (beside && t - t % delay + delay < steps_of_part) {
             multiply.step_beside(member, args, beside_args(part, layer + i, d, t));
           } else if (shape.reset_after) {
             multiply.step(member, args);
@@ -144,7 +160,7 @@ struct Recurrence {
       if (meet) multiply.meet(member);
       for (int i = 0; i < schedule.layers_in_flight; ++i) {
         const int t = stage - i * delay;
-        if (t < 0 || t >= steps) continue;
+        if (t < 0 || t >= steps_of_part) continue;
         for (int d = d_begin; d < d_end; ++d) multiply.update_step(member, step_args(part, layer + i, d, t));
       }
       if (meet_now) multiply.meet(member);
@@ -156,7 +172,7 @@ struct Recurrence {
   }
   /// Whether the first step reads h0 where the caller has it: rows as far apart as a state's, and no padding.
   KOKKOS_FUNCTION bool reads_h0() const {
-    return h0.data != nullptr && h0.stride[2] == 1 && shape.padded() == shape.hidden &&
+    return order == nullptr && h0.data != nullptr && h0.stride[2] == 1 && shape.padded() == shape.hidden &&
            (batch == 1 || h0.stride[1] == shape.padded());
   }
   /// The state before step t: (rows, padded).
@@ -179,16 +195,43 @@ struct Recurrence {
            (static_cast<std::ptrdiff_t>(layer % place.buffers) * place.buffer_steps + t % place.buffer_steps) * step;
   }
   /// The time of the i-th step of a direction.
-  KOKKOS_FUNCTION int time(int d, int i) const { return d == 0 ? i : steps - 1 - i; }
+  KOKKOS_FUNCTION int time(const Part& part, int d, int i) const { return d == 0 ? i : part.steps - 1 - i; }
+  /// The call's row that is the tile's row `row`.
+  KOKKOS_FUNCTION int place_of(const Part& part, int row) const {
+    return order == nullptr ? part.row + row : order[part.row + row];
+  }
+  /// How many rows of the tile take part at a time: the first ones.
+  KOKKOS_FUNCTION int rows_at(const Part& part, int at) const {
+    if (order == nullptr) return part.rows;
+    int longer = 0;
+    for (int end = part.rows; longer < end;) {
+      const int middle = longer + (end - longer) / 2;
+      if (lengths[part.row + middle] > at) {
+        longer = middle + 1;
+      } else {
+        end = middle;
+      }
+    }
+    return longer;
+  }
+  KOKKOS_FUNCTION int chunk_length(const Part& part, int t) const {
+    return part.steps - t < schedule.chunk_steps ? part.steps - t : schedule.chunk_steps;
+  }
+  /// Rows of the chunk that begins with step t: those of its fullest step.
+  KOKKOS_FUNCTION int chunk_rows(const Part& part, int d, int t) const {
+    return rows_at(part, time(part, d, d == 0 ? t : t + chunk_length(part, t) - 1));
+  }
 
   /// What a layer's direction reads at its step t and on: x, or the output of the layer below.
   KOKKOS_FUNCTION simd::InputView<T> input(const Part& part, int layer, int d, int t) const {
     if (layer == 0) {
-      return {x.at(time(d, t), part.row, 0), d == 0 ? x.stride[0] : -x.stride[0], x.stride[1], x.stride[2]};
+      const bool ordered = order != nullptr && part.rows > 1;
+      return {x.at(time(part, d, t), ordered ? 0 : place_of(part, 0), 0), d == 0 ? x.stride[0] : -x.stride[0],
+              x.stride[1], x.stride[2], ordered ? order + part.row : nullptr};
     }
     const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(shape.directions) * shape.padded();
     const std::ptrdiff_t step = schedule.tile_rows * width;
-    return {sequence(part, layer - 1, time(d, t)), d == 0 ? step : -step, width, 1};
+    return {sequence(part, layer - 1, time(part, d, t)), d == 0 ? step : -step, width, 1, nullptr};
   }
 
   KOKKOS_FUNCTION void add_input(const Part& part, int layer, int d, int t, simd::StepArgs<T>& a) const {
@@ -206,8 +249,8 @@ struct Recurrence {
     a.weights = weights + at.weight_ih;
     a.bias = weights + at.bias_ih;
     a.x = input(part, layer, d, t);
-    a.steps = steps - t < schedule.chunk_steps ? steps - t : schedule.chunk_steps;
-    a.rows = part.rows;
+    a.steps = chunk_length(part, t);
+    a.rows = chunk_rows(part, d, t);
     a.features = shape.features(layer);
     a.gates = gates(part, layer, d, t);
     a.gates_block = gates_block();
@@ -232,25 +275,29 @@ struct Recurrence {
     simd::StepArgs<T> a;
     a.weights = weights + at.weight_hh;
     a.bias = weights + at.bias_hn;
+    const int within = t % schedule.chunk_steps;
     a.gates = gates(part, layer, d, t) +
-              static_cast<std::ptrdiff_t>(t % schedule.chunk_steps) * part.rows * simd::kGateSlots * shape.lanes;
+              static_cast<std::ptrdiff_t>(within) * chunk_rows(part, d, t - within) * simd::kGateSlots * shape.lanes;
     a.gates_block = gates_block();
     a.state = t == 0 && reads_h0() ? h0.at(layer * shape.directions + d, part.row, 0) : state(part, layer, d, t);
     a.next = state(part, layer, d, t + 1);
     a.reset = part.memory + place.reset + slot(layer, d) * schedule.tile_rows * shape.padded();
     a.state_row = shape.padded();
     if (layer + 1 < shape.layers) {
-      a.output = sequence(part, layer, time(d, t)) + d * shape.padded();
+      a.output = sequence(part, layer, time(part, d, t)) + d * shape.padded();
       a.output_row = static_cast<std::ptrdiff_t>(shape.directions) * shape.padded();
     } else if (output.data != nullptr) {
-      a.output = output.at(time(d, t), part.row, static_cast<std::ptrdiff_t>(d) * shape.hidden);
+      const bool ordered = order != nullptr && part.rows > 1;
+      a.output =
+          output.at(time(part, d, t), ordered ? 0 : place_of(part, 0), static_cast<std::ptrdiff_t>(d) * shape.hidden);
+      a.output_order = ordered ? order + part.row : nullptr;
       a.output_row = output.stride[1];
       a.output_feature = output.stride[2];
     }
     a.lengths = given.data == nullptr ? nullptr : lengths + part.row;
-    a.time = time(d, t);
+    a.time = time(part, d, t);
     a.descending = (t + parity) % 2 != 0;
-    a.rows = part.rows;
+    a.rows = rows_at(part, a.time);
     a.hidden = shape.hidden;
     a.block_begin = part.block_begin(d, shape.blocks);
     a.block_end = part.block_end(d, shape.blocks);
@@ -269,23 +316,43 @@ struct Recurrence {
   template <class Member>
   KOKKOS_FUNCTION void load_state(const Member& member, const Part& part, int layer, int d) const {
     T* const to = state(part, layer, d, 0);
+    T* const also = order == nullptr ? to : state(part, layer, d, 1);
     const int index = layer * shape.directions + d;
     for_own_units(member, part, d, [&](int row, int unit) {
       const bool from_h0 = h0.data != nullptr && unit < shape.hidden;
-      to[static_cast<std::ptrdiff_t>(row) * shape.padded() + unit] =
-          from_h0 ? *h0.at(index, part.row + row, unit) : T(0);
+      const T value = from_h0 ? *h0.at(index, place_of(part, row), unit) : T(0);
+      to[static_cast<std::ptrdiff_t>(row) * shape.padded() + unit] = value;
+      also[static_cast<std::ptrdiff_t>(row) * shape.padded() + unit] = value;
     });
+  }
+
+  /// 0 into the output after each row's end.
+  template <class Member>
+  KOKKOS_FUNCTION void clear_ends(const Member& member, const Part& part) const {
+    if (output.data == nullptr) return;
+    for (int t = lengths[part.row + part.rows - 1]; t < steps; ++t) {
+      for (int d = 0; d < shape.directions; ++d) {
+        const int unit = part.block_begin(d, shape.blocks) * shape.lanes;
+        const int unit_end = part.block_end(d, shape.blocks) * shape.lanes;
+        const int units = (unit_end < shape.hidden ? unit_end : shape.hidden) - unit;
+        for (int row = rows_at(part, t); row < part.rows; ++row) {
+          T* const to = output.at(t, place_of(part, row), static_cast<std::ptrdiff_t>(d) * shape.hidden + unit);
+          multiply.for_each(member, units, [&](int i) { to[i * output.stride[2]] = T(0); });
+        }
+      }
+    }
   }
 
   /// The state after the last step into h_n.
   template <class Member>
   KOKKOS_FUNCTION void store_state(const Member& member, const Part& part, int layer, int d) const {
     if (h_n.data == nullptr) return;
-    const T* const from = state(part, layer, d, steps);
     const int index = layer * shape.directions + d;
     for_own_units(member, part, d, [&](int row, int unit) {
       if (unit < shape.hidden) {
-        *h_n.at(index, part.row + row, unit) = from[static_cast<std::ptrdiff_t>(row) * shape.padded() + unit];
+        const int end = order == nullptr || d == 1 ? part.steps : lengths[part.row + row];
+        *h_n.at(index, place_of(part, row), unit) =
+            state(part, layer, d, end)[static_cast<std::ptrdiff_t>(row) * shape.padded() + unit];
       }
     });
   }

@@ -12,12 +12,11 @@
 
 #include "backends/kokkos/simd/select.hpp"
 #include "gru/error.hpp"
+#include "host_threads.hpp"
 #include "io/file.hpp"
 
 namespace gru::cli {
 namespace {
-
-constexpr int kMostThreads = 512;  // Kokkos' OpenMP keeps its threads in an array of this size, and does not look
 
 bool is_number(std::string_view text, int least, int most = std::numeric_limits<int>::max()) {
   int value = 0;
@@ -25,10 +24,7 @@ bool is_number(std::string_view text, int least, int most = std::numeric_limits<
   return error == std::errc{} && end == text.data() + text.size() && value >= least && value <= most;
 }
 
-bool is_thread_count(std::string_view text) { return is_number(text, 1, kMostThreads); }
-
-// What OpenMP does not understand, it says and ignores; only the outermost level's number counts here.
-bool is_no_crowd(std::string_view text) { return !is_number(text.substr(0, text.find(',')), kMostThreads + 1); }
+bool is_thread_count(std::string_view text) { return is_number(text, 1, kMostKokkosThreads); }
 
 bool is_device(std::string_view text) { return is_number(text, 0); }
 
@@ -55,7 +51,6 @@ struct Variable {
 
 // What Kokkos::initialize reads and, where it does not understand it, calls abort() for or worse.
 constexpr std::array kVariables = {
-    Variable{"OMP_NUM_THREADS", is_no_crowd, "at most 512 threads"},
     Variable{"KOKKOS_NUM_THREADS", is_thread_count, "a number of threads from 1 to 512"},
     Variable{"KOKKOS_DEVICE_ID", is_device, "a device's number from 0"},
     Variable{"KOKKOS_VISIBLE_DEVICES", is_device_list, "devices' numbers from 0 with commas between"},
@@ -75,6 +70,8 @@ void check_environment() {
                               variable.expected, printable(text)));
     }
   }
+  // Else as many as OpenMP starts, for whatever reason.
+  if (std::getenv("KOKKOS_NUM_THREADS") == nullptr) require_threads_that_kokkos_holds();
   simd::select_kernels<float>();  // refuses a GRU_SIMD that this machine does not have
 }
 

@@ -68,7 +68,7 @@ void add_input_flags(CLI::App& app, FileFlags& flags, bool with_state) {
       ->type_name("FILE")
       ->needs(flags.input_option);
   app.add_option("--lengths", flags.lengths,
-                 "Valid steps of each sequence: a .npy file of (B) int32 or int64; default: all")
+                 "Valid steps of each sequence, 0 to T: a .npy file of (B) int32 or int64; default: all")
       ->type_name("FILE")
       ->needs(flags.input_option);
 }

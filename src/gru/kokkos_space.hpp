@@ -55,6 +55,17 @@ class ProcessorSet {
   std::array<std::atomic<std::uint64_t>, 16> bits_{};
 };
 
+/// How many of `threads` OpenMP threads can work at the same time: those that OpenMP starts, on the processors that they may use.
+int openmp_concurrency(int threads);
+
+/// Whether the caller runs inside of an OpenMP parallel region. It may be a kernel of a space that would then be waited for by
+/// itself; work on a host space is done when its launch returns, so that there is nothing to wait for.
+bool inside_parallel_region();
+
+/// Host memory, at a multiple of 64 bytes, that Kokkos' tools see under a label. Kokkos' own is freed behind a fence of all
+/// instances: inside of a kernel that never ends.
+std::shared_ptr<void> allocate_host(const std::string& label, std::size_t bytes);
+
 /// "OpenMP" -> "openmp".
 inline std::string lower_case(std::string text) {
   std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
@@ -111,13 +122,17 @@ struct SpaceTraits<S> {
     info.concurrency = concurrency_of(space);
     if constexpr (is_host) {
       // Threads that wait for each other gain nothing from sharing a processor.
-      ProcessorSet processors;
-      Kokkos::parallel_for(
-          "gru::host::processors",
-          Kokkos::RangePolicy<S, Kokkos::Schedule<Kokkos::Static>>(space, 0, info.concurrency, Kokkos::ChunkSize{1}),
-          [&](int) { processors.add_mine(); });
-      space.fence("gru::host::processors");
-      info.concurrency = std::min(info.concurrency, processors.count());
+      if constexpr (is_openmp) {
+        info.concurrency = openmp_concurrency(info.concurrency);
+      } else {
+        ProcessorSet processors;
+        Kokkos::parallel_for(
+            "gru::host::processors",
+            Kokkos::RangePolicy<S, Kokkos::Schedule<Kokkos::Static>>(space, 0, info.concurrency, Kokkos::ChunkSize{1}),
+            [&](int) { processors.add_mine(); });
+        fence(space, "gru::host::processors");
+        info.concurrency = std::min(info.concurrency, processors.count());
+      }
       describe_host(info);
     } else {
       info.name = S::name();
@@ -139,9 +154,15 @@ struct SpaceTraits<S> {
     return info;
   }
 
-  static void fence(const S& space) { space.fence("gru::fence"); }
+  static void fence(const S& space, const std::string& label = "gru::fence") {
+    if constexpr (is_openmp) {
+      if (inside_parallel_region()) return;
+    }
+    space.fence(label);
+  }
 
   static std::shared_ptr<void> allocate(const S& space, const std::string& label, std::size_t bytes) {
+    if constexpr (is_host) return allocate_host(label, bytes);
     using Bytes = Kokkos::View<std::byte*, typename S::memory_space>;
     auto view = std::make_shared<Bytes>(Kokkos::view_alloc(space, Kokkos::WithoutInitializing, label), bytes);
     void* data = view->data();
@@ -149,15 +170,22 @@ struct SpaceTraits<S> {
   }
 
   static void copy_in(const S& space, void* to, const void* host, std::size_t bytes) {
+    if constexpr (is_host) return copy_on_host(space, to, host, bytes);
     const auto target = device_bytes(to, bytes);
     Kokkos::deep_copy(space, target, host_bytes(const_cast<void*>(host), bytes));  // the host side is only read
     space.fence("gru::copy_in");
   }
   static void copy_out(const S& space, void* host, const void* from, std::size_t bytes) {
+    if constexpr (is_host) return copy_on_host(space, host, from, bytes);
     Kokkos::deep_copy(space, host_bytes(host, bytes), device_bytes(const_cast<void*>(from), bytes));
     space.fence("gru::copy_out");
   }
   static void set_zero(const S& space, void* to, std::size_t bytes) {
+    if constexpr (is_host) {
+      fence(space);
+      std::memset(to, 0, bytes);
+      return;
+    }
     Kokkos::deep_copy(space, device_bytes(to, bytes), std::byte{0});
   }
 
@@ -165,6 +193,18 @@ struct SpaceTraits<S> {
   static void describe_host(DeviceInfo& info) {
     info.name = host_processor_name();
     info.memory_bytes = host_memory_bytes();
+  }
+
+#if defined(KOKKOS_ENABLE_OPENMP)
+  static constexpr bool is_openmp = std::is_same_v<S, Kokkos::OpenMP>;
+#else
+  static constexpr bool is_openmp = false;
+#endif
+
+  // Kokkos would share a large copy out among threads: it ends the program where OpenMP may start none.
+  static void copy_on_host(const S& space, void* to, const void* from, std::size_t bytes) {
+    fence(space);
+    std::memcpy(to, from, bytes);
   }
 
   using Unmanaged = Kokkos::MemoryTraits<Kokkos::Unmanaged>;

@@ -128,11 +128,11 @@ TEST_CASE("gru: bad usage exits 2 and says what is wrong") {
 
 TEST_CASE("gru: environment variables that say nothing exit 2 and name what would") {
   for (const char* set :
-       {"KOKKOS_NUM_THREADS=abc", "KOKKOS_NUM_THREADS=0", "KOKKOS_NUM_THREADS=-3",
-        "KOKKOS_NUM_THREADS=", "KOKKOS_NUM_THREADS=4x", "KOKKOS_NUM_THREADS=99999999999", "KOKKOS_NUM_THREADS=513",
-        "OMP_NUM_THREADS=5000,2", "KOKKOS_DEVICE_ID=-1", "KOKKOS_VISIBLE_DEVICES=0,", "KOKKOS_MAP_DEVICE_ID_BY=luck",
-        "KOKKOS_DISABLE_WARNINGS=perhaps", "KOKKOS_PRINT_CONFIGURATION=maybe", "KOKKOS_TUNE_INTERNALS=2",
-        "GRU_SIMD=vax"}) {
+       {"KOKKOS_NUM_THREADS=abc", "KOKKOS_NUM_THREADS=0", "KOKKOS_NUM_THREADS=-3", "KOKKOS_NUM_THREADS=",
+        "KOKKOS_NUM_THREADS=4x", "KOKKOS_NUM_THREADS=99999999999", "KOKKOS_NUM_THREADS=513", "OMP_NUM_THREADS=5000,2",
+        "OMP_NUM_THREADS=' 600'", "OMP_NUM_THREADS='600 '", "OMP_NUM_THREADS=+600", "KOKKOS_DEVICE_ID=-1",
+        "KOKKOS_VISIBLE_DEVICES=0,", "KOKKOS_MAP_DEVICE_ID_BY=luck", "KOKKOS_DISABLE_WARNINGS=perhaps",
+        "KOKKOS_PRINT_CONFIGURATION=maybe", "KOKKOS_TUNE_INTERNALS=2", "GRU_SIMD=vax"}) {
     CAPTURE(set);
     for (const char* command : {"check", "bench"}) {
       const Finished finished = run_program({command}, std::string(set) + " ");

@@ -82,7 +82,7 @@ TEST_CASE("features: output only, h_n only, both, neither") {
 TEST_CASE("features: lengths in any order, both integer types, NaN in the padding") {
   const std::vector<std::vector<std::int64_t>> tables = {{7, 6, 4, 2, 1}, {1, 2, 3, 6, 7}, {3, 7, 1, 7, 2},
                                                          {7, 7, 7, 7, 7}, {1, 1, 1, 1, 1}, {4, 4, 4, 4, 4},
-                                                         {6, 1, 6, 1, 6}};
+                                                         {6, 1, 6, 1, 6}, {0, 7, 0, 3, 0}, {0, 0, 0, 0, 0}};
   for (const auto& table : tables) {
     for (const DType dtype : {DType::int32, DType::int64}) {
       for (const bool bidirectional : {false, true}) {

@@ -95,6 +95,7 @@ const DenseShape kShapes[] = {
     {.rows = 1, .columns = 96, .depth = 3, .batches = 2, .x_stride = 3, .w_stride = 32},
     {.rows = 67, .columns = 192, .depth = 33, .batches = 2, .x_stride = 35, .w_stride = 64},
     {.rows = 130, .columns = 768, .depth = 128, .batches = 2, .x_stride = 128, .w_stride = 128},
+    {.rows = 40, .columns = 96, .depth = 2500, .batches = 2, .x_stride = 2504, .w_stride = 2504},  // in parts
 };
 
 TEST_CASE("dense product: strict float32 is float32's own error, whatever the alignment") {

@@ -166,7 +166,7 @@ Data make_data(const Scenario& s, DType dtype) {
   if (!s.lengths) return data;
   for (std::size_t b = 0; b < data.lengths.size(); ++b) {
     data.lengths[b] = s.given_lengths.empty()
-                          ? 1 + static_cast<std::int64_t>(engine() % static_cast<std::uint64_t>(s.steps))
+                          ? static_cast<std::int64_t>(engine() % static_cast<std::uint64_t>(s.steps + 1))
                           : s.given_lengths.at(b);
     for (std::int64_t t = data.lengths[b]; t < s.steps; ++t) {
       const auto row = data.x.begin() + (t * s.batch + static_cast<std::int64_t>(b)) * s.config.input_size;

@@ -25,7 +25,7 @@ struct Scenario {
   bool h0 = false;
   bool lengths = false;
   DType lengths_dtype = DType::int64;
-  std::vector<std::int64_t> given_lengths;  ///< empty: drawn from 1..T
+  std::vector<std::int64_t> given_lengths;  ///< empty: drawn from 0..T
   bool output = true;
   bool h_n = true;
   int reserve_sms = 0;

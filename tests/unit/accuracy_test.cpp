@@ -75,6 +75,12 @@ TEST_CASE("accuracy: tolerances grow with roundoff, sums and steps, and stay far
   CHECK(tf32.element > 100 * single.element);
   p.options.math = gru::Math::bf16;
   CHECK(gru::tolerance(p, 100, condition).element > 4 * tf32.element);
+  p.options.math = gru::Math::strict;
+  p.config.input_size = 2048;
+  const gru::Tolerance wide = gru::tolerance(p, 100, condition);
+  CHECK(wide.l2 > single.l2);
+  p.config.input_size = 65536;  // long sums are made of parts
+  CHECK(gru::tolerance(p, 100, condition).l2 == wide.l2);
   CHECK(gru::strict_l2_bar(DType::float32) == 2e-6);
   CHECK(gru::strict_l2_bar(DType::float64) == 1e-13);
   CHECK_THROWS_AS(gru::unit_roundoff(DType::int32), gru::Error);

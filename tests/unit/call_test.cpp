@@ -193,14 +193,16 @@ TEST_CASE("call: an empty batch needs no memory") {
                                problem()));
 }
 
-TEST_CASE("call: lengths outside 1..T are refused by index") {
+TEST_CASE("call: lengths outside 0..T are refused by index") {
   Memory m;
   const gru::Call call = gru::canonical(m.call(), problem());
   CHECK_NOTHROW(gru::check_host_lengths(call));
-  for (const std::int64_t bad : {std::int64_t{0}, std::int64_t{-1}, std::int64_t{5}, std::int64_t{1} << 40}) {
+  m.lengths[1] = 0;
+  CHECK_NOTHROW(gru::check_host_lengths(call));
+  for (const std::int64_t bad : {std::int64_t{-2}, std::int64_t{-1}, std::int64_t{5}, std::int64_t{1} << 40}) {
     m.lengths[2] = bad;
     CHECK_THROWS_WITH_AS(gru::check_host_lengths(call),
-                         doctest::Contains(("expected 1..4 (T), got " + std::to_string(bad) + " at index 2").c_str()),
+                         doctest::Contains(("expected 0..4 (T), got " + std::to_string(bad) + " at index 2").c_str()),
                          gru::Error);
   }
   const std::vector<std::int32_t> narrow = {4, 9, 1, 9, 2, 9};

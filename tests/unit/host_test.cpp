@@ -11,6 +11,7 @@
 #endif
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -46,17 +47,18 @@ TEST_CASE("host: a thread bound to one processor does not hide the others' proce
 TEST_CASE("host: nobody leaves a meeting before everybody has come, and all see what all wrote") {
   constexpr int kThreads = 5;
   constexpr int kMeetings = 200;
-  std::vector<std::uint32_t> words(gru::kokkos::meeting_words(kThreads));
+  std::vector<std::uint64_t> words(gru::kokkos::meeting_words(kThreads));
   std::vector<int> written(static_cast<std::size_t>(kThreads) * 2, -1);
   std::vector<int> wrong(kThreads, 0);
   std::vector<std::thread> threads;
   for (int rank = 0; rank < kThreads; ++rank) {
     threads.emplace_back([&, rank] {
+      gru::kokkos::Meeting meeting{words.data(), kThreads, 0};
       for (int m = 0; m < kMeetings; ++m) {
         // Two buffers in turn, as the states: who is a meeting ahead writes the other one.
         int* const buffer = written.data() + static_cast<std::ptrdiff_t>(m % 2) * kThreads;
         buffer[rank] = m;
-        gru::kokkos::meet(words.data(), rank, kThreads);
+        gru::kokkos::meet(meeting, rank, kThreads);
         for (int i = 0; i < kThreads; ++i) wrong[static_cast<std::size_t>(rank)] += buffer[i] != m;
       }
     });
@@ -65,17 +67,31 @@ TEST_CASE("host: nobody leaves a meeting before everybody has come, and all see 
   for (const int n : wrong) CHECK(n == 0);
 }
 
-TEST_CASE("host: meetings go on where their counts wrap around") {
-  std::vector<std::uint32_t> words(gru::kokkos::meeting_words(3), 0xfffffffeU);
-  const auto meet_often = [&](int rank) {
-    for (int i = 0; i < 5; ++i) gru::kokkos::meet(words.data(), rank, 3);
-  };
-  std::thread second([&] { meet_often(1); });
-  std::thread third([&] { meet_often(2); });
-  meet_often(0);
-  second.join();
-  third.join();
-  CHECK(std::ranges::count(words, 3U) == 9);  // each thread's own count and its two rounds'
+TEST_CASE("host: teams of any size meet in turn on the same words") {
+  constexpr int kMost = 5;
+  std::vector<std::uint64_t> words(gru::kokkos::meeting_words(kMost));
+  std::uint64_t count = 0;
+  for (const int size : {5, 2, 4, 3, 5, 1, 5}) {
+    std::atomic<int> arrived{0};
+    std::atomic<int> early{0};
+    std::vector<std::uint64_t> counts(static_cast<std::size_t>(size));
+    std::vector<std::thread> threads;
+    for (int rank = 0; rank < size; ++rank) {
+      threads.emplace_back([&, rank] {
+        gru::kokkos::Meeting meeting{words.data(), kMost, count};
+        for (int m = 1; m <= 7; ++m) {
+          ++arrived;
+          gru::kokkos::meet(meeting, rank, size);
+          early += arrived < m * size ? 1 : 0;
+        }
+        counts[static_cast<std::size_t>(rank)] = meeting.count;
+      });
+    }
+    for (std::thread& t : threads) t.join();
+    CHECK(early == 0);
+    count += 7;
+    CHECK(std::ranges::count(counts, count) == size);
+  }
 }
 
 }  // namespace

@@ -310,44 +310,30 @@ TEST_CASE_TEMPLATE("kokkos: results at 1, 2, 3 and 8 threads are bitwise equal",
 }
 
 #if defined(KOKKOS_ENABLE_OPENMP)
-TEST_CASE("kokkos: a plan made outside of a parallel region gives the same inside of one") {
-  constexpr std::int64_t steps = 20, batch = 10, hidden = 150, input = 40;
-  const gru::Config config{.input_size = input, .hidden_size = hidden};
-  gru::PlanOptions options;
-  options.seq_len = steps;
-  options.batch_size = batch;
-  options.backend = "kokkos";
-  const auto schedule = gru::kokkos::schedule_for_host({config, options, {}}, {2, 2, 16, 8, sizeof(float)});
-  CHECK(schedule.teams * schedule.team_size == 2);  // else there is no dispatch that could go wrong
-  gru::Plan<Host> plan(instance(2), gru::Weights::random(config, 3), options);
-  std::vector<float> x(steps * batch * input);
-  for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 17) / 17 - 0.4F;
-  gru::Call call;
-  call.x = gru::tensor_view(x.data(), {steps, batch, input});
-  const auto run_into = [&](std::vector<float>& output) {
-    call.output = gru::tensor_view(output.data(), {steps, batch, hidden});
-    plan.execute(call);
-  };
-  std::vector<float> outside(steps * batch * hidden, -2), inside(outside.size(), -3);
-  run_into(outside);
+TEST_CASE("kokkos: Kokkos' own teams are refused where they would wait for threads that need not come") {
+  const Case c{.config = {.input_size = 3, .hidden_size = 40}, .steps = 2, .batch = 3};
+  const auto expected = run<Portable, float>(instance(2), c, 5);
   const int levels = omp_get_max_active_levels();
-  omp_set_max_active_levels(2);
-#pragma omp parallel num_threads(2)
-#pragma omp single
-  run_into(inside);
-  CHECK(inside == outside);
-  omp_set_max_active_levels(1);
-#pragma omp parallel num_threads(2)
-#pragma omp single
-  {
-#if KOKKOS_VERSION >= 50000
-    CHECK_THROWS_WITH_AS(run_into(inside), doctest::Contains("OMP_MAX_ACTIVE_LEVELS=2"), gru::Error);
-#else
-    run_into(inside);  // Kokkos 4 takes one thread
-#endif
-  }
-  CHECK(inside == outside);
+  const auto refused = [&] {
+    CHECK_THROWS_WITH_AS((run<Portable, float>(instance(2), c, 5)), doctest::Contains("OMP_DYNAMIC"), gru::Error);
+  };
+  omp_set_dynamic(1);
+  refused();
+  omp_set_dynamic(0);
+  omp_set_max_active_levels(0);
+  refused();
   omp_set_max_active_levels(levels);
+  const Host outside = instance(2);
+  bool caught = false;
+#pragma omp parallel num_threads(2)
+#pragma omp single
+  try {
+    run<Portable, float>(outside, c, 5);
+  } catch (const gru::Error&) {
+    caught = true;
+  }
+  CHECK(caught);
+  CHECK(run<Portable, float>(instance(2), c, 5) == expected);
 }
 #endif
 

@@ -205,7 +205,7 @@ TEST_CASE("plan: a refused call writes nothing") {
     call = make_call(s, data, target.dtype);
     call.lengths.assign({static_cast<double>(s.steps), static_cast<double>(s.steps + 1)});
     session->load(call);
-    CHECK_THROWS_WITH_AS(session->execute(), doctest::Contains("lengths: expected 1..5 (T), got 6 at index 1"),
+    CHECK_THROWS_WITH_AS(session->execute(), doctest::Contains("lengths: expected 0..5 (T), got 6 at index 1"),
                          gru::Error);
     session->fetch(call);
     CHECK(call.output.untouched());

@@ -194,9 +194,24 @@ struct Fixture {
   }
 };
 
-const std::vector<Sizes> kSizes{{1, 1, 1, 1},    {1, 1, 5, 16},    {2, 1, 3, 17},   {1, 3, 7, 70},    {3, 2, 4, 33},
-                                {7, 2, 20, 40},  {8, 1, 9, 64},    {9, 3, 31, 48},  {17, 1, 130, 20}, {10, 2, 400, 16},
-                                {5, 4, 513, 24}, {1, 1, 300, 260}, {2, 2, 64, 100}, {13, 1, 16, 530}};
+const std::vector<Sizes> kSizes{{1, 1, 1, 1},
+                                {1, 1, 5, 16},
+                                {2, 1, 3, 17},
+                                {1, 3, 7, 70},
+                                {3, 2, 4, 33},
+                                {7, 2, 20, 40},
+                                {8, 1, 9, 64},
+                                {9, 3, 31, 48},
+                                {17, 1, 130, 20},
+                                {10, 2, 400, 16},
+                                {5, 4, 513, 24},
+                                {1, 1, 300, 260},
+                                {2, 2, 64, 100},
+                                {13, 1, 16, 530},
+                                // Long sums, made of parts.
+                                {1, 1, 2500, 40},
+                                {2, 1, 2049, 36},
+                                {9, 1, 2500, 10}};
 
 /// Sums of n products of numbers up to 1: half an ulp each, and the polynomial's few.
 template <class T>
@@ -327,9 +342,8 @@ TEST_CASE_TEMPLATE("simd: how blocks and rows are shared out changes no bit", T,
 TEST_CASE_TEMPLATE("simd: the step with its input is projection and step, bit for bit", T, float, double) {
   for (const auto* kernels : all_kernels<T>()) {
     for (const Sizes& s : kSizes) {
-      const bool fuses =
-          s.rows <= kernels->max_rows || (s.features <= kernels->max_depth && s.hidden <= kernels->max_depth);
-      if (!fuses) continue;
+      const bool short_sums = s.features <= kernels->max_depth && s.hidden <= kernels->max_depth;
+      if (!short_sums && (s.rows > kernels->max_rows || s.features > gru::simd::kLongestChain)) continue;
       Fixture<T> apart(*kernels, s, 5);
       apart.project(0, apart.blocks);
       kernels->step(apart.step_args());
@@ -345,6 +359,69 @@ TEST_CASE_TEMPLATE("simd: the step with its input is projection and step, bit fo
                          << " hidden " << s.hidden);
       CHECK(apart.next == fused.next);
       CHECK(apart.output == fused.output);
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("simd: rows in another order are the rows that it names, bit for bit", T, float, double) {
+  for (const auto* kernels : all_kernels<T>()) {
+    for (const Sizes& s : kSizes) {
+      std::vector<std::int32_t> order(static_cast<std::size_t>(s.rows));
+      for (int i = 0; i < s.rows; ++i) order[static_cast<std::size_t>(i)] = (i * 5 + 3) % s.rows;
+      if (s.rows % 5 == 0) continue;  // no order then
+      Fixture<T> plain(*kernels, s, 6);
+      Fixture<T> ordered(*kernels, s, 6);
+      plain.project(0, plain.blocks);
+      auto project = ordered.project_args(0, ordered.blocks);
+      project.x.order = order.data();
+      kernels->project(project);
+      for (int t = 0; t < s.steps; ++t) {
+        for (int r = 0; r < s.rows; ++r) {
+          const auto from = static_cast<int>(order[static_cast<std::size_t>(r)]);
+          bool same = true;
+          for (int g = 0; g < 3; ++g) {
+            for (int u = 0; u < s.hidden; ++u) same = same && ordered.gate(t, r, g, u) == plain.gate(t, from, g, u);
+          }
+          CHECK(same);
+        }
+      }
+      for (const bool fused : {false, true}) {
+        if (fused && (s.rows > kernels->max_rows || s.features > gru::simd::kLongestChain)) continue;
+        Fixture<T> want(*kernels, s, 7);  // x and output as they are, states in order: as if all had been copied
+        Fixture<T> got(*kernels, s, 7);
+        for (int r = 0; r < s.rows; ++r) {
+          const auto from = static_cast<std::ptrdiff_t>(order[static_cast<std::size_t>(r)]) * s.features;
+          std::copy(got.x.data() + from, got.x.data() + from + s.features,
+                    want.x.data() + std::ptrdiff_t{r} * s.features);
+        }
+        for (Fixture<T>* f : {&want, &got}) {
+          auto args = f->step_args();
+          args.input_weights = f->w_ih.data();
+          args.input_bias = f->b_ih.data();
+          args.x = {f->x.data(), 0, s.features, 1, f == &got ? order.data() : nullptr};
+          args.features = s.features;
+          args.output_order = f == &got ? order.data() : nullptr;
+          if (fused) {
+            kernels->step_with_input(args);
+          } else {
+            auto first = f->project_args(0, f->blocks);
+            first.x = args.x;
+            first.steps = 1;
+            kernels->project(first);
+            kernels->step(args);
+          }
+        }
+        INFO(kernels->name << " rows " << s.rows << " features " << s.features << " hidden " << s.hidden);
+        CHECK(want.next == got.next);
+        bool same = true;
+        for (int r = 0; r < s.rows; ++r) {
+          for (int u = 0; u < s.hidden; ++u) {
+            const auto to = static_cast<std::size_t>(order[static_cast<std::size_t>(r)]);
+            same = same && got.output[to * s.hidden + u] == want.output[static_cast<std::size_t>(r) * s.hidden + u];
+          }
+        }
+        CHECK(same);
+      }
     }
   }
 }

@@ -53,6 +53,20 @@ struct Alignments {
   std::uint32_t bytes[3];
 };
 
+/// f(shape, first k) for each part of a product.
+template <class F>
+void for_each_part(const DenseShape& shape, const F& f) {
+  const std::int64_t depth = shape.depth > kDeepestProduct ? kDeepestProduct / 2 : shape.depth;
+  std::int64_t k = 0;
+  do {
+    DenseShape part = shape;
+    part.depth = std::min(depth, shape.depth - k);
+    part.adds = shape.adds || k > 0;
+    f(part, k);
+    k += depth;
+  } while (k < shape.depth);
+}
+
 bool empty(const DenseShape& s) { return s.rows == 0 || s.columns == 0 || s.batches == 0; }
 
 void set_layout(const Layout& layout, cublasLtMatrixLayoutAttribute_t attribute, const auto& value) {
@@ -136,8 +150,10 @@ Planned& DenseProduct::Impl::plan(const DenseShape& shape, const std::uint32_t (
     check_blas(cublasLtMatmulDescSetAttribute(made, attribute, &value, sizeof value), "cublasLtMatmulDescSetAttribute");
   };
   set(CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T);
-  set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-  set(CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, shape.columns);
+  if (!shape.adds) {
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+    set(CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, shape.columns);
+  }
   p.w = make_layout(shape.depth, shape.columns, shape.w_stride, shape.batches, shape.columns * shape.w_stride);
   p.x = make_layout(shape.depth, shape.rows, shape.x_stride, shape.batches, 0);
   p.y = make_layout(shape.columns, shape.rows, shape.columns, shape.batches, shape.rows * shape.columns);
@@ -181,28 +197,38 @@ DenseProduct::DenseProduct(StreamRef stream, Math math) : impl_(std::make_unique
 
 void DenseProduct::Impl::launch(StreamRef stream, const Planned& p, const float* x, const float* w, const float* bias,
                                 float* y) const {
-  check_blas(cublasLtMatmulDescSetAttribute(p.operation.get(), CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias),
-             "cublasLtMatmulDescSetAttribute");
-  const float one = 1.f, zero = 0.f;
-  check_blas(cublasLtMatmul(context.get(), p.operation.get(), &one, w, p.w.get(), x, p.x.get(), &zero, y, p.y.get(), y,
-                            p.y.get(), &p.algorithm, workspace.get(), kDenseWorkspace, stream.stream),
+  if (!p.shape.adds) {
+    check_blas(cublasLtMatmulDescSetAttribute(p.operation.get(), CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias),
+               "cublasLtMatmulDescSetAttribute");
+  }
+  const float one = 1.f, before = p.shape.adds ? 1.f : 0.f;
+  check_blas(cublasLtMatmul(context.get(), p.operation.get(), &one, w, p.w.get(), x, p.x.get(), &before, y, p.y.get(),
+                            y, p.y.get(), &p.algorithm, workspace.get(), kDenseWorkspace, stream.stream),
              "cublasLtMatmul");
 }
 
 void DenseProduct::prepare(StreamRef stream, const DenseShape& shape, const float* x, const float* w, const float* bias,
                            float* y) {
   if (empty(shape)) return;
-  const Alignments alignments(shape, x, w, y);
-  Planned* known = impl_->known(shape, alignments.bytes);
-  impl_->launch(stream, known != nullptr ? *known : impl_->plan(shape, alignments.bytes), x, w, bias, y);
+  const Alignments alignments(shape, x, w, y);  // a part begins at a multiple of 16 bytes from the whole
+  for_each_part(shape, [&](const DenseShape& part, std::int64_t k) {
+    Planned* known = impl_->known(part, alignments.bytes);
+    impl_->launch(stream, known != nullptr ? *known : impl_->plan(part, alignments.bytes), x + k, w + k, bias, y);
+  });
 }
 
 bool DenseProduct::run(StreamRef stream, const DenseShape& shape, const float* x, const float* w, const float* bias,
                        float* y) {
   if (empty(shape)) return true;
-  const Planned* known = impl_->known(shape, Alignments(shape, x, w, y).bytes);
-  if (known == nullptr) return false;
-  impl_->launch(stream, *known, x, w, bias, y);
+  const Alignments alignments(shape, x, w, y);
+  bool all = true;
+  for_each_part(shape, [&](const DenseShape& part, std::int64_t) {
+    all = all && impl_->known(part, alignments.bytes) != nullptr;
+  });
+  if (!all) return false;
+  for_each_part(shape, [&](const DenseShape& part, std::int64_t k) {
+    impl_->launch(stream, *impl_->known(part, alignments.bytes), x + k, w + k, bias, y);
+  });
   return true;
 }
 

@@ -26,6 +26,7 @@ struct DenseShape {
   std::int64_t batches = 1;   ///< D
   std::int64_t x_stride = 0;  ///< from row to row, >= depth
   std::int64_t w_stride = 0;  ///< from row to row, >= depth; w[d] follows after columns * w_stride
+  bool adds = false;          ///< to what y holds, and no bias
 
   bool operator==(const DenseShape&) const = default;
 };
@@ -33,6 +34,10 @@ struct DenseShape {
 /// Bytes of device memory that each DenseProduct keeps for cuBLASLt. Without any, cuBLASLt leaves out its kernels for
 /// Hopper's tensor cores: 193 TFLOP/s instead of 313 in TF32 (16384 x 3072 x 1024 on an H100).
 inline constexpr std::size_t kDenseWorkspace = std::size_t{32} << 20U;
+
+/// Deeper products than this are made in parts of half of it, one launch each: a float32 sum in one chain loses the square root
+/// of its length, 6e-6 at 65536.
+inline constexpr std::int64_t kDeepestProduct = 2048;
 
 /// One stream's products. Sums run in a fixed order: the same bits each time. strict multiplies and adds in float32,
 /// tf32 on tensor cores.

@@ -18,6 +18,13 @@ namespace gru::simd {
 /// Elements of a gates row per block and lane: three gates and one slot for interrupted sums.
 inline constexpr int kGateSlots = 4;
 
+/// A sum of up to so many products is one chain. A longer one is the sum of groups of so many, each the sum of parts that are
+/// chains of their own, because the error of a chain grows with the square root of its length: a single one of 65536 loses 5e-6
+/// in float32, this 1e-6.
+inline constexpr int kLongestChain = 2048;
+inline constexpr int kPart = 64;  ///< elements of packed weights of a part, in ascending order
+static_assert(kLongestChain % (2 * kPart) == 0, "a group has whole parts, of pairs too");
+
 /// Element (step, row, feature) of an input lies at data[step * step_stride + row * row_stride + feature *
 /// feature_stride]; the strides may have any sign.
 template <class T>
@@ -26,6 +33,7 @@ struct InputView {
   std::ptrdiff_t step_stride = 0;
   std::ptrdiff_t row_stride = 0;
   std::ptrdiff_t feature_stride = 1;
+  const std::int32_t* order = nullptr;  ///< if given, row m lies where the strides have row order[m]
 };
 
 /// gates[block][step][row][0..2][lane] = bias + W_ih x for every step and row, blocks [block_begin, block_end).
@@ -61,6 +69,8 @@ struct StepArgs {
   T* output = nullptr;  ///< (rows, hidden) strided, or null: h', or 0 where the row has ended
   std::ptrdiff_t output_row = 0;
   std::ptrdiff_t output_feature = 1;
+  const std::int32_t* output_order =
+      nullptr;                            ///< if given, row m of the output lies where the strides have row order[m]
   const std::int32_t* lengths = nullptr;  ///< (rows), or null: every row is as long as the sequence
   std::int32_t time = 0;                  ///< a row takes part if time < length; its state stays as it is otherwise
   bool descending = false;                ///< last block first: what the caches kept of the last step comes first

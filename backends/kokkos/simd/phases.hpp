@@ -38,7 +38,13 @@ void for_tiles(int begin, int end, int rows, int depth, bool descending, const B
   };
   constexpr int step = Storage::kPerElement;
   const int elements = elements_of<Storage>(depth);
-  const int ranges = rows > Tuning::kMaxRows && depth > 0 ? divide_up(elements, Tuning::kDepth) : 1;
+  const bool by_parts = summed_by_parts(depth);
+  constexpr int group = kLongestChain / step;  // elements: L2 holds them for the next row tile
+  const int ranges = rows > Tuning::kMaxRows && depth > 0 ? divide_up(elements, by_parts ? group : Tuning::kDepth) : 1;
+  const auto range_begin = [&](int r) {
+    if (r == ranges) return depth;
+    return step * (by_parts ? r * group : part_begin(elements, ranges, r));
+  };
   const int tiles = divide_up(rows, Tuning::kMaxRows);
   const int spans = divide_up(units * wide * rows, divide_up(Tuning::kPendingPairs, wide * rows) * wide * rows);
   for (int s = 0; s < spans; ++s) {
@@ -58,8 +64,8 @@ void for_tiles(int begin, int end, int rows, int depth, bool descending, const B
       }
       int finished = 0;
       for (int r = 0; r < ranges; ++r) {
-        const int k_begin = step * part_begin(elements, ranges, r);
-        const int k_end = r + 1 == ranges ? depth : step * part_begin(elements, ranges, r + 1);
+        const int k_begin = range_begin(r);
+        const int k_end = range_begin(r + 1);
         for (int t = 0; t < tiles; ++t) {
           const int row = part_begin(rows, tiles, t);
           const int row_end = part_begin(rows, tiles, t + 1);
@@ -93,35 +99,27 @@ void project(const ProjectArgs<T>& a) {
     int within = row - step * a.rows;
 #pragma GCC unroll 8
     for (int m = 0; m < Rows; ++m) {
-      x.row[m] = a.x.data + step * a.x.step_stride + within * a.x.row_stride;
+      const int at = a.x.order == nullptr ? within : a.x.order[within];
+      x.row[m] = a.x.data + step * a.x.step_stride + at * a.x.row_stride;
       if (++within == a.rows) within = 0, ++step;
     }
-    Tile<T, Rows, Blocks, 3> tile;
     T* gates = a.gates + block * a.gates_block + static_cast<std::ptrdiff_t>(row) * kGateSlots * lanes;
-#pragma GCC unroll 4
-    for (int b = 0; b < Blocks; ++b) {
-#pragma GCC unroll 3
-      for (int g = 0; g < 3; ++g) {
-#pragma GCC unroll 8
-        for (int m = 0; m < Rows; ++m) {
-          tile.sum[b][g][m] = Vec<T>::load(k_begin == 0 ? a.bias + ((block + b) * 3 + g) * lanes
-                                                        : gates + b * a.gates_block + (m * kGateSlots + g) * lanes);
-        }
-      }
-    }
-    multiply<Storage>(tile, weights + block * weights_block, weights_block, 0, x, k_begin, k_end);
-#pragma GCC unroll 4
-    for (int b = 0; b < Blocks; ++b) {
-#pragma GCC unroll 3
-      for (int g = 0; g < 3; ++g) {
-#pragma GCC unroll 8
-        for (int m = 0; m < Rows; ++m) {
-          tile.sum[b][g][m].store(gates + b * a.gates_block + (m * kGateSlots + g) * lanes);
-        }
-      }
-    }
+    const auto slot = [&](int b, int g, int m) __attribute__((always_inline)) {
+      return gates + b * a.gates_block + (m * kGateSlots + g) * lanes;
+    };
+    multiply_in_memory<Storage, T, Rows, Blocks, 3>(
+        weights + block * weights_block, weights_block, 0, x, k_begin, k_end, a.features,
+        [&](int k, int b, int g, int m)
+            __attribute__((always_inline)) { return k == 0 ? a.bias + ((block + b) * 3 + g) * lanes : slot(b, g, m); },
+        slot);
   };
   for_tiles<Storage>(a.block_begin, a.block_end, a.steps * a.rows, a.features, false, tile_at, [](int, int, int) {});
+}
+
+/// The row of the output's memory that row `row` is.
+template <class T>
+GRU_SIMD_INLINE int output_place(const StepArgs<T>& a, int row) {
+  return a.output_order == nullptr ? row : a.output_order[row];
 }
 
 /// h' into the output, or 0 where the row has ended.
@@ -129,13 +127,16 @@ template <class T>
 [[gnu::noinline]] void store_output(const StepArgs<T>& a, int row, int unit, Vec<T> fresh) {
   T lane[kLanes<T>];
   fresh.store(lane);
-  T* const to = a.output + row * a.output_row + unit * a.output_feature;
+  T* const to = a.output + output_place(a, row) * a.output_row + unit * a.output_feature;
   for (int i = 0; i < kLanes<T> && unit + i < a.hidden; ++i) to[i * a.output_feature] = lane[i];
 }
 
+/// What the finished rows are like. plain: no row ends, and the output takes whole registers; ordered: the same with rows of the
+/// output in another order; any: whatever the arguments say.
+enum class Ending { plain, ordered, any };
+
 /// N (block, row) pairs whose sums are complete, in their slots: r, z, the candidate's input part, its recurrent part.
-/// Plain: no row ends, and the output takes whole registers.
-template <class T, int N, bool Plain>
+template <class T, int N, Ending E>
 struct Finished {
   int row[N];
   int unit[N];
@@ -160,11 +161,14 @@ struct Finished {
   }
   /// h' into the next state and the output; a row that has ended keeps its state and outputs 0.
   GRU_SIMD_INLINE void store_states(const StepArgs<T>& a, const Pack<T, N>& old, Pack<T, N> fresh) const {
-    if constexpr (Plain) {
+    if constexpr (E != Ending::any) {
       store(fresh, a.next);
       if (a.output == nullptr) return;
 #pragma GCC unroll 8
-      for (int i = 0; i < N; ++i) fresh.v[i].store(a.output + row[i] * a.output_row + unit[i]);
+      for (int i = 0; i < N; ++i) {
+        const int to = E == Ending::plain ? row[i] : a.output_order[row[i]];
+        fresh.v[i].store(a.output + to * a.output_row + unit[i]);
+      }
     } else {
 #pragma GCC unroll 8
       for (int i = 0; i < N; ++i) {
@@ -184,8 +188,8 @@ struct ResetAfter {
   static const T* multiplied(const StepArgs<T>& a) {
     return a.state;
   }
-  template <class T, int N, bool Plain>
-  GRU_SIMD_INLINE static void finish(const StepArgs<T>& a, const Finished<T, N, Plain>& at) {
+  template <class T, int N, Ending E>
+  GRU_SIMD_INLINE static void finish(const StepArgs<T>& a, const Finished<T, N, E>& at) {
     const Pack<T, N> candidate = fma(SimdMath::sigmoid(at.slot(0)), at.slot(3), at.slot(2));
     const Pack<T, N> old = at.load(a.state);
     at.store_states(a, old, blend<SimdMath>(at.slot(1), candidate, old));
@@ -200,8 +204,8 @@ struct ResetBefore {
   static const T* multiplied(const StepArgs<T>& a) {
     return a.state;
   }
-  template <class T, int N, bool Plain>
-  GRU_SIMD_INLINE static void finish(const StepArgs<T>& a, const Finished<T, N, Plain>& at) {
+  template <class T, int N, Ending E>
+  GRU_SIMD_INLINE static void finish(const StepArgs<T>& a, const Finished<T, N, E>& at) {
     const Pack<T, N> reset = SimdMath::sigmoid(at.slot(0)) * at.load(a.state);
     at.store(reset, a.reset);
   }
@@ -215,18 +219,18 @@ struct UpdateState {
   static const T* multiplied(const StepArgs<T>& a) {
     return a.reset;
   }
-  template <class T, int N, bool Plain>
-  GRU_SIMD_INLINE static void finish(const StepArgs<T>& a, const Finished<T, N, Plain>& at) {
+  template <class T, int N, Ending E>
+  GRU_SIMD_INLINE static void finish(const StepArgs<T>& a, const Finished<T, N, E>& at) {
     const Pack<T, N> old = at.load(a.state);
     at.store_states(a, old, blend<SimdMath>(at.slot(1), at.slot(2) + at.slot(3), old));
   }
 };
 
 /// Finishes the `pairs` pairs from (block, row) on, Most side by side as long as there are so many.
-template <class Phase, bool Plain, int Most, class T>
+template <class Phase, Ending E, int Most, class T>
 GRU_SIMD_INLINE void finish_side_by_side(const StepArgs<T>& a, int& block, int& row, int& pairs) {
   for (; pairs >= Most; pairs -= Most) {
-    Finished<T, Most, Plain> at;
+    Finished<T, Most, E> at;
 #pragma GCC unroll 8
     for (int i = 0; i < Most; ++i) {
       at.row[i] = row;
@@ -238,19 +242,21 @@ GRU_SIMD_INLINE void finish_side_by_side(const StepArgs<T>& a, int& block, int& 
     Phase::finish(a, at);
   }
 }
-template <class Phase, bool Plain, int Most, class T>
+template <class Phase, Ending E, int Most, class T>
 GRU_SIMD_INLINE void finish_all(const StepArgs<T>& a, int block, int row, int pairs) {
-  finish_side_by_side<Phase, Plain, Most>(a, block, row, pairs);
-  if constexpr (Most > 1) finish_all<Phase, Plain, Most / 2>(a, block, row, pairs);
+  finish_side_by_side<Phase, E, Most>(a, block, row, pairs);
+  if constexpr (Most > 1) finish_all<Phase, E, Most / 2>(a, block, row, pairs);
 }
 template <class Phase, class T>
 void finish_pairs(const StepArgs<T>& a, int block, int row, int pairs) {
   const int units_end = (block + (row + pairs + a.rows - 1) / a.rows) * kLanes<T>;
   const bool whole = a.output == nullptr || (a.output_feature == 1 && units_end <= a.hidden);
-  if (a.lengths == nullptr && whole) {
-    finish_all<Phase, true, Tuning::kSideBySide>(a, block, row, pairs);
+  if (a.lengths != nullptr || !whole) {
+    finish_all<Phase, Ending::any, Tuning::kSideBySide>(a, block, row, pairs);
+  } else if (a.output_order != nullptr) {
+    finish_all<Phase, Ending::ordered, Tuning::kSideBySide>(a, block, row, pairs);
   } else {
-    finish_all<Phase, false, Tuning::kSideBySide>(a, block, row, pairs);
+    finish_all<Phase, Ending::plain, Tuning::kSideBySide>(a, block, row, pairs);
   }
 }
 
@@ -263,7 +269,8 @@ GRU_SIMD_INLINE void fetch_output(const StepArgs<T>& a, int block, int row) {
   for (int m = 0; m < Rows; ++m) {
 #pragma GCC unroll 4
     for (int b = 0; b < Blocks; ++b) {
-      __builtin_prefetch(a.output + (row + m) * a.output_row + (block + b) * kLanes<T> * a.output_feature, 1);
+      __builtin_prefetch(
+          a.output + output_place(a, row + m) * a.output_row + (block + b) * kLanes<T> * a.output_feature, 1);
     }
   }
 }
@@ -279,32 +286,17 @@ void step_products(const StepArgs<T>& a, int begin, int end, const Finish& finis
   const auto tile_at = [&]<int Rows, int Blocks>(int block, int row, int k_begin, int k_end) {
     if (k_end == a.hidden) fetch_output<Rows, Blocks>(a, block, row);
     T* const own = a.gates + block * a.gates_block + static_cast<std::ptrdiff_t>(row) * kGateSlots * lanes;
-    const auto slot = [&](int b, int g, int m) {
+    const auto slot = [&](int b, int g, int m) __attribute__((always_inline)) {
       const int gate = Phase::kFirstGate + g;
       return own + b * a.gates_block + (m * kGateSlots + (gate == 2 ? 3 : gate)) * lanes;
     };
-    Tile<T, Rows, Blocks, gates> tile;
-#pragma GCC unroll 4
-    for (int b = 0; b < Blocks; ++b) {
-#pragma GCC unroll 3
-      for (int g = 0; g < gates; ++g) {
-        const bool from_bias = Phase::kFirstGate + g == 2 && k_begin == 0;
-#pragma GCC unroll 8
-        for (int m = 0; m < Rows; ++m) {
-          tile.sum[b][g][m] = Vec<T>::load(from_bias ? a.bias + (block + b) * lanes : slot(b, g, m));
-        }
-      }
-    }
     const EvenRows<T, Rows> states(h + row * a.state_row, a.state_row);
-    multiply<Storage>(tile, weights + block * weights_block, weights_block, Phase::kFirstGate, states, k_begin, k_end);
-#pragma GCC unroll 4
-    for (int b = 0; b < Blocks; ++b) {
-#pragma GCC unroll 3
-      for (int g = 0; g < gates; ++g) {
-#pragma GCC unroll 8
-        for (int m = 0; m < Rows; ++m) tile.sum[b][g][m].store(slot(b, g, m));
-      }
-    }
+    multiply_in_memory<Storage, T, Rows, Blocks, gates>(
+        weights + block * weights_block, weights_block, Phase::kFirstGate, states, k_begin, k_end, a.hidden,
+        [&](int k, int b, int g, int m) __attribute__((always_inline)) {
+          return Phase::kFirstGate + g == 2 && k == 0 ? a.bias + (block + b) * lanes : slot(b, g, m);
+        },
+        slot);
   };
   for_tiles<Storage>(begin, end, a.rows, a.hidden, a.descending, tile_at, finish);
 }
@@ -327,8 +319,8 @@ void run_step_with_input(const StepArgs<T>& a) {
   const std::ptrdiff_t input_block = static_cast<std::ptrdiff_t>(elements_of<Storage>(a.features)) * 3 * lanes;
   const auto tile_at = [&]<int Rows, int Blocks>(int block, int row, int, int) {
     fetch_output<Rows, Blocks>(a, block, row);
-    const T* const x = a.x.data + row * a.x.row_stride;
-    if (block == a.block_begin) {
+    const T* const x = a.x.data + row * a.x.row_stride;  // if the rows are in order
+    if (block == a.block_begin && a.x.order == nullptr) {
 #pragma GCC unroll 8
       for (int m = 0; m < Rows; ++m) __builtin_prefetch(x + m * a.x.row_stride + a.x.step_stride);
     }
@@ -342,14 +334,16 @@ void run_step_with_input(const StepArgs<T>& a) {
         for (int m = 0; m < Rows; ++m) tile.sum[b][g][m] = bias;
       }
     }
-    if (a.x.feature_stride == 1) {
+    if (a.x.feature_stride == 1 && a.x.order == nullptr) {
       const EvenRows<T, Rows> rows(x, a.x.row_stride);
       multiply<Storage>(tile, input_weights + block * input_block, input_block, 0, rows, 0, a.features);
     } else {
       AnyRows<T, Rows> rows;
       rows.feature_stride = a.x.feature_stride;
 #pragma GCC unroll 8
-      for (int m = 0; m < Rows; ++m) rows.row[m] = x + m * a.x.row_stride;
+      for (int m = 0; m < Rows; ++m) {
+        rows.row[m] = a.x.order == nullptr ? x + m * a.x.row_stride : a.x.data + a.x.order[row + m] * a.x.row_stride;
+      }
       multiply<Storage>(tile, input_weights + block * input_block, input_block, 0, rows, 0, a.features);
     }
     T* const own = a.gates + block * a.gates_block + static_cast<std::ptrdiff_t>(row) * kGateSlots * lanes;

@@ -4,8 +4,8 @@
 #include "backends/kokkos/simd/vec.hpp"
 
 // The register tile: sums of (rows) x (blocks of hidden units) x (gates), each lane one hidden unit. Every sum is one
-// chain over k in ascending order, whatever the tile's shape, so a result depends neither on the tiling nor on how
-// units and rows were shared out among threads.
+// chain over k in ascending order, or, if it is long, made of parts that k alone decides, whatever the tile's shape, so a result
+// depends neither on the tiling nor on how units and rows were shared out among threads.
 namespace gru::simd::GRU_SIMD_NAMESPACE {
 
 /// Each constant with the resource that binds it.
@@ -92,6 +92,19 @@ GRU_SIMD_INLINE void add_products(Tile<T, Rows, Blocks, Gates>& sums, const Vec<
   }
 }
 
+/// sum[b][g][m] = f(b, g, m)
+template <class T, int Rows, int Blocks, int Gates, class F>
+GRU_SIMD_INLINE void set_each(Tile<T, Rows, Blocks, Gates>& tile, const F& f) {
+#pragma GCC unroll 4
+  for (int b = 0; b < Blocks; ++b) {
+#pragma GCC unroll 3
+    for (int g = 0; g < Gates; ++g) {
+#pragma GCC unroll 8
+      for (int m = 0; m < Rows; ++m) tile.sum[b][g][m] = f(b, g, m);
+    }
+  }
+}
+
 /// What `half` makes of each register.
 template <class T, int Blocks, int Gates, class Half>
 GRU_SIMD_INLINE void halves(const Vec<T> (&pairs)[Blocks][Gates], Vec<T> (&v)[Blocks][Gates], const Half& half) {
@@ -138,6 +151,60 @@ GRU_SIMD_INLINE void multiply(Tile<T, Rows, Blocks, Gates>& tile, const T* weigh
     w += 3 * lanes;
   }
   tile = sums;
+}
+
+/// Whether products of `depth` k's are summed by parts.
+constexpr bool summed_by_parts(int depth) { return depth > kLongestChain; }
+
+/// The next k's of a long sum, from the beginning of a group on. Out of line: the sums of the others stay in registers.
+template <class Storage, class T, int Rows, int Blocks, int Gates, class Rows_, class From, class To>
+[[gnu::noinline]] void multiply_by_parts(const T* weights, std::ptrdiff_t block_stride, int first_gate,
+                                         const Rows_& rows, int k_begin, int k_end, const From& from, const To& to) {
+  constexpr int part = kPart * Storage::kPerElement;
+  const auto zero = [](int, int, int) __attribute__((always_inline)) { return Vec<T>(T(0)); };
+  for (int begin = k_begin; begin < k_end; begin += kLongestChain) {
+    const int end = k_end - begin > kLongestChain ? begin + kLongestChain : k_end;
+    Tile<T, Rows, Blocks, Gates> group;
+    set_each(group, zero);
+    for (int k = begin; k < end; k += part) {
+      Tile<T, Rows, Blocks, Gates> tile;
+      set_each(tile, zero);
+      multiply<Storage>(tile, weights, block_stride, first_gate, rows, k, end - k > part ? k + part : end);
+      set_each(
+          group, [&](int b, int g, int m)
+                     __attribute__((always_inline)) { return group.sum[b][g][m] + tile.sum[b][g][m]; });
+    }
+    for (int b = 0; b < Blocks; ++b) {
+      for (int g = 0; g < Gates; ++g) {
+        for (int m = 0; m < Rows; ++m) (Vec<T>::load(from(begin, b, g, m)) + group.sum[b][g][m]).store(to(b, g, m));
+      }
+    }
+  }
+}
+
+/// Continues the sums that wait in memory by the k's in [k_begin, k_end) of `depth`: from(k, b, g, m) is where a sum is before
+/// k, to(b, g, m) where it goes. Long sums: k_begin is the beginning of a group.
+template <class Storage, class T, int Rows, int Blocks, int Gates, class Rows_, class From, class To>
+GRU_SIMD_INLINE void multiply_in_memory(const T* weights, std::ptrdiff_t block_stride, int first_gate,
+                                        const Rows_& rows, int k_begin, int k_end, int depth, const From& from,
+                                        const To& to) {
+  if (summed_by_parts(depth)) {
+    multiply_by_parts<Storage, T, Rows, Blocks, Gates>(weights, block_stride, first_gate, rows, k_begin, k_end, from,
+                                                       to);
+    return;
+  }
+  Tile<T, Rows, Blocks, Gates> tile;
+  set_each(
+      tile, [&](int b, int g, int m) __attribute__((always_inline)) { return Vec<T>::load(from(k_begin, b, g, m)); });
+  multiply<Storage>(tile, weights, block_stride, first_gate, rows, k_begin, k_end);
+#pragma GCC unroll 4
+  for (int b = 0; b < Blocks; ++b) {
+#pragma GCC unroll 3
+    for (int g = 0; g < Gates; ++g) {
+#pragma GCC unroll 8
+      for (int m = 0; m < Rows; ++m) tile.sum[b][g][m].store(to(b, g, m));
+    }
+  }
 }
 
 }  // namespace gru::simd::GRU_SIMD_NAMESPACE
