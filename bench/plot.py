@@ -173,11 +173,11 @@ def plot_speedup(paths):
         axis.axvline(1, color="black", linewidth=1)
         axis.set_yticks(range(len(cases)), cases, fontsize=8)
         axis.invert_yaxis()
-        axis.set_xlim(0, 1.3 * max(b.best_ms / b.ours_ms for b in bars))
+        axis.set_xlim(0, 1.4 * max(b.best_ms / b.ours_ms for b in bars))
         axis.spines[["top", "right"]].set_visible(False)
         axis.set_title(f"{device}, {str(context.get('date', ''))[:10]}", fontsize=9, loc="left")
         axis.set_xlabel("times faster than the best peer at the same precision", fontsize=8)
-        axis.legend(fontsize=8, frameon=False, loc="lower right")
+        axis.legend(fontsize=8, frameon=False, loc="upper right")
     return figure
 
 
