@@ -1,27 +1,22 @@
 #include "python/src/engine.hpp"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <unistd.h>
 
-#include <Kokkos_Core.hpp>
 #include <algorithm>
-#include <charconv>
-#include <mutex>
-#include <optional>
 #include <set>
+#include <string_view>
 #include <utility>
 
-#include "gru/cuda_stream.hpp"
+#include "gru/device.hpp"
 #include "gru/error.hpp"
-#include "gru/plan.hpp"
+#include "gru/runtime.hpp"
+#include "python/src/capture.hpp"
 
 namespace gru::python {
 namespace {
 
-using Host = Kokkos::DefaultHostExecutionSpace;
-
-// What the process has of this library: who initialised Kokkos, and which plans must let go of their memory first.
+// What the process has of this library: the runtime, and which plans must let go of their memory before it ends.
 class Process {
  public:
   static Process& instance() {
@@ -29,14 +24,15 @@ class Process {
     return *process;
   }
 
-  void require_kokkos() {
+  void require_runtime() {
+    require_same_process();
     std::lock_guard lock(mutex_);
-    if (ended_)
+    if (ended_) {
       throw Error(
           "gru: the interpreter is ending, and gru's memory has been given back; make no plan in exit handlers");
-    if (Kokkos::is_initialized()) return;
-    Kokkos::initialize(Kokkos::InitializationSettings().set_disable_warnings(true));
-    ours_ = true;
+    }
+    if (runtime_) return;
+    runtime_.emplace();
     process_id_ = getpid();
   }
 
@@ -49,154 +45,174 @@ class Process {
         process_id_));
   }
 
-  void add(class AnyEngine* engine) {
+  void add(Engine* engine) {
     std::lock_guard lock(mutex_);
     engines_.insert(engine);
   }
-  void remove(class AnyEngine* engine) {
+  void remove(Engine* engine) {
     std::lock_guard lock(mutex_);
     engines_.erase(engine);
   }
-  void shut_down();
+
+  void shut_down() {
+    std::set<Engine*> engines;
+    {
+      std::lock_guard lock(mutex_);
+      if (ended_) return;
+      ended_ = true;
+      if (process_id_ != 0 && process_id_ != getpid()) return;  // a fork has no threads to end
+      engines = engines_;
+    }
+    for (Engine* engine : engines) engine->release();
+    runtime_.reset();
+  }
 
  private:
   std::mutex mutex_;
-  std::set<class AnyEngine*> engines_;
-  bool ours_ = false;
+  std::set<Engine*> engines_;
+  std::optional<Runtime> runtime_;
   bool ended_ = false;
   pid_t process_id_ = 0;
 };
 
-class AnyEngine : public Engine {
- public:
-  AnyEngine() { Process::instance().add(this); }
-  AnyEngine(const AnyEngine&) = delete;
-  AnyEngine& operator=(const AnyEngine&) = delete;
-  ~AnyEngine() override { Process::instance().remove(this); }
-  virtual void release() = 0;
-};
+DevicePlan make_plan(const std::string& device, const Weights& weights, const PlanOptions& options) {
+  Process::instance().require_runtime();
+  const OutsideCapture outside;
+  DevicePlan plan(Device(device), weights, options);
+  plan.wait();  // made on a stream of its own: whatever stream calls come on, it is ready
+  return plan;
+}
 
-template <class Space>
-class SpaceEngine final : public AnyEngine {
- public:
-  SpaceEngine(Space space, const Weights& weights, const PlanOptions& options)
-      : space_(std::move(space)), plan_(std::in_place, *space_, weights, options) {}
+// Weights that are all 0; one block serves all parameters.
+Weights zeros(const Config& config) {
+  config.validate();
+  const std::int64_t gates = 3 * config.hidden_size;
+  const std::int64_t widest = std::max({config.input_size, config.layer_input_size(1), config.hidden_size});
+  const auto block = std::make_shared<Tensor>(DType::float32, std::vector<std::int64_t>{gates, widest});
+  const void* data = block->bytes();
+  std::vector<CellWeights> cells;
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+    CellWeights cell;
+    cell.weight_ih = tensor_view(data, DType::float32, {gates, config.layer_input_size(layer)});
+    cell.weight_hh = tensor_view(data, DType::float32, {gates, config.hidden_size});
+    if (config.bias) cell.bias_ih = cell.bias_hh = tensor_view(data, DType::float32, {gates});
+    cells.insert(cells.end(), static_cast<std::size_t>(config.num_directions()), cell);
+  }
+  return {config, std::move(cells), block};
+}
 
-  void execute(const Call& call, std::uintptr_t stream) override {
-    std::lock_guard lock(mutex_);
-    on(stream).execute(call);
-  }
-  void step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out,
-            std::uintptr_t stream) override {
-    std::lock_guard lock(mutex_);
-    on(stream).step(x, h_in, h_out);
-  }
-  void wait() override {
-    std::lock_guard lock(mutex_);
-    const Status status = [&] {
-      const Plan<Space>& current = plan();
-      SpaceTraits<Space>::fence(*space_);
-      return current.status();
-    }();
-    if (!status.ok) throw Error(status.message);
-  }
-  bool is_cuda() const override { return !SpaceTraits<Space>::is_host; }
-  int device() const override {
-    if constexpr (SpaceTraits<Space>::is_host) {
-      return 0;
-    } else {
-      return space_ ? space_->device() : 0;
+template <class F>
+void for_each_parameter(std::vector<CellWeights>& cells, const F& f) {
+  for (CellWeights& cell : cells) {
+    for (ConstTensorView* view : {&cell.weight_ih, &cell.weight_hh, &cell.bias_ih, &cell.bias_hh}) {
+      if (view->given()) f(*view);
     }
   }
-  const Problem& problem() const override { return plan().problem(); }
-  std::string backend() const override { return std::string(plan().backend()); }
-  std::string why() const override { return plan().why(); }
-  std::size_t workspace_bytes() const override { return plan().workspace_bytes(); }
-  void release() override {
-    std::lock_guard lock(mutex_);
-    plan_.reset();
-    space_.reset();
-  }
-
- private:
-  const Plan<Space>& plan() const {
-    if (!plan_) throw Error("gru: the interpreter is ending, and this plan's memory has been given back");
-    return *plan_;
-  }
-  // The plan on the given stream. Another stream than the last waits for what the plan does there.
-  Plan<Space>& on(std::uintptr_t stream) {
-    Process::instance().require_same_process();
-    plan();
-    if constexpr (!SpaceTraits<Space>::is_host) {
-      auto* wanted = reinterpret_cast<CUstream_st*>(stream);
-      if (wanted != space_->stream()) {
-        SpaceTraits<Space>::fence(*space_);
-        space_.emplace(wanted);
-        plan_.emplace(plan_->fork(*space_));
-      }
-    }
-    return *plan_;
-  }
-
-  std::mutex mutex_;
-  std::optional<Space> space_;  // neither may outlive Kokkos
-  std::optional<Plan<Space>> plan_;
-};
-
-void Process::shut_down() {
-  std::set<AnyEngine*> engines;
-  {
-    std::lock_guard lock(mutex_);
-    if (ended_) return;
-    ended_ = true;
-    if (process_id_ != 0 && process_id_ != getpid()) return;  // a fork has no threads to end
-    engines = engines_;
-  }
-  for (AnyEngine* engine : engines) engine->release();
-  if (ours_ && Kokkos::is_initialized() && !Kokkos::is_finalized()) Kokkos::finalize();
 }
 
 }  // namespace
 
-std::shared_ptr<Engine> make_engine(const std::string& device, const Weights& weights, const PlanOptions& options) {
-  if (device != "cpu" && device != "auto" && !device.starts_with("cuda")) {
-    throw Error(fmt::format("gru: device: expected auto, cpu, cuda or cuda:<number>, got '{}'", device));
-  }
-  Process::instance().require_same_process();
-#if GRU_ENABLE_CUDA
-  if (device.starts_with("cuda") || (device == "auto" && SpaceTraits<CudaStream>::available())) {
-    int index = 0;
-    if (device.size() > 4 && device != "auto") {
-      const char* first = device.data() + 5;
-      const char* last = device.data() + device.size();
-      const auto [end, failure] = std::from_chars(first, last, index);
-      if (device[4] != ':' || failure != std::errc() || end != last) {
-        throw Error(fmt::format("gru: device: expected auto, cpu, cuda or cuda:<number>, got '{}'", device));
-      }
-    }
-    return std::make_shared<SpaceEngine<CudaStream>>(CudaStream::create(index), weights, options);
-  }
-#else
-  if (device.starts_with("cuda")) {
-    throw Error(
-        fmt::format("gru: device: '{}' needs a gru that was built with CUDA kernels; this one serves: cpu", device));
-  }
-#endif
-  Process::instance().require_kokkos();
-  return std::make_shared<SpaceEngine<Host>>(Host{}, weights, options);
+Engine::Engine(const std::string& device, const Weights& weights, const PlanOptions& options)
+    : plan_(make_plan(device, weights, options)) {
+  is_cuda_ = !plan_->device().is_host();
+  device_ = plan_->device().index();
+  stream_ = ~std::uintptr_t{0};  // none yet
+  Process::instance().add(this);
 }
 
-std::vector<DeviceRow> devices() {
-  std::vector<DeviceRow> rows;
-  Process::instance().require_kokkos();
-  rows.push_back({"cpu", SpaceTraits<Host>::device_info(Host{}), Plan<Host>::backends()});
-#if GRU_ENABLE_CUDA
-  if (SpaceTraits<CudaStream>::available()) {
-    rows.push_back(
-        {"cuda:0", SpaceTraits<CudaStream>::device_info(CudaStream::create(0)), Plan<CudaStream>::backends()});
+Engine::Engine(const std::string& device, const Config& config, const PlanOptions& options)
+    : Engine(device, zeros(config), options) {}
+
+Engine::~Engine() { Process::instance().remove(this); }
+
+void Engine::execute(const Call& call, std::span<const CellWeights> cells, std::uintptr_t stream) {
+  std::lock_guard lock(mutex_);
+  on(stream);
+  take(cells);
+  plan_->execute(call);
+}
+
+void Engine::backward(const BackwardCall& call, std::span<const CellWeights> cells, std::uintptr_t stream) {
+  std::lock_guard lock(mutex_);
+  on(stream);
+  take(cells);
+  plan_->backward(call);
+}
+
+void Engine::step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out,
+                  std::uintptr_t stream) {
+  std::lock_guard lock(mutex_);
+  on(stream).step(x, h_in, h_out);
+}
+
+void Engine::wait() {
+  std::lock_guard lock(mutex_);
+  plan().wait();
+}
+
+void Engine::release() {
+  std::lock_guard lock(mutex_);
+  plan_.reset();
+}
+
+const DevicePlan& Engine::plan() const {
+  if (!plan_) throw Error("gru: the interpreter is ending, and this plan's memory has been given back");
+  return *plan_;
+}
+
+// The caller orders what the last stream has still to do against what comes now.
+DevicePlan& Engine::on(std::uintptr_t stream) {
+  Process::instance().require_same_process();
+  plan();
+  if (is_cuda_ && stream != stream_) {
+    plan_->use_stream(reinterpret_cast<CUstream_st*>(stream));
+    stream_ = stream;
   }
-#endif
-  return rows;
+  return *plan_;
+}
+
+void Engine::take(std::span<const CellWeights> cells) {
+  if (cells.empty()) return;
+  if (takes_weights_) {
+    try {
+      plan_->set_weights(cells);
+      return;
+    } catch (const Error& error) {
+      if (std::string_view(error.what()).find("takes no new weights") == std::string_view::npos) throw;
+      takes_weights_ = false;
+    }
+  }
+  remake(cells);
+}
+
+// A new plan from host copies of the weights, if they differ from the last ones.
+void Engine::remake(std::span<const CellWeights> cells) {
+  std::vector<std::byte> bytes;
+  std::vector<CellWeights> copies(cells.begin(), cells.end());
+  for_each_parameter(copies, [&](const ConstTensorView& view) {
+    if (view.strides != contiguous_strides(view.rank, view.extents)) {
+      throw Error(fmt::format("gru.torch: the backend {} takes contiguous parameters only", plan_->backend()));
+    }
+    const std::size_t begin = bytes.size();
+    const std::size_t size = size_bytes_of(view);
+    bytes.resize(begin + size);
+    if (size > 0) plan_->space()->copy_out(bytes.data() + begin, view.data, size);
+  });
+  if (bytes == last_) return;
+  std::size_t at = 0;
+  for_each_parameter(copies, [&](ConstTensorView& view) {
+    view.data = bytes.data() + at;
+    at += size_bytes_of(view);
+  });
+  const Problem problem = plan_->problem();
+  plan_.emplace(make_plan(plan_->device().name(), Weights(problem.config, copies), problem.options));
+  if (is_cuda_) plan_->use_stream(reinterpret_cast<CUstream_st*>(stream_));
+  last_ = std::move(bytes);
+}
+
+std::vector<Device> devices() {
+  Process::instance().require_runtime();
+  return Device::list();
 }
 
 void shut_down() { Process::instance().shut_down(); }

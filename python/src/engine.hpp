@@ -3,47 +3,66 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
-#include "gru/call.hpp"
-#include "gru/problem.hpp"
-#include "gru/weights.hpp"
+#include "gru/device_plan.hpp"
 
 namespace gru::python {
 
-/// Something that plans can be made for: "cpu", "cuda:0", ...
-struct DeviceRow {
-  std::string name;
-  DeviceInfo info;
-  std::vector<std::string> backends;  ///< in the order in which they are asked
-};
-
-/// A plan whose space was chosen at run time, for one caller at a time. What it computes on a GPU is launched on the
-/// stream that each call names.
+/// A plan for any number of callers, who wait for each other. What it computes on a GPU is launched on the stream that each
+/// call names. It gives its memory back when the interpreter ends, even if somebody still holds it.
 class Engine {
  public:
-  virtual ~Engine() = default;
-  virtual void execute(const Call& call, std::uintptr_t stream) = 0;
-  virtual void step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out,
-                    std::uintptr_t stream) = 0;
+  /// device: as gru::Device takes it. The first plan of a process makes the gru::Runtime. Throws gru::Error.
+  Engine(const std::string& device, const Weights& weights, const PlanOptions& options);
+  /// The same for weights that come with each call; until then they are 0.
+  Engine(const std::string& device, const Config& config, const PlanOptions& options);
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  ~Engine();
+
+  /// set_weights, unless there are no cells, and execute, with no other call between. Where the plan's backend takes no new
+  /// weights, the plan is made anew for them, unless they are the last ones bit by bit; on a GPU that waits for it.
+  void execute(const Call& call, std::span<const CellWeights> cells, std::uintptr_t stream);
+  void backward(const BackwardCall& call, std::span<const CellWeights> cells, std::uintptr_t stream);
+  void step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out, std::uintptr_t stream);
   /// Waits for what was launched last; throws gru::Error if the device reports one.
-  virtual void wait() = 0;
-  virtual bool is_cuda() const = 0;
-  virtual int device() const = 0;
-  virtual const Problem& problem() const = 0;
-  virtual std::string backend() const = 0;
-  virtual std::string why() const = 0;
-  virtual std::size_t workspace_bytes() const = 0;
+  void wait();
+
+  bool is_cuda() const { return is_cuda_; }
+  int device() const { return device_; }
+  const Problem& problem() const { return plan().problem(); }
+  std::string backend() const { return std::string(plan().backend()); }
+  std::string why() const { return plan().why(); }
+  std::size_t workspace_bytes() const { return plan().workspace_bytes(); }
+  std::size_t reserve_bytes() const { return plan().reserve_bytes(); }
+
+  /// Gives the memory back; whatever is called afterwards throws gru::Error.
+  void release();
+
+ private:
+  const DevicePlan& plan() const;
+  DevicePlan& on(std::uintptr_t stream);
+  void take(std::span<const CellWeights> cells);
+  void remake(std::span<const CellWeights> cells);
+
+  std::mutex mutex_;
+  bool is_cuda_ = false;
+  int device_ = 0;
+  std::uintptr_t stream_ = 0;    // the last call's
+  bool takes_weights_ = true;    // the backend takes new weights
+  std::vector<std::byte> last_;  // if not: those that the plan was made for
+  std::optional<DevicePlan> plan_;
 };
 
-/// device: "auto" (the first GPU whose plan can be made, else the host), "cpu", "cuda", "cuda:1". The first plan of a
-/// process initialises Kokkos if nobody has. Throws gru::Error.
-std::shared_ptr<Engine> make_engine(const std::string& device, const Weights& weights, const PlanOptions& options);
+/// The devices that a plan can be made for.
+std::vector<Device> devices();
 
-std::vector<DeviceRow> devices();
-
-/// Ends what make_engine began: all plans lose their memory, and Kokkos is finalised if it was initialised here.
+/// Ends what the first Engine began: all plans lose their memory, and Kokkos is finalised if it was initialised here.
 void shut_down();
 
 }  // namespace gru::python

@@ -9,6 +9,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <array>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -20,6 +21,7 @@
 #include "gru/io.hpp"
 #include "gru/version.hpp"
 #include "python/src/arrays.hpp"
+#include "python/src/capture.hpp"
 #include "python/src/engine.hpp"
 
 namespace gru::python {
@@ -124,7 +126,7 @@ void execute(Engine& engine, nb::handle x, nb::handle output, nb::handle h_n, nb
   call.h_n = read_for(engine, reader, h_n, "h_n", true).view;
   const std::uintptr_t on = stream_of(stream, reader);
   nb::gil_scoped_release release;
-  engine.execute(call, on);
+  engine.execute(call, {}, on);
 }
 
 void step(Engine& engine, nb::handle x, nb::handle h_in, nb::handle h_out, std::optional<std::uintptr_t> stream) {
@@ -148,24 +150,124 @@ std::shared_ptr<Engine> plan(const PyWeights& weights, const std::string& device
   options.math = parse_math(math);
   options.backend = backend;
   nb::gil_scoped_release release;
-  return make_engine(device, *weights.weights, options);
+  return std::make_shared<Engine>(device, *weights.weights, options);
+}
+
+std::shared_ptr<Engine> plan_for(const std::string& device, const std::string& dtype, const std::string& math,
+                                 std::int64_t input_size, std::int64_t hidden_size, std::int64_t num_layers, bool bias,
+                                 bool bidirectional, std::int64_t seq_len, std::int64_t batch_size, bool batch_first,
+                                 const std::string& training, double dropout) {
+  Config config;
+  config.input_size = input_size;
+  config.hidden_size = hidden_size;
+  config.num_layers = num_layers;
+  config.bias = bias;
+  config.bidirectional = bidirectional;
+  PlanOptions options;
+  options.batch_size = batch_size;
+  options.seq_len = seq_len;
+  options.batch_first = batch_first;
+  options.dtype = parse_arithmetic_dtype(dtype);
+  options.math = parse_math(math);
+  options.training = parse_training(training);
+  options.dropout = dropout;
+  nb::gil_scoped_release release;
+  return std::make_shared<Engine>(device, config, options);
+}
+
+// Parameters in nn.GRU's flat order as cells; `View` is CellWeights or CellGradients.
+template <class Cell>
+std::vector<Cell> read_cells(const Engine& engine, ArrayReader& reader, const nb::sequence& flat, const char* name,
+                             bool writable) {
+  const Config& config = engine.problem().config;
+  const std::size_t each = config.bias ? 4 : 2;
+  const auto count = static_cast<std::size_t>(config.num_layers * config.num_directions());
+  if (nb::len(flat) != each * count) {
+    throw Error(fmt::format("gru.torch: {}: expected {} tensors for {}, got {}", name, each * count,
+                            gru::describe(config), nb::len(flat)));
+  }
+  std::vector<Cell> cells(count);
+  for (std::size_t i = 0; i < each * count; ++i) {
+    Cell& cell = cells[i / each];
+    const std::array places{&cell.weight_ih, &cell.weight_hh, &cell.bias_ih, &cell.bias_hh};
+    *places[i % each] = read_for(engine, reader, flat[i], name, writable).view;
+  }
+  return cells;
+}
+
+Reserve reserve_of(const Array& array) {
+  if (!array.view.given()) return {};
+  return {array.view.data, size_bytes_of(array.view)};
+}
+
+void run(Engine& engine, nb::handle x, nb::handle h0, nb::handle lengths, const nb::object& weights, nb::handle output,
+         nb::handle h_n, nb::handle reserve, std::uint64_t seed, std::uint64_t offset,
+         std::optional<std::uintptr_t> stream) {
+  ArrayReader reader;
+  std::vector<CellWeights> cells;
+  if (!weights.is_none())
+    cells = read_cells<CellWeights>(engine, reader, nb::cast<nb::sequence>(weights), "weights", false);
+  Call call;
+  call.x = read_for(engine, reader, x, "x").view;
+  call.h0 = read_for(engine, reader, h0, "h0").view;
+  call.lengths = read_for(engine, reader, lengths, "lengths").view;
+  call.output = read_for(engine, reader, output, "output", true).view;
+  call.h_n = read_for(engine, reader, h_n, "h_n", true).view;
+  call.reserve = reserve_of(read_for(engine, reader, reserve, "reserve", true));
+  call.dropout_seed = seed;
+  call.dropout_offset = offset;
+  const std::uintptr_t on = stream_of(stream, reader);
+  nb::gil_scoped_release release;
+  engine.execute(call, cells, on);
+}
+
+void backward(Engine& engine, nb::handle x, nb::handle h0, nb::handle lengths, const nb::object& weights,
+              nb::handle output, nb::handle reserve, nb::handle grad_output, nb::handle grad_h_n, nb::handle grad_x,
+              nb::handle grad_h0, const nb::sequence& grad_weights, std::uint64_t seed, std::uint64_t offset,
+              std::optional<std::uintptr_t> stream) {
+  ArrayReader reader;
+  std::vector<CellWeights> cells;
+  if (!weights.is_none())
+    cells = read_cells<CellWeights>(engine, reader, nb::cast<nb::sequence>(weights), "weights", false);
+  const auto gradients = read_cells<CellGradients>(engine, reader, grad_weights, "grad_weights", true);
+  BackwardCall call;
+  call.x = read_for(engine, reader, x, "x").view;
+  call.h0 = read_for(engine, reader, h0, "h0").view;
+  call.lengths = read_for(engine, reader, lengths, "lengths").view;
+  call.output = read_for(engine, reader, output, "output").view;
+  call.reserve = reserve_of(read_for(engine, reader, reserve, "reserve", true));
+  call.grad_output = read_for(engine, reader, grad_output, "grad_output").view;
+  call.grad_h_n = read_for(engine, reader, grad_h_n, "grad_h_n").view;
+  call.grad_x = read_for(engine, reader, grad_x, "grad_x", true).view;
+  call.grad_h0 = read_for(engine, reader, grad_h0, "grad_h0", true).view;
+  call.cells = gradients;
+  call.dropout_seed = seed;
+  call.dropout_offset = offset;
+  const std::uintptr_t on = stream_of(stream, reader);
+  nb::gil_scoped_release release;
+  engine.backward(call, cells, on);
 }
 
 nb::list list_devices() {
-  std::vector<DeviceRow> rows;
+  std::vector<Device> found;
   {
     nb::gil_scoped_release release;
-    rows = devices();
+    found = devices();
   }
   nb::list result;
-  for (const DeviceRow& row : rows) {
+  for (const Device& device : found) {
     nb::dict entry;
-    entry["name"] = row.name;
-    entry["description"] = row.info.name;
-    entry["concurrency"] = row.info.concurrency;
-    entry["compute_capability"] = row.info.compute_capability;
-    entry["sm_count"] = row.info.sm_count;
-    entry["backends"] = row.backends;
+    entry["name"] = device.name();
+    entry["description"] = device.description();
+    entry["memory_bytes"] = device.memory_bytes();
+    entry["concurrency"] = device.info().concurrency;
+    entry["compute_capability"] = device.info().compute_capability;
+    entry["sm_count"] = device.info().sm_count;
+    std::vector<std::string> backends;
+    for (const SpaceReport& space : device.spaces()) {
+      backends.insert(backends.end(), space.backends.begin(), space.backends.end());
+    }
+    entry["backends"] = backends;
     result.append(entry);
   }
   return result;
@@ -200,6 +302,13 @@ void describe_plan(nb::module_& module) {
       .def("execute", &execute, "x"_a, "output"_a.none(), "h_n"_a.none(), "h0"_a.none() = nb::none(),
            "lengths"_a.none() = nb::none(), "stream"_a.none() = nb::none())
       .def("step", &step, "x"_a, "h_in"_a, "h_out"_a, "stream"_a.none() = nb::none())
+      .def_static("make_for", &plan_for)
+      .def("run", &run, "x"_a, "h0"_a.none(), "lengths"_a.none(), "weights"_a.none(), "output"_a, "h_n"_a,
+           "reserve"_a.none(), "seed"_a, "offset"_a, "stream"_a.none() = nb::none())
+      .def("backward", &backward, "x"_a, "h0"_a.none(), "lengths"_a.none(), "weights"_a.none(), "output"_a, "reserve"_a,
+           "grad_output"_a.none(), "grad_h_n"_a.none(), "grad_x"_a.none(), "grad_h0"_a.none(), "grad_weights"_a,
+           "seed"_a, "offset"_a, "stream"_a.none() = nb::none())
+      .def_prop_ro("reserve_bytes", &Engine::reserve_bytes)
       .def("wait", &Engine::wait, nb::call_guard<nb::gil_scoped_release>())
       .def_prop_ro("device",
                    [](const Engine& self) { return self.is_cuda() ? fmt::format("cuda:{}", self.device()) : "cpu"; })
@@ -223,6 +332,7 @@ NB_MODULE(_core, module) {
   describe_weights(module);
   describe_plan(module);
   module.def("devices", &list_devices);
+  module.def("capture_id", &capture_id);
   module.def("shut_down", &gru::python::shut_down, nb::call_guard<nb::gil_scoped_release>());
   module.attr("version") = std::string(gru::kVersion);
   module.attr("commit") = std::string(gru::build_commit());

@@ -15,7 +15,7 @@ import gru
 def run(program):
     """The program in a Python like this one: (status, what it said)."""
     done = subprocess.run([*PYTHON, "-c", program], capture_output=True, text=True, timeout=120, check=False)
-    return done.returncode, done.stdout + done.stderr
+    return done.returncode, done.stdout + (done.stderr if done.returncode else "")
 
 
 def command():

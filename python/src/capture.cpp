@@ -1,0 +1,39 @@
+#include "python/src/capture.hpp"
+
+#include "gru/version.hpp"
+
+#if GRU_ENABLE_CUDA
+#include <cuda_runtime_api.h>
+
+namespace gru::python {
+
+OutsideCapture::OutsideCapture() {
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  cudaThreadExchangeStreamCaptureMode(&mode);
+  mode_ = mode;
+}
+
+OutsideCapture::~OutsideCapture() {
+  auto mode = static_cast<cudaStreamCaptureMode>(mode_);
+  cudaThreadExchangeStreamCaptureMode(&mode);
+}
+
+std::uint64_t capture_id(std::uintptr_t stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  unsigned long long id = 0;  // NOLINT(google-runtime-int): CUDA's own type
+  if (cudaStreamGetCaptureInfo(reinterpret_cast<cudaStream_t>(stream), &status, &id) != cudaSuccess) return 0;
+  return status == cudaStreamCaptureStatusActive ? id : 0;
+}
+
+}  // namespace gru::python
+
+#else
+
+namespace gru::python {
+
+OutsideCapture::OutsideCapture() = default;
+OutsideCapture::~OutsideCapture() = default;
+std::uint64_t capture_id(std::uintptr_t /*stream*/) { return 0; }
+
+}  // namespace gru::python
+#endif

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstdint>
+
+namespace gru::python {
+
+/// What is allocated during the life of this object is no part of a CUDA graph that this thread captures meanwhile.
+class OutsideCapture {
+ public:
+  OutsideCapture();
+  OutsideCapture(const OutsideCapture&) = delete;
+  OutsideCapture& operator=(const OutsideCapture&) = delete;
+  ~OutsideCapture();
+
+ private:
+  int mode_ = 0;
+};
+
+/// The number of the capture that the stream is in, different for each capture of the process; 0 if it is in none.
+std::uint64_t capture_id(std::uintptr_t stream);
+
+}  // namespace gru::python
