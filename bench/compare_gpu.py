@@ -3,6 +3,7 @@
 
     python bench/compare_gpu.py --build build/h100
     python bench/compare_gpu.py --cases kb41 cell --json gpu.json
+    python bench/compare_gpu.py --shapes 64,16,1024,1024,2,2     any T,B,I,H,L,D (sweep.py is quicker for many)
     python bench/compare_gpu.py --from cudnn.json torch.json        the table from results that are there already
 
 gru_peer_cudnn times gru and cuDNN (every algorithm and precision, directly and from a CUDA graph) in one process with CUDA
@@ -26,19 +27,19 @@ sys.path.insert(0, str(HERE / "peers"))
 import cases  # noqa: E402
 
 
-def measure(build, names, samples):
+def measure(build, names, shapes, samples):
     """The JSON of gru_peer_cudnn and, where torch is, of torch_gpu.py."""
     program = build / "bench/gru_peer_cudnn"
     if not program.exists():
         sys.exit(f"{program} is not there; configure a CUDA preset where cuDNN is installed, build, or name the folder with --build")
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        commands = [[str(program), *names, "--samples", str(samples)]]
+        commands = [[str(program), *names, "--samples", str(samples), *(["--shapes", *shapes] if shapes else [])]]
         if importlib.util.find_spec("torch") is None:
             print("torch is left out: this Python does not have it")
         else:
             commands.append([sys.executable, str(HERE / "peers/torch_gpu.py"), "--samples", str(samples),
-                             *(["--cases", *names] if names else [])])
+                             *(["--cases", *names] if names else []), *(["--shapes", *shapes] if shapes else [])])
         for i, command in enumerate(commands):
             path = pathlib.Path(folder) / f"{i}.json"
             subprocess.run([*command, "--json", str(path)], check=True, stdout=subprocess.DEVNULL)
@@ -80,18 +81,19 @@ def print_table(documents):
     for row in results:
         if row["case"] == "empty":
             print(f"floor: {row['peer']}, {row['mode']}: {row['ms'] * 1e3:.2f} us")
-    print(f"\n{'case':10} {'math':5} {'ours ms':>9} {'backend':16} {'same ms':>9} {'x':>5}  {'any ms':>9} {'x':>5}  {'error':>8} {'floor ms':>9}  best peers")
+    print(f"\n{'case':20} {'math':5} {'ours ms':>9} {'backend':16} {'same ms':>9} {'x':>5}  {'any ms':>9} {'x':>5}  {'error':>8} {'floor ms':>9}  best peers")
     for case, math, ours, same, anyone, floor in table(results):
         cell = lambda row: (f"{row['ms']:9.4f}", f"{row['ms'] / ours['ms']:5.2f}") if row else (f"{'-':>9}", f"{'-':>5}")
         (same_ms, same_x), (any_ms, any_x) = cell(same), cell(anyone)
         names = ", ".join(dict.fromkeys(label(row) for row in (same, anyone) if row))
-        print(f"{case:10} {math:5} {ours['ms']:9.4f} {ours['backend']:16} {same_ms} {same_x}  {any_ms} {any_x}  "
+        print(f"{case:20} {math:5} {ours['ms']:9.4f} {ours['backend']:16} {same_ms} {same_x}  {any_ms} {any_x}  "
               f"{ours.get('error', float('nan')):8.1e} {cell(floor)[0]}  {names}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=[], metavar="NAME", help="all GPU cases by default")
+    parser.add_argument("--shapes", nargs="+", default=[], metavar="T,B,I,H,L,D", help="other shapes, named by their numbers")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/h100", help="build folder (default build/h100)")
     parser.add_argument("--samples", type=int, default=15, help="samples a median is taken of (default 15)")
     parser.add_argument("--json", metavar="FILE", help="write everything measured there")
@@ -101,11 +103,13 @@ def main():
         parser.error("--samples must be at least 1")
     # All that can be wrong is found before anything is measured, and what was measured is shown before it is written.
     cases.choose(cases.GPU_CASES, args.cases)
+    for text in args.shapes:
+        cases.parse_shape(text)
     cases.check_writable(args.json)
     if args.files:
         documents = [json.loads(pathlib.Path(name).read_text()) for name in args.files]
     else:
-        documents = measure(args.build, args.cases, args.samples)
+        documents = measure(args.build, args.cases, args.shapes, args.samples)
     print_table(documents)
     if args.json:
         cases.write_whole(args.json, json.dumps(documents, indent=1) + "\n")

@@ -59,6 +59,14 @@ def choose(cases, names):
     return [case for case in cases if not names or case.name in names]
 
 
+def parse_shape(text):
+    """"64,16,1024,1024,2,2" as the numbers T, B, I, H, L, D; ends the program if it is not that."""
+    numbers = text.split(",")
+    if len(numbers) != 6 or not all(n.isascii() and n.isdigit() and int(n) > 0 for n in numbers) or int(numbers[5]) > 2:
+        raise SystemExit(f"shape '{text}': expected T,B,I,H,L,D, six numbers of at least 1, D 1 or 2, as 64,16,1024,1024,2,2")
+    return tuple(map(int, numbers))
+
+
 def processor():
     """The processor's name as the system gives it."""
     try:

@@ -3,14 +3,17 @@
 // 1000 dependent replays between two events. Two floors are timed the same way: a graph that does next to nothing, and the
 // exchange of one sequence's state alone, for as many steps as depend on each other.
 //
+// Any other shapes are given as T,B,I,H,L,D; with --budget-ms, --give-up and --check rows a hundred of them take minutes.
+//
 //     gru_peer_cudnn kb41 cell --json cudnn.json
+//     gru_peer_cudnn --shapes 64,16,1024,1024,2,2 1,64,512,512,1,1 --backend auto --math tf32 --check rows
 
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <Kokkos_Core.hpp>
 #include <algorithm>
-#include <cmath>
+#include <chrono>
 #include <iostream>
 #include <optional>
 #include <string>
@@ -22,6 +25,8 @@
 #include "bench/peers/cudnn_gru.hpp"
 #include "bench/peers/device_clock.hpp"
 #include "bench/peers/exchange_floor.hpp"
+#include "bench/peers/gpu_shapes.hpp"
+#include "bench/peers/ours.hpp"
 #include "bench/report.hpp"
 #include "gru/error.hpp"
 #include "gru/plan.hpp"
@@ -29,15 +34,25 @@
 namespace {
 
 using namespace gru::bench;
+using gru::CudaStream;
 using nlohmann::ordered_json;
-using Space = gru::CudaStream;
 
-constexpr int kChain = 1000;  // replays of a single step in one sample
+struct Settings {
+  std::vector<std::string> names, shapes, maths = {"fp32", "tf32", "fp16"};
+  int samples = 15;
+  double budget_ms = 0;  // of a measurement's samples; 0: all of them
+  double give_up = 0;    // cuDNN: times the best so far; 0: never
+  int chain = 1000;      // executions of a single step in one sample
+  std::string backend;   // empty: each of the space's
+  std::string check = "float64";
+  std::string profile, path;
+  bool ours_only = false, lengths = false, no_floors = false;
+};
 
 struct Bench {
-  Space space;
+  const Settings& settings;
+  CudaStream space;
   DeviceClock clock;
-  int samples;
   ordered_json rows = ordered_json::array();
 
   void add(const Case& c, ordered_json row, const Summary& time) {
@@ -61,92 +76,103 @@ struct Bench {
     rows.push_back(std::move(row));
   }
 
-  /// Directly and as a recorded graph.
-  void time_both(const Case& c, const ordered_json& row, const std::function<void()>& work) {
-    const bool step = c.seq_len == 1;
+  /// As many samples as the budget has room for, three at least, `once` seconds being what one call takes.
+  int samples_of(double once, int chain) const {
+    if (settings.budget_ms <= 0) return settings.samples;
+    return std::clamp(static_cast<int>(settings.budget_ms * 1e-3 / (once * chain)), 3, std::max(3, settings.samples));
+  }
+
+  /// Directly and as a recorded graph. Returns the shorter time in seconds. With a `best` and settings.give_up, what takes
+  /// so many times longer the first time is not timed further.
+  double time_both(const Case& c, const ordered_json& row, const std::function<void()>& work, double best = 0) {
+    const int chain = c.seq_len == 1 ? settings.chain : 1;
     const auto with = [&](const char* mode) {
       ordered_json r = row;
       r["mode"] = mode;
       return r;
     };
-    add(c, with("direct"), clock.time(samples, step ? kChain : 1, work));
+    work();
+    const Summary once = clock.time(1, 1, work);
+    if (best > 0 && settings.give_up > 0 && once.median > settings.give_up * best) {
+      ordered_json r = with("direct");
+      r["given_up"] = true;
+      add(c, std::move(r), once);
+      return once.median;
+    }
+    const Summary direct = clock.time(samples_of(once.median, chain), chain, work);
+    add(c, with("direct"), direct);
     RecordedWork graph(clock.stream(), work);
-    add(c, with("graph"), clock.time(samples, step ? kChain : 1, [&] { graph.replay(); }));
+    const Summary replayed = clock.time(samples_of(once.median, chain), chain, [&] { graph.replay(); });
+    add(c, with("graph"), replayed);
+    return std::min(direct.median, replayed.median);
   }
 };
 
-double relative_error(const gru::Tensor& got, const gru::Tensor& right) {
-  const std::vector<double> a = gru::to_vector<double>(got.view());
-  const std::vector<double> b = gru::to_vector<double>(right.view());
-  double difference = 0;
-  double norm = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    difference += (a[i] - b[i]) * (a[i] - b[i]);
-    norm += b[i] * b[i];
-  }
-  return std::sqrt(difference / norm);
+gru::Math math_of(const std::string& name) { return gru::parse_math(name == "fp32" ? "strict" : name); }
+
+/// The float64 plan's output, or none where the check is another.
+std::optional<gru::Tensor> exact_output(const Bench& bench, const Case& c, const GpuData& data,
+                                        gru::PlanOptions options) {
+  if (bench.settings.check != "float64") return {};
+  options.dtype = gru::DType::float64;
+  options.backend = "cuda-per-step";
+  Ours exact(bench.space, c, data, options);
+  exact.execute();
+  return exact.output();
 }
 
-/// One plan with its tensors on the device.
-struct Ours {
-  gru::Buffer<Space> x, h0, output, h_n;
-  gru::Plan<Space> plan;
-
-  Ours(const Space& space, const Case& c, const Workload& w, const gru::Tensor& state, const gru::PlanOptions& options)
-      : x(space, gru::convert(w.x.view(), options.dtype)),
-        h0(space, gru::convert(state.view(), options.dtype)),
-        output(space, options.dtype, {c.seq_len, c.batch_size, c.config().num_directions() * c.hidden_size}),
-        h_n(space, options.dtype, {c.num_layers * c.config().num_directions(), c.batch_size, c.hidden_size}),
-        plan(space, w.weights, options) {}
-  void execute() { plan.execute({.x = x.view(), .h0 = h0.view(), .output = output.view(), .h_n = h_n.view()}); }
-};
-
-void time_ours(Bench& bench, const Case& c, const std::string& profile) {
-  const gru::Config config = c.config();
-  const Workload workload = random_workload(std::string(c.name), config, c.seq_len, c.batch_size, gru::DType::float32);
-  gru::Tensor state(gru::DType::float32, {c.num_layers * config.num_directions(), c.batch_size, c.hidden_size});
-  for (std::int64_t i = 0; i < state.size(); ++i) state.data<float>()[i] = static_cast<float>(i % 17) / 17.0F - 0.5F;
-
+void time_ours(Bench& bench, const Case& c) {
+  const Settings& settings = bench.settings;
+  const GpuData data(c, settings.lengths);
   gru::PlanOptions options;
   options.batch_size = c.batch_size;
   options.seq_len = c.seq_len;
-  options.dtype = gru::DType::float64;
-  options.backend = "cuda-per-step";
-  Ours exact(bench.space, c, workload, state, options);
-  exact.execute();
-  const gru::Tensor right = exact.output.to_host();
-
-  options.dtype = gru::DType::float32;
-  options.device_profile = profile;
-  for (const std::string& backend : gru::Plan<Space>::backends()) {
-    for (const gru::Math math : {gru::Math::strict, gru::Math::tf32, gru::Math::fp16}) {
-      ordered_json row{{"peer", "gru"}, {"backend", backend}};
-      row["math"] = math == gru::Math::strict ? "fp32" : std::string(name_of(math));
+  const std::optional<gru::Tensor> right = exact_output(bench, c, data, options);
+  std::optional<RowCheck> rows;
+  if (settings.check == "rows") rows.emplace(c, data);
+  options.device_profile = settings.profile;
+  const std::vector<std::string> all = gru::Plan<CudaStream>::backends();
+  for (const std::string& backend : settings.backend.empty() ? all : std::vector{settings.backend}) {
+    for (const std::string& math : settings.maths) {
+      ordered_json row{{"peer", "gru"}, {"backend", backend}, {"math", math}};
       options.backend = backend;
-      options.math = math;
+      options.math = math_of(math);
       std::optional<Ours> ours;
       try {
-        ours.emplace(bench.space, c, workload, state, options);
+        ours.emplace(bench.space, c, data, options);
       } catch (const gru::Error& error) {
         bench.refuse(c, row, error.what());
         continue;
       }
+      row["backend"] = ours->plan().backend();
+      row["plan_ms"] = ours->seconds_to_plan() * 1e3;
       ours->execute();
-      row["error"] = relative_error(ours->output.to_host(), right);
-      row["why"] = ours->plan.why();
+      if (right) row["error"] = relative_error(ours->output(), *right);
+      if (rows) row["error"] = rows->error(ours->output());
+      row["why"] = ours->plan().why();
       bench.time_both(c, row, [&] { ours->execute(); });
-      if (const gru::Status status = ours->plan.status(); !status.ok) throw gru::Error(status.message);
+      if (const gru::Status status = ours->plan().status(); !status.ok) throw gru::Error(status.message);
     }
   }
 }
 
 void time_cudnn(Bench& bench, const Case& c) {
-  for (const std::string_view algorithm : kCudnnAlgorithms) {
-    for (const std::string_view math : kCudnnMaths) {
-      const ordered_json row{{"peer", "cudnn"}, {"algorithm", algorithm}, {"math", math}};
+  const std::vector<int> lengths = bench.settings.lengths ? random_lengths(c) : std::vector<int>{};
+  for (const std::string& math : bench.settings.maths) {
+    double best = 0;
+    for (const std::string_view algorithm : kCudnnAlgorithms) {
+      ordered_json row{{"peer", "cudnn"}, {"algorithm", algorithm}, {"math", math}};
+      if (bench.settings.give_up > 0 && CudnnGru::surely_slower(c, algorithm)) {
+        bench.refuse(c, row, "not tried with --give-up: never the fastest for such a shape");
+        continue;
+      }
       try {
-        CudnnGru peer(c, {algorithm, math}, bench.space.stream());
-        bench.time_both(c, row, [&] { peer.forward(); });
+        const auto start = std::chrono::steady_clock::now();
+        CudnnGru peer(c, {algorithm, math}, lengths, bench.space.stream());
+        row["plan_ms"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() * 1e3;
+        const double seconds = bench.time_both(
+            c, row, [&] { peer.forward(); }, best);
+        best = best == 0 ? seconds : std::min(best, seconds);
       } catch (const gru::Error& error) {
         bench.refuse(c, row, error.what());
       }
@@ -168,18 +194,18 @@ void time_exchange(Bench& bench, const Case& c) {
                {"algorithm", fmt::format("exchange, {} blocks", blocks)},
                {"mode", cluster ? "cluster" : "L2"},
                {"steps", steps}},
-              bench.clock.time(bench.samples, 1, [&] { floor.run(); }));
+              bench.clock.time(bench.settings.samples, 1, [&] { floor.run(); }));
   }
 }
 
 /// A graph of one four-byte memset, alone and in a chain of dependent replays.
 void time_empty_graph(Bench& bench) {
-  gru::Buffer<Space> word(bench.space, gru::DType::float32, {1});
+  gru::Buffer<CudaStream> word(bench.space, gru::DType::float32, {1});
   RecordedWork graph(bench.clock.stream(), [&] {
     require_cuda(cudaMemsetAsync(word.view().data, 0, 4, bench.clock.stream()), "cudaMemsetAsync");
   });
-  for (const int chain : {1, kChain}) {
-    const Summary time = bench.clock.time(bench.samples, chain, [&] { graph.replay(); });
+  for (const int chain : {1, bench.settings.chain}) {
+    const Summary time = bench.clock.time(bench.settings.samples, chain, [&] { graph.replay(); });
     bench.rows.push_back({{"case", "empty"},
                           {"peer", "empty graph"},
                           {"mode", chain == 1 ? "alone" : "chain"},
@@ -188,41 +214,58 @@ void time_empty_graph(Bench& bench) {
   }
 }
 
+void add_options(CLI::App& app, Settings& s) {
+  app.add_option("cases", s.names, "Cases; those of a GPU by default");
+  app.add_option("--shapes", s.shapes, "Other shapes, each as T,B,I,H,L,D")->delimiter(' ');
+  app.add_option("--math", s.maths, "Precisions of ours and of cuDNN (default fp32 tf32 fp16)")
+      ->check(CLI::IsMember({"fp32", "tf32", "fp16", "bf16"}));
+  app.add_option("--samples", s.samples, "Samples, whose median counts")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--budget-ms", s.budget_ms, "Fewer samples, down to three, where they take longer than this together")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--give-up", s.give_up,
+                 "Give up cuDNN's algorithms that take so many times longer than the best, or never win")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--chain", s.chain, "Executions of a single step in a sample")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--backend", s.backend, "Ours: auto, or one by name; all of them by default");
+  app.add_option("--check", s.check, "Ours against the float64 plan, two rows on the host, or nothing")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"float64", "rows", "none"}));
+  app.add_option("--json", s.path, "Write the results there");
+  app.add_option("--device-profile", s.profile, "Plan ours as if the GPU were this one");
+  app.add_flag("--ours", s.ours_only, "Leave cuDNN out");
+  app.add_flag("--lengths", s.lengths, "Lengths uniform in 1..T; cuDNN gets them sorted and packed");
+  app.add_flag("--no-floors", s.no_floors, "Leave the floors out");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Times gru's CUDA backends and cuDNN's algorithms on the GPU cases (gru bench --list)"};
-  std::vector<std::string> names;
-  int samples = 15;
-  std::string path;
-  std::string profile;
-  bool ours_only = false;
-  app.add_option("cases", names, "Cases; those of a GPU by default");
-  app.add_option("--samples", samples, "Samples, whose median counts")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--json", path, "Write the results there");
-  app.add_option("--device-profile", profile, "Plan ours as if the GPU were this one");
-  app.add_flag("--ours", ours_only, "Leave cuDNN out");
+  CLI::App app{"Times gru's CUDA backends and cuDNN's algorithms on the GPU cases (gru bench --list) or on any shapes"};
+  Settings settings;
+  add_options(app, settings);
   CLI11_PARSE(app, argc, argv);
   try {
     const Kokkos::ScopeGuard kokkos;
-    for (const std::string& name : names) find_case(name);
-    if (!gru::SpaceTraits<Space>::available()) throw gru::Error("gru_peer_cudnn: no CUDA device");
+    const std::vector<Case> chosen = chosen_cases(settings.names, settings.shapes);
+    if (!gru::SpaceTraits<CudaStream>::available()) throw gru::Error("gru_peer_cudnn: no CUDA device");
     std::optional<JsonFile> file;
-    if (!path.empty()) file.emplace(path);
+    if (!settings.path.empty()) file.emplace(settings.path);
     ordered_json context = machine_stamp();
     context["versions"] = {{"cudnn", cudnn_version()}};
+    context["lengths"] = settings.lengths;
+    context["profile"] = settings.profile;
     std::cout << describe(context);
-    const Space space = Space::create();
-    Bench bench{space, DeviceClock(space.stream()), samples};
-    time_empty_graph(bench);
-    for (const Case& c : kCases) {
-      const bool named = std::ranges::find(names, c.name) != names.end();
-      if (names.empty() ? c.by_default == Where::cpu : !named) continue;
-      time_exchange(bench, c);
-      time_ours(bench, c, profile);
-      if (!ours_only) time_cudnn(bench, c);
+    const CudaStream space = CudaStream::create();
+    Bench bench{settings, space, DeviceClock(space.stream())};
+    if (!settings.no_floors) time_empty_graph(bench);
+    for (const Case& c : chosen) {
+      if (!settings.no_floors) time_exchange(bench, c);
+      time_ours(bench, c);
+      if (!settings.ours_only) time_cudnn(bench, c);
     }
     if (file) file->write({{"context", std::move(context)}, {"results", std::move(bench.rows)}});
     return 0;

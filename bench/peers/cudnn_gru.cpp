@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -59,18 +61,43 @@ std::uint16_t to_half(float value) {
                                     (bits >> 13U & 0x3ffU));
 }
 
-/// Uniform in [-scale, scale).
-std::shared_ptr<void> random_values(std::size_t bytes, bool half, float scale) {
-  std::mt19937 engine(1);
-  std::uniform_real_distribution<float> draw(-scale, scale);
-  std::vector<float> floats(half ? 0 : bytes / 4);
-  std::vector<std::uint16_t> halves(half ? bytes / 2 : 0);
-  for (float& v : floats) v = draw(engine);
-  for (std::uint16_t& v : halves) v = to_half(draw(engine));
+/// A float's upper half, which is a bfloat16.
+std::uint16_t to_bfloat(float value) { return static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(value) >> 16U); }
+
+/// Uniform in [-scale, scale): a million numbers, again and again.
+std::shared_ptr<void> random_values(std::size_t bytes, std::string_view math, float scale) {
+  constexpr std::size_t kNumbers = 1'000'003;
+  static const std::vector<float> numbers = [] {
+    std::mt19937 engine(1);
+    std::uniform_real_distribution<float> draw(-1.0F, 1.0F);
+    std::vector<float> made(kNumbers);
+    for (float& v : made) v = draw(engine);
+    return made;
+  }();
+  const bool half = math == "fp16", bfloat = math == "bf16";
+  std::vector<std::byte> block(kNumbers * (half || bfloat ? 2 : 4));
+  for (std::size_t i = 0; i < kNumbers; ++i) {
+    const float value = numbers[i] * scale;
+    const std::uint16_t bits = half ? to_half(value) : to_bfloat(value);
+    if (half || bfloat) std::memcpy(block.data() + 2 * i, &bits, sizeof bits);
+    if (!half && !bfloat) std::memcpy(block.data() + 4 * i, &value, sizeof value);
+  }
   auto memory = device_bytes(bytes);
-  const void* from = half ? static_cast<const void*>(halves.data()) : floats.data();
-  require_cuda(cudaMemcpy(memory.get(), from, bytes, cudaMemcpyHostToDevice), "cudaMemcpy");
+  for (std::size_t done = 0; done < bytes; done += block.size()) {
+    require_cuda(cudaMemcpy(static_cast<std::byte*>(memory.get()) + done, block.data(),
+                            std::min(block.size(), bytes - done), cudaMemcpyHostToDevice),
+                 "cudaMemcpy");
+  }
   return memory;
+}
+
+cudnnDataType_t type_of(std::string_view math) {
+  return math == "fp16" ? CUDNN_DATA_HALF : math == "bf16" ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
+}
+
+cudnnMathType_t math_of(std::string_view math) {
+  if (type_of(math) != CUDNN_DATA_FLOAT) return CUDNN_TENSOR_OP_MATH;
+  return math == "tf32" ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
 }
 
 }  // namespace
@@ -90,12 +117,15 @@ struct CudnnGru::Impl {
   std::size_t weight_bytes = 0, workspace_bytes = 0;
 };
 
-CudnnGru::CudnnGru(const Case& c, const CudnnMode& mode, cudaStream_t stream) : impl_(std::make_unique<Impl>()) {
+bool CudnnGru::surely_slower(const Case& c, std::string_view algorithm) {
+  return c.batch_size >= 128 && (algorithm == "persist_dynamic" || algorithm == "persist_static");
+}
+
+CudnnGru::CudnnGru(const Case& c, const CudnnMode& mode, std::span<const int> given_lengths, cudaStream_t stream)
+    : impl_(std::make_unique<Impl>()) {
   Impl& my = *impl_;
-  const bool half = mode.math == "fp16";
-  const std::size_t element = half ? 2 : 4;
-  const auto type = half ? CUDNN_DATA_HALF : CUDNN_DATA_FLOAT;
-  const auto math = half ? CUDNN_TENSOR_OP_MATH : mode.math == "tf32" ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
+  const auto type = type_of(mode.math);
+  const std::size_t element = type == CUDNN_DATA_FLOAT ? 4 : 2;
   const auto steps = static_cast<int>(c.seq_len);
   const auto batch = static_cast<int>(c.batch_size);
   const auto inputs = static_cast<int>(c.input_size);
@@ -112,10 +142,11 @@ CudnnGru::CudnnGru(const Case& c, const CudnnMode& mode, cudaStream_t stream) : 
   const cudnnRNNAlgo_t algorithm = algorithm_of(mode.algorithm);
   require(cudnnSetRNNDescriptor_v8(my.rnn.value, algorithm, CUDNN_GRU, CUDNN_RNN_DOUBLE_BIAS,
                                    c.bidirectional ? CUDNN_BIDIRECTIONAL : CUDNN_UNIDIRECTIONAL, CUDNN_LINEAR_INPUT,
-                                   type, CUDNN_DATA_FLOAT, math, inputs, hidden, hidden, layers, my.dropout.value,
-                                   CUDNN_RNN_PADDED_IO_DISABLED),
+                                   type, CUDNN_DATA_FLOAT, math_of(mode.math), inputs, hidden, hidden, layers,
+                                   my.dropout.value, CUDNN_RNN_PADDED_IO_DISABLED),
           "cudnnSetRNNDescriptor_v8");
-  const std::vector<int> lengths(static_cast<std::size_t>(batch), steps);
+  std::vector<int> lengths(given_lengths.begin(), given_lengths.end());
+  if (lengths.empty()) lengths.assign(static_cast<std::size_t>(batch), steps);
   float padding = 0;
   const auto shape = [&](Sequence& sequence, int width) {
     require(cudnnSetRNNDataDescriptor(sequence.value, type, CUDNN_RNN_DATA_LAYOUT_SEQ_MAJOR_PACKED, steps, batch, width,
@@ -136,15 +167,15 @@ CudnnGru::CudnnGru(const Case& c, const CudnnMode& mode, cudaStream_t stream) : 
           "cudnnGetRNNTempSpaceSizes");
   require(cudnnGetRNNWeightSpaceSize(my.handle.value, my.rnn.value, &my.weight_bytes), "cudnnGetRNNWeightSpaceSize");
   my.workspace = device_bytes(my.workspace_bytes);
-  my.weights = random_values(my.weight_bytes, half, 1.0F / std::sqrt(static_cast<float>(hidden)));
+  my.weights = random_values(my.weight_bytes, mode.math, 1.0F / std::sqrt(static_cast<float>(hidden)));
   const auto sequence = [&](int width) {
     return element * static_cast<std::size_t>(steps) * static_cast<std::size_t>(batch) *
            static_cast<std::size_t>(width);
   };
   const std::size_t state = element * static_cast<std::size_t>(extents[0]) * static_cast<std::size_t>(batch * hidden);
-  my.x = random_values(sequence(inputs), half, 1.0F);
+  my.x = random_values(sequence(inputs), mode.math, 1.0F);
   my.y = device_bytes(sequence(hidden * directions));
-  my.hx = random_values(state, half, 1.0F);
+  my.hx = random_values(state, mode.math, 1.0F);
   my.hy = device_bytes(state);
   my.lengths = device_bytes(sizeof(int) * lengths.size());
   require_cuda(cudaMemcpy(my.lengths.get(), lengths.data(), sizeof(int) * lengths.size(), cudaMemcpyHostToDevice),

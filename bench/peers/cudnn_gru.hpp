@@ -4,6 +4,8 @@
 
 #include <array>
 #include <memory>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include "bench/cases.hpp"
@@ -13,11 +15,10 @@ namespace gru::bench {
 /// How cuDNN shall compute: one of its algorithms and one of its precisions.
 struct CudnnMode {
   std::string_view algorithm;  ///< standard, persist_static, persist_dynamic, persist_static_small_h
-  std::string_view math;       ///< fp32 (FMA only), tf32, fp16
+  std::string_view math;       ///< fp32 (FMA only), tf32, fp16, bf16
 };
 inline constexpr std::array<std::string_view, 4> kCudnnAlgorithms = {"standard", "persist_static", "persist_dynamic",
                                                                      "persist_static_small_h"};
-inline constexpr std::array<std::string_view, 3> kCudnnMaths = {"fp32", "tf32", "fp16"};
 
 /// "9.19.0"
 std::string cudnn_version();
@@ -26,11 +27,16 @@ std::string cudnn_version();
 class CudnnGru {
  public:
   /// Throws gru::Error, naming cuDNN's call and answer, where the algorithm does not take the case.
-  CudnnGru(const Case& c, const CudnnMode& mode, cudaStream_t stream);
+  /// `lengths`: of the rows, the longest first; empty: all T.
+  CudnnGru(const Case& c, const CudnnMode& mode, std::span<const int> lengths, cudaStream_t stream);
   CudnnGru(const CudnnGru&) = delete;
   CudnnGru& operator=(const CudnnGru&) = delete;
   ~CudnnGru();
   void forward();
+
+  /// Algorithms that a quick comparison need not try: persistent ones for large batches, which they serve a few rows at a
+  /// time. bench/README.md says how often that was looked up.
+  static bool surely_slower(const Case& c, std::string_view algorithm);
 
  private:
   struct Impl;

@@ -1,4 +1,7 @@
-#include "backends/cuda/persistent/exchange.cuh"
+#include "backends/cuda/device/cluster.cuh"
+#include "backends/cuda/device/mbarrier.cuh"
+#include "backends/cuda/device/shared_address.cuh"
+#include "backends/cuda/device/words.cuh"
 #include "bench/peers/device_clock.hpp"
 #include "bench/peers/exchange_floor.hpp"
 
@@ -42,7 +45,7 @@ __global__ void __launch_bounds__(kThreads) exchange_in_cluster(int values, int 
     for (int i = threadIdx.x; i < 2 * values; i += kThreads) state[i / values][i % values] = 0.f;
     if (threadIdx.x == 0) {
       for (unsigned long long& bar : arrived) mbarrier_init(shared_address(&bar), 1);
-      fence_mbarrier_init();
+      mbarrier_publish();
     }
     __syncthreads();
     cluster_sync();

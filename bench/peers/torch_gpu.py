@@ -130,12 +130,14 @@ def print_summary(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="all by default")
+    parser.add_argument("--shapes", nargs="+", default=[], metavar="T,B,I,H,L,D", help="other shapes, named by their numbers")
     parser.add_argument("--samples", type=int, default=15, help="timings a median is taken of (default 15)")
     parser.add_argument("--json", metavar="FILE", help="write the results there too")
     args = parser.parse_args()
     if args.samples < 1:
         parser.error("--samples must be at least 1")
-    wanted = cases.choose(cases.GPU_CASES, args.cases)
+    wanted = cases.choose(cases.GPU_CASES, args.cases) if args.cases or not args.shapes else []
+    wanted += [cases.Case(text, *cases.parse_shape(text)) for text in args.shapes]
     cases.check_writable(args.json)
 
     machine = f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).multi_processor_count} SMs"
