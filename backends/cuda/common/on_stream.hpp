@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "backends/cuda/choice.hpp"
 #include "backends/cuda/common/stream_ref.hpp"
 #include "gru/backend.hpp"
 
@@ -18,11 +19,17 @@ class OnStream {
   using Space = S;
   static constexpr std::string_view name = Engine::name;
 
-  static auto decide(const Problem& problem) { return Engine::decide(problem); }
+  static auto decide(const Problem& problem) {
+    const Problem own = for_engine(problem);
+    auto answer = Engine::decide(own);
+    if (answer && own.options.math != problem.options.math) answer.reason += exacter_remark(problem);
+    static_cast<Support&>(answer) = unless_slower(problem, name, answer, this_build());
+    return answer;
+  }
 
   using Answer = decltype(Engine::decide(std::declval<const Problem&>()));
   OnStream(const S& space, const Problem& problem, Answer answer, const Weights& weights)
-      : space_(space), engine_(stream_of(space), problem, std::move(answer), weights) {}
+      : space_(space), engine_(stream_of(space), for_engine(problem), std::move(answer), weights) {}
 
   void execute(const Call& call) { engine_.execute(call); }
   // Of engines that train.
@@ -41,6 +48,12 @@ class OnStream {
   Status status() const { return engine_.status(); }
 
  private:
+  /// An engine that has products in 16 bits says so; the others make them exacter.
+  static Problem for_engine(const Problem& problem) {
+    if constexpr (requires { Engine::has_16_bits; }) return problem;
+    return with_exacter_math(problem);
+  }
+
   OnStream(const S& space, Engine engine) : space_(space), engine_(std::move(engine)) {}
 
   S space_;  // keeps the stream alive

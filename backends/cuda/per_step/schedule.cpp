@@ -63,6 +63,7 @@ namespace {
 
 void choose_hopper(Schedule& s, const Problem& p, const Build& build) {
   const bool wide = fills(HopperWide::shape.rows, HopperWide::shape.units, p);
+  s.kind = wide ? StepKind::hopper_wide : StepKind::hopper_narrow;
   s.step = hopper_kernel(wide);
   s.form_state = slice_kernel();
   s.pack.tf32 = true;
@@ -84,6 +85,7 @@ namespace {
 void choose_recurrent(Schedule& s, const Problem& p, const Build& build) {
   constexpr RecurrentShape kWide = RecurrentWide::shape;
   const bool wide = fills(kWide.rows, kWide.units, p, kWide.blocks);
+  s.kind = StepKind::recurrent;
   s.step = recurrent_kernel(wide);
   s.form_state = transpose_kernel();
   s.plain_states = false;
@@ -98,6 +100,7 @@ void choose_unit(Schedule& s, const Problem& p, const Build& build) {
   const bool idle = ceil_div(units, kUnitWarps) < p.device.sm_count;
   const int warps = idle && batch == 1 ? 1 : idle ? kUnitWarps / 2 : kUnitWarps;
   const bool projected = p.options.seq_len >= kProjectFrom;
+  s.kind = StepKind::unit;
   s.step = unit_kernel(projected ? Phase::recurrent : Phase::fused, batch == 1 ? 1 : batch == 2 ? 2 : 5, warps);
   // Half of the L2 cache keeps a portion close.
   if (projected) plan_projection(s, p, build, static_cast<std::int64_t>(p.device.l2_bytes / 2));

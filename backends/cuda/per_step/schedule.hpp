@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "backends/cuda/common/build.hpp"
@@ -10,8 +11,12 @@
 
 namespace gru::cuda {
 
+/// The family of kernels that makes a step.
+enum class StepKind : std::uint8_t { tiles, unit, recurrent, hopper_narrow, hopper_wide };
+
 /// Which kernels run a problem, and in which portions: decided from numbers alone.
 struct Schedule {
+  StepKind kind = StepKind::tiles;
   Kernel step;               ///< a step; with reset-before its second launch; or all steps of a portion, if cooperative
   Kernel reset;              ///< reset-before: the first launch of a step; else none
   int projected_steps = 0;   ///< whose input projection is one product; 0: made within each step

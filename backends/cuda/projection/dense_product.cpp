@@ -169,9 +169,13 @@ void DenseProduct::Impl::find_algorithm(Planned& p) const {
     check_blas(cublasLtMatmulPreferenceSetAttribute(made, attribute, &value, sizeof value),
                "cublasLtMatmulPreferenceSetAttribute");
   };
-  // No split sums: one order of summation.
+  // Split sums only for few rows, which leave most of the device idle, and only where a kernel of its own adds the parts,
+  // which it does in order.
+  constexpr std::int64_t kFewRows = 128;
+  const std::uint32_t split =
+      p.shape.rows <= kFewRows ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
   set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{kDenseWorkspace});
-  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, std::uint32_t{CUBLASLT_REDUCTION_SCHEME_NONE});
+  set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, split);
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, p.alignments[0]);
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, p.alignments[1]);
   set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, p.alignments[2]);

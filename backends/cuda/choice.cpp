@@ -1,0 +1,189 @@
+#include "backends/cuda/choice.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <utility>
+
+#include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/dense_step/schedule.hpp"
+#include "backends/cuda/per_step/schedule.hpp"
+#include "backends/cuda/persistent/slices.hpp"
+#include "backends/cuda/sequence/schedule.hpp"
+#include "backends/cuda/single_block/schedule.hpp"
+
+namespace gru::cuda {
+namespace {
+
+constexpr double kNever = std::numeric_limits<double>::infinity();
+
+/// The schedules of the persistent kernels count clocks of an H100 at its usual rate.
+constexpr double kClock = 1.75e9;
+
+/// A step by some kind of launches, fitted to an H200's times (T = 64, I = H from 256 to 1536, B from 16 to 1024, input
+/// projections included, 2026-11-30): seconds, then per unit, per unit squared, per row and unit, and per multiply-add of
+/// the recurrence.
+struct StepCost {
+  double start;         ///< launches that wait for each other, reading the state
+  double unit;          ///< a longer K: slices one after another in a block
+  double unit_squared;  ///< weights from L2, where each block's few rows read them again
+  double element;       ///< state, shares and sums through L2 and memory
+  double product;       ///< tensor cores or FMA
+};
+constexpr StepCost kUnitStep = {2.0e-6, 0, 7.5e-12, 0, 0};            // for each five rows
+constexpr StepCost kTileStep = {2.0e-6, 0, 31e-12, 0, 0};             // FFMA tiles of 32 rows
+constexpr StepCost kTensorTileStep = {2.5e-6, 20e-9, 0, 0, 1.1e-13};  // mma.sync, input's product within the step
+constexpr StepCost kRecurrentStep = {5e-6, 8e-9, 0, 0, 0.25e-12};     // FFMA at 80 % of issue
+constexpr StepCost kHopperWave = {8.5e-6, 2.6e-9, 0, 0, 0};           // for each wave of tiles of 64 rows x 16 units
+constexpr StepCost kHopperWide = {8e-6, 0, 0, 0, 3.6e-14};
+constexpr StepCost kResident = {2.0e-6, 4e-9, 0, 0, 1.4e-14};
+
+/// What an execution of few steps pays before its first: operands made, a graph started.
+constexpr double kStart = 4e-6;
+
+/// Weights that lie in shared memory, above 1024 units, are read again for each stream, which the clocks leave out.
+constexpr double kBeyondRegisters = 1.36;
+
+/// Short sequences have both products in the step.
+constexpr std::int64_t kShort = 8;
+constexpr StepCost kShortUnitStep = {2.0e-6, 0, 13e-12, 0, 0};
+constexpr StepCost kShortTileStep = {4e-6, 46e-9, 0, 0, 0.36e-12};
+constexpr StepCost kShortTensorStep = {2.5e-6, 22e-9, 0, 0, 0.12e-12};
+
+/// Another engine must promise so much to be taken instead of the one that has been measured on the named cases.
+constexpr double kWorthIt = 0.9;
+
+/// A layer's inputs and units in 2 H, in the mean: more above the first layer of two directions.
+double input_share(const Problem& p) {
+  double sum = 0;
+  for (std::int64_t layer = 0; layer < p.config.num_layers; ++layer) {
+    sum += static_cast<double>(p.config.layer_input_size(layer) + p.config.hidden_size);
+  }
+  return sum / (2.0 * static_cast<double>(p.config.hidden_size * p.config.num_layers));
+}
+
+double step_seconds(const StepCost& cost, const Problem& p, double rows) {
+  const auto units = static_cast<double>(p.config.hidden_size);
+  const double elements = rows * static_cast<double>(p.config.num_directions()) * units;
+  return cost.start + cost.unit * units +
+         cost.unit_squared * units * units * static_cast<double>(p.config.num_directions()) + cost.element * elements +
+         cost.product * elements * units * input_share(p);
+}
+
+double steps_of(const Problem& p) { return static_cast<double>(p.options.seq_len * p.config.num_layers); }
+double rows_of(const Problem& p, std::int64_t tile) {
+  return static_cast<double>(round_up(p.options.batch_size, tile));
+}
+
+double per_step_seconds(const Problem& p, const Build& build) {
+  const auto answer = decide_per_step(p, build);
+  if (!answer) return kNever;
+  const Schedule& s = *answer.schedule;
+  const Config& c = p.config;
+  const double groups_of_five = static_cast<double>(ceil_div(p.options.batch_size, 5));
+  if (p.options.seq_len < kShort) {
+    StepCost unit = kShortUnitStep;
+    unit.unit_squared *= groups_of_five;
+    const StepCost& cost = s.kind == StepKind::unit         ? unit
+                           : p.options.math == Math::strict ? kShortTileStep
+                                                            : kShortTensorStep;
+    return steps_of(p) * step_seconds(cost, p, s.kind == StepKind::unit ? 0 : rows_of(p, 1));
+  }
+  switch (s.kind) {
+    case StepKind::unit: {
+      StepCost cost = kUnitStep;
+      cost.unit_squared *= groups_of_five;
+      return kStart + steps_of(p) * step_seconds(cost, p, 0);
+    }
+    case StepKind::recurrent: return kStart + steps_of(p) * step_seconds(kRecurrentStep, p, rows_of(p, 64));
+    case StepKind::hopper_wide: return kStart + steps_of(p) * step_seconds(kHopperWide, p, rows_of(p, 128));
+    case StepKind::hopper_narrow: {
+      const std::int64_t tiles = ceil_div(c.hidden_size, 16) * ceil_div(p.options.batch_size, 64) * c.num_directions();
+      const auto waves = static_cast<double>(ceil_div(tiles, std::max(1, p.device.sm_count)));
+      return kStart + steps_of(p) * waves * step_seconds(kHopperWave, p, 0);
+    }
+    case StepKind::tiles: {
+      const bool tensor = p.options.math != Math::strict;
+      const auto waves = static_cast<double>(ceil_div(p.options.batch_size, 32));
+      StepCost cost = tensor ? kTensorTileStep : kTileStep;
+      cost.unit_squared *= waves;
+      return kStart + steps_of(p) * step_seconds(cost, p, rows_of(p, 64));
+    }
+  }
+  return kNever;
+}
+
+double beyond_registers(const Problem& p) { return p.config.hidden_size > 1024 ? kBeyondRegisters : 1.0; }
+
+template <class Schedule>
+double clocks_as_seconds(const Decision<Schedule>& answer, const Problem& p) {
+  return answer ? answer.schedule->clocks / kClock * beyond_registers(p) : kNever;
+}
+
+}  // namespace
+
+Problem with_exacter_math(const Problem& problem) {
+  Problem exacter = problem;
+  if (problem.options.training != Training::none) return exacter;
+  if (problem.options.math == Math::fp16 || problem.options.math == Math::bf16) exacter.options.math = Math::tf32;
+  return exacter;
+}
+
+std::string_view exacter_remark(const Problem& problem) {
+  const bool half = problem.options.math == Math::fp16 || problem.options.math == Math::bf16;
+  return half ? ", in tf32 or float32, which is exacter than 16 bits and here no slower" : "";
+}
+
+Estimates estimate(const Problem& problem, const Build& build) {
+  const Problem p = with_exacter_math(problem);
+  const DenseStepSchedule dense = make_dense_step_schedule(problem, build);
+  return {clocks_as_seconds(decide_single_block(p, build), p),
+          decide_sequence(p, build) ? kStart + steps_of(p) * step_seconds(kResident, p, rows_of(p, 64)) : kNever,
+          clocks_as_seconds(decide_persistent(p, build), p),
+          per_step_seconds(p, build),
+          clocks_as_seconds(decide_slices(p, build), p),
+          dense.accepted ? dense.seconds : kNever};
+}
+
+namespace {
+
+/// Engines that have been measured on the named cases: of those the first that accepts is taken, unless another promises
+/// clearly less.
+constexpr std::size_t kMeasured = 4;
+
+std::size_t fastest(const Estimates& e) {
+  std::size_t best = 0;
+  while (best + 1 < kMeasured && e[best] == kNever) ++best;
+  double least = e[best] * kWorthIt;
+  for (std::size_t i = 0; i < e.size(); ++i) {
+    if (e[i] >= least) continue;
+    least = e[i];
+    best = i;
+  }
+  return best;
+}
+
+}  // namespace
+
+Support unless_slower(const Problem& problem, std::string_view name, Support own, const Build& build) {
+  if (!own || problem.options.backend == name || problem.options.training != Training::none) return own;
+  // Where float32 numbers and reset-after leave one engine, there is nothing to compare.
+  if (problem.options.dtype != DType::float32 || !problem.config.reset_after) return own;
+  const auto* const found = std::ranges::find(kEngines, name);
+  if (found == kEngines.end()) return own;
+  const auto mine = static_cast<std::size_t>(found - kEngines.begin());
+  const Estimates all = estimate(problem, build);
+  const std::size_t best = fastest(all);
+  // Engines that are asked after it serve where the device says no to it.
+  if (mine >= best) {
+    own.reason += fmt::format(", estimated {:.3g} ms", all[mine] * 1e3);
+    return own;
+  }
+  return Support::no(
+      fmt::format("estimated {:.3g} ms, {} {:.3g} ms", all[mine] * 1e3, kEngines[best], all[best] * 1e3));
+}
+
+}  // namespace gru::cuda

@@ -1,0 +1,34 @@
+#pragma once
+
+/// Which of the CUDA engines is thought to be the fastest for a problem: estimates from numbers alone, each constant with the
+/// resource behind it. The engines ask here before they accept a problem that named none of them.
+
+#include <array>
+#include <string_view>
+
+#include "backends/cuda/common/build.hpp"
+#include "gru/problem.hpp"
+
+namespace gru::cuda {
+
+/// Products in 16 bits are for engines whose products are worth it; the others compute such a problem in TF32 or float32, which
+/// is exacter, and say so. Every other problem as it is.
+Problem with_exacter_math(const Problem& problem);
+
+/// The remark that goes with it; empty for a problem as it is.
+std::string_view exacter_remark(const Problem& problem);
+
+/// `own` is what the engine `name` itself says of the problem. A yes stays one if the caller named the engine, for training,
+/// or unless one that is asked later is the fastest by the estimates: then it becomes a no with both times.
+Support unless_slower(const Problem& problem, std::string_view name, Support own, const Build& build);
+
+/// Of the engines, in the order in which a plan asks them (backends/list.hpp).
+inline constexpr std::array<std::string_view, 6> kEngines = {"cuda-single-block",      "cuda-sequence",
+                                                             "cuda-persistent",        "cuda-per-step",
+                                                             "cuda-persistent-slices", "cuda-dense-step"};
+
+/// Seconds of an execution on an H200, roughly, as kEngines; infinite where an engine does not take the problem.
+using Estimates = std::array<double, kEngines.size()>;
+Estimates estimate(const Problem& problem, const Build& build);
+
+}  // namespace gru::cuda

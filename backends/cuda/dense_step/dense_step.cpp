@@ -1,0 +1,380 @@
+#include "backends/cuda/dense_step/dense_step.hpp"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "backends/cuda/common/call_tensors.hpp"
+#include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/common/launch.hpp"
+#include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/dense_step/args.hpp"
+#include "backends/cuda/dense_step/product.hpp"
+#include "backends/cuda/dense_step/recorded.hpp"
+#include "backends/cuda/dense_step/schedule.hpp"
+#include "backends/cuda/dense_step/weights.hpp"
+
+namespace gru::cuda {
+namespace {
+
+constexpr std::int64_t kGraphFrom = 8;         // launches; below, the graph's own start costs more than it saves
+constexpr std::int64_t kGraphLimit = 1 << 15;  // nodes: about 2 KB of host and device memory each
+
+unsigned blocks_for(std::int64_t threads) { return blocks(threads, kElementThreads); }
+
+/// What one stream's executions write. Zero at first; padding stays zero.
+struct Workspace {
+  Workspace(StreamRef stream, const Problem& problem, const DenseStepSchedule& schedule);
+
+  std::size_t bytes = 0;
+  std::byte* x = nullptr;           // (T, B, Kp) of the first layer; joint: each layer's, its state's operand beside it
+  std::byte* operands[2] = {};      // (L*D, B, Hp): states as products read them, old and new in turn
+  std::int64_t operand_stride = 0;  // from one of the L*D to the next, in elements
+  float* states = nullptr;          // (L*D, B, Hp)
+  std::byte* between[2] = {};       // (T, B, D, Hp): what the layer above multiplies
+  float* share = nullptr;           // (rows of a portion, D, 3, Hp), or (D, rows, 3, Hp) where portions are several
+  float* product = nullptr;         // (D, B, 3, Hp)
+  CallTensors* stored_call = nullptr;
+
+ private:
+  std::shared_ptr<std::byte> memory_;
+};
+
+Workspace::Workspace(StreamRef stream, const Problem& problem, const DenseStepSchedule& s) {
+  const Config& c = problem.config;
+  const std::int64_t batch = problem.options.batch_size, steps = problem.options.seq_len,
+                     directions = c.num_directions(), units = s.hidden_padded, element = size_of(s.element);
+  const std::int64_t cells = c.num_layers * directions;
+  // Products always take as many rows as were planned: portions are whole.
+  const std::int64_t padded_steps = (steps + s.portion - 1) / s.portion * s.portion;
+  const auto bytes_of = [](std::int64_t n) { return static_cast<std::size_t>(n); };
+  const std::int64_t between_bytes = padded_steps * batch * directions * units * element;
+  const std::size_t sizes[] = {
+      bytes_of(s.joint ? 2 * cells * batch * units * element : padded_steps * batch * s.inputs_padded(c, 0) * element),
+      bytes_of(s.joint ? 0 : cells * batch * units * element),
+      bytes_of(s.joint ? 0 : cells * batch * units * element),
+      bytes_of(cells * batch * units) * sizeof(float),
+      bytes_of(!s.joint && c.num_layers > 1 ? between_bytes : 0),
+      bytes_of(!s.joint && c.num_layers > 2 ? between_bytes : 0),
+      bytes_of(s.portion * batch * directions * 3 * units) * sizeof(float),
+      bytes_of(directions * batch * 3 * units) * sizeof(float),
+      sizeof(CallTensors)};
+  const auto offsets = lay_out(sizes);
+  bytes = offsets.back();
+  memory_ = allocate(stream, "the plan's workspace", bytes);
+  std::byte* const begin = memory_.get();
+  x = begin;
+  operands[0] = s.joint ? begin + batch * units * element : begin + offsets[1];
+  operands[1] = s.joint ? operands[0] : begin + offsets[2];  // a single step has no next
+  operand_stride = (s.joint ? 2 : 1) * batch * units;
+  states = reinterpret_cast<float*>(begin + offsets[3]);
+  between[0] = begin + offsets[4];
+  between[1] = begin + offsets[5];
+  share = reinterpret_cast<float*>(begin + offsets[6]);
+  product = reinterpret_cast<float*>(begin + offsets[7]);
+  stored_call = reinterpret_cast<CallTensors*>(begin + offsets[8]);
+}
+
+}  // namespace
+
+/// Everything that one stream's executions need beside the packed weights.
+struct DenseStep::Impl {
+  Impl(StreamRef on, const Problem& for_problem, DenseStepSchedule by, std::shared_ptr<const DenseStepWeights> packed);
+
+  void make_products();
+  void warm_up();
+  std::int64_t launches() const;
+  void launch_all(StreamRef on, std::int64_t steps, std::int64_t batch, const CallTensors* stored,
+                  const CallTensors& inline_call) const;
+  void prepare(StreamRef on, std::int64_t steps, std::int64_t batch, const CallTensors* stored,
+               const CallTensors& inline_call) const;
+  void launch_layer(StreamRef on, GateArgs args, const CallTensors& inline_call) const;
+  void project(StreamRef on, GateArgs& args) const;
+  void multiply_state(StreamRef on, const GateArgs& args) const;
+  void launch_gates(StreamRef on, const GateArgs& args, const CallTensors& inline_call) const;
+  void launch_narrow(StreamRef on, const NarrowArgs& args, int rows, bool fused, const CallTensors& inline_call) const;
+  void launch_fused(StreamRef on, int rows, const CallTensors& inline_call, std::int64_t batch) const;
+  GateArgs layer_args(std::int64_t layer, std::int64_t steps, std::int64_t batch) const;
+  std::int64_t share_rows() const { return schedule.portion * problem.options.batch_size; }
+  bool whole() const { return schedule.portion == problem.options.seq_len; }
+
+  StreamRef stream;
+  Problem problem;
+  DenseStepSchedule schedule;
+  std::shared_ptr<const DenseStepWeights> weights;
+  Workspace space;
+  DenseStepKernels kernels;
+  std::shared_ptr<std::byte> product_workspace;
+  std::vector<StepProduct> inputs;     // of the first layer and of those above it
+  std::optional<StepProduct> states_;  // the recurrent product, or both in one
+  bool overlap = false;
+  RecordedGraph graph;
+};
+
+DenseStep::Impl::Impl(StreamRef on, const Problem& for_problem, DenseStepSchedule by,
+                      std::shared_ptr<const DenseStepWeights> packed)
+    : stream(on),
+      problem(for_problem),
+      schedule(std::move(by)),
+      weights(std::move(packed)),
+      space(on, for_problem, schedule),
+      kernels(dense_step_kernels(schedule.element)) {
+  const DeviceGuard guard(stream.device);
+  overlap = can_overlap_launches(kernels.gates, stream.device);
+  for (const void* kernel : {write_call_kernel(), kernels.prepare, kernels.gates}) load_kernel(kernel);
+  for (const int rows : kNarrowRows) {
+    for (const bool fused : {false, true}) {
+      const void* kernel = narrow_step_kernel(schedule.element, rows, fused);
+      allow_shared_memory(kernel, narrow_shared_bytes(schedule.element, rows, fused));
+      load_kernel(kernel);
+    }
+  }
+  if (problem.options.batch_size == 0) return;
+  make_products();
+  warm_up();
+  if (launches() >= kGraphFrom && launches() <= kGraphLimit) {
+    graph = RecordedGraph(stream, [&](StreamRef recorder) {
+      launch_all(recorder, problem.options.seq_len, problem.options.batch_size, space.stored_call, {});
+    });
+  }
+}
+
+void DenseStep::Impl::make_products() {
+  const Config& c = problem.config;
+  const std::int64_t directions = c.num_directions(), units = schedule.hidden_padded,
+                     batch = problem.options.batch_size;
+  product_workspace = allocate(stream, "cuBLASLt's workspace", kProductWorkspace);
+  ProductShape shape{.element = schedule.element, .rows = batch, .columns = 3 * units, .depth = units};
+  if (schedule.joint) {
+    shape.batches = 2;
+    shape.x_batch = batch * units;
+    shape.w_batch = 3 * units * units;
+    shape.y_batch = space.product - space.share;
+  } else {
+    shape.batches = directions;
+    shape.x_batch = batch * units;
+    shape.w_batch = 3 * units * units;
+    shape.y_batch = batch * 3 * units;
+    for (std::int64_t layer = 0; layer < std::min<std::int64_t>(c.num_layers, 2); ++layer) {
+      inputs.emplace_back(stream,
+                          ProductShape{.element = schedule.element,
+                                       .rows = share_rows(),
+                                       .columns = (whole() ? directions : 1) * 3 * units,
+                                       .depth = schedule.inputs_padded(c, layer)},
+                          product_workspace);
+    }
+  }
+  states_.emplace(stream, shape, product_workspace);
+}
+
+/// The first product of a shape may load a kernel and wait, so that each runs here, on zeros.
+void DenseStep::Impl::warm_up() {
+  const std::int64_t batch = problem.options.batch_size;
+  for (std::int64_t layer = 0; layer < std::min<std::int64_t>(problem.config.num_layers, 2); ++layer) {
+    GateArgs args = layer_args(layer, problem.options.seq_len, batch);
+    if (!schedule.joint) project(stream, args);
+    if (layer == 0) multiply_state(stream, args);
+  }
+}
+
+std::int64_t DenseStep::Impl::launches() const {
+  if (schedule.joint) return 1 + 2 * problem.config.num_layers;
+  const std::int64_t steps = problem.options.seq_len;
+  const std::int64_t portions = (steps + schedule.portion - 1) / schedule.portion;
+  return 1 + problem.config.num_layers * (2 * steps + portions * (whole() ? 1 : problem.config.num_directions()));
+}
+
+GateArgs DenseStep::Impl::layer_args(std::int64_t layer, std::int64_t steps, std::int64_t batch) const {
+  const Config& c = problem.config;
+  const std::int64_t directions = c.num_directions(), units = schedule.hidden_padded,
+                     planned = problem.options.batch_size, element = size_of(schedule.element),
+                     cell = layer * directions;
+  GateArgs a;
+  a.product = space.product;
+  a.product_direction = planned * 3 * units;
+  a.share = space.share;
+  a.share_direction = whole() ? 3 * units : share_rows() * 3 * units;
+  a.share_row = whole() ? directions * 3 * units : 3 * units;
+  a.bias = weights->layers[static_cast<std::size_t>(layer)].bias;
+  a.states = space.states + cell * planned * units;
+  a.state_operands = space.operands[0] + cell * space.operand_stride * element;
+  if (layer + 1 < c.num_layers) {
+    a.between = schedule.joint ? space.x + (layer + 1) * space.operand_stride * element : space.between[layer % 2];
+  }
+  a.layer = static_cast<int>(layer);
+  a.directions = static_cast<int>(directions);
+  a.batch = static_cast<int>(batch);
+  a.planned_batch = static_cast<int>(planned);
+  a.steps = static_cast<int>(steps);
+  a.hidden = static_cast<int>(c.hidden_size);
+  a.hidden_padded = static_cast<int>(units);
+  return a;
+}
+
+/// W_ih x of the portion that begins with args.step, and where it lies.
+void DenseStep::Impl::project(StreamRef on, GateArgs& a) const {
+  const std::int64_t units = schedule.hidden_padded, element = size_of(schedule.element);
+  const std::int64_t depth = schedule.inputs_padded(problem.config, a.layer);
+  const int here = std::min(schedule.portion, a.steps - a.step);
+  const StepProduct& product = inputs[a.layer > 0 ? 1 : 0];
+  const std::byte* const x = a.layer > 0 ? space.between[(a.layer - 1) % 2] : space.x;
+  const std::byte* const w = weights->layers[static_cast<std::size_t>(a.layer)].w_ih;
+  a.share_first[0] = a.step;
+  a.share_first[1] = a.steps - a.step - here;
+  if (whole()) a.share_first[1] = 0;
+  for (int d = 0; d < (whole() ? 1 : a.directions); ++d) {
+    product.run(on, x + a.share_first[d] * std::int64_t{a.batch} * depth * element, w + d * 3 * units * depth * element,
+                space.share + d * a.share_direction);
+  }
+}
+
+void DenseStep::Impl::multiply_state(StreamRef on, const GateArgs& a) const {
+  const DenseStepWeights::Layer& layer = weights->layers[static_cast<std::size_t>(a.layer)];
+  if (schedule.joint) {
+    const std::int64_t at = a.layer * space.operand_stride * size_of(schedule.element);
+    states_->run(on, space.x + at, layer.w_ih, space.share);
+  } else {
+    states_->run(on, a.state_operands, layer.w_hh, space.product);
+  }
+}
+
+void DenseStep::Impl::launch_gates(StreamRef on, const GateArgs& args, const CallTensors& inline_call) const {
+  Launch launch(dim3(blocks_for(std::int64_t{args.batch} * (args.hidden_padded / kElementsAThread)),
+                     static_cast<unsigned>(args.directions)),
+                dim3(kElementThreads), 0, on);
+  if (overlap) launch.early();
+  launch.start(kernels.gates, "cudaLaunchKernelExC of the gates", args, inline_call);
+}
+
+void DenseStep::Impl::launch_narrow(StreamRef on, const NarrowArgs& args, int rows, bool fused,
+                                    const CallTensors& inline_call) const {
+  Launch launch(dim3(blocks(args.gates.hidden_padded, kNarrowUnits), blocks(args.gates.batch, rows),
+                     static_cast<unsigned>(args.gates.directions)),
+                dim3(32 * kNarrowWarps), narrow_shared_bytes(schedule.element, rows, fused), on);
+  if (overlap) launch.early();
+  launch.start(narrow_step_kernel(schedule.element, rows, fused), "cudaLaunchKernelExC of a step", args, inline_call);
+}
+
+void DenseStep::Impl::launch_layer(StreamRef on, GateArgs args, const CallTensors& inline_call) const {
+  const DenseStepWeights::Layer& layer = weights->layers[at(args.layer)];
+  const std::int64_t skipped =
+      std::int64_t{args.layer} * args.directions * space.operand_stride * size_of(schedule.element);
+  const int rows = schedule.joint ? 0 : schedule.narrow_rows(args.batch);
+  for (args.step = 0; args.step < args.steps; ++args.step) {
+    if (!schedule.joint && args.step % schedule.portion == 0) project(on, args);
+    args.last_step = args.step + 1 == args.steps;
+    args.state_operands = space.operands[args.step % 2] + skipped;
+    args.new_operands = space.operands[(args.step + 1) % 2] + skipped;
+    if (rows > 0) {
+      launch_narrow(on, {.gates = args, .w_hh = layer.w_hh}, rows, false, inline_call);
+      continue;
+    }
+    multiply_state(on, args);
+    launch_gates(on, args, inline_call);
+  }
+}
+
+/// A single step in one direction, a launch a layer: nothing is prepared, no product is apart.
+void DenseStep::Impl::launch_fused(StreamRef on, int rows, const CallTensors& inline_call, std::int64_t batch) const {
+  const Config& c = problem.config;
+  for (std::int64_t layer = 0; layer < c.num_layers; ++layer) {
+    const DenseStepWeights::Layer& w = weights->layers[at(layer)];
+    NarrowArgs args{.gates = layer_args(layer, 1, batch), .w_hh = w.w_hh, .w_ih = w.w_ih};
+    args.gates.last_step = true;
+    args.gates.between = nullptr;
+    if (layer > 0) args.x = space.states + (layer - 1) * problem.options.batch_size * schedule.hidden_padded;
+    if (layer + 1 < c.num_layers) args.new_states = args.gates.states;
+    args.inputs = static_cast<int>(c.layer_input_size(layer));
+    args.inputs_padded = static_cast<int>(schedule.inputs_padded(c, layer));
+    launch_narrow(on, args, rows, true, inline_call);
+  }
+}
+
+void DenseStep::Impl::prepare(StreamRef on, std::int64_t steps, std::int64_t batch, const CallTensors* stored,
+                              const CallTensors& inline_call) const {
+  const Config& c = problem.config;
+  PrepareArgs a{.call = stored,
+                .x = space.x,
+                .states = space.states,
+                .state_operands = space.operands[0],
+                .operand_stride = space.operand_stride,
+                .input_rows = steps * batch,
+                .state_rows = c.num_layers * c.num_directions() * batch,
+                .batch = static_cast<int>(batch),
+                .planned_batch = static_cast<int>(problem.options.batch_size),
+                .inputs = static_cast<int>(c.input_size),
+                .inputs_padded = static_cast<int>(schedule.inputs_padded(c, 0)),
+                .hidden = static_cast<int>(c.hidden_size),
+                .hidden_padded = static_cast<int>(schedule.hidden_padded)};
+  const std::int64_t threads =
+      (a.input_rows * a.inputs_padded + a.state_rows * schedule.hidden_padded) / kElementsAThread;
+  Launch(dim3(blocks_for(threads)), dim3(kElementThreads), 0, on)
+      .start(kernels.prepare, "cudaLaunchKernelExC of the first operands", a, inline_call);
+}
+
+void DenseStep::Impl::launch_all(StreamRef on, std::int64_t steps, std::int64_t batch, const CallTensors* stored,
+                                 const CallTensors& inline_call) const {
+  const int rows = steps == 1 && stored == nullptr ? schedule.fused_rows(problem.config, batch) : 0;
+  if (rows > 0) {
+    launch_fused(on, rows, inline_call, batch);
+    return;
+  }
+  prepare(on, steps, batch, stored, inline_call);
+  for (std::int64_t layer = 0; layer < problem.config.num_layers; ++layer) {
+    GateArgs args = layer_args(layer, steps, batch);
+    args.call = stored;
+    launch_layer(on, args, inline_call);
+  }
+}
+
+DenseStep::DenseStep(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+DenseStep::DenseStep(DenseStep&&) noexcept = default;
+DenseStep& DenseStep::operator=(DenseStep&&) noexcept = default;
+DenseStep::~DenseStep() = default;
+
+Decision<DenseStepSchedule> DenseStep::decide(const Problem& problem) {
+  DenseStepSchedule schedule = make_dense_step_schedule(problem, this_build());
+  if (!schedule.accepted) return Decision<DenseStepSchedule>::no(std::move(schedule.reason));
+  std::string remark = schedule.reason;
+  return Decision<DenseStepSchedule>::yes(std::move(schedule), std::move(remark));
+}
+
+DenseStep::DenseStep(StreamRef stream, const Problem& problem, Decision<DenseStepSchedule> decision,
+                     const Weights& weights) {
+  auto packed = pack_dense_step_weights(stream, weights, *decision.schedule);
+  impl_ = std::make_unique<Impl>(stream, problem, std::move(*decision.schedule), std::move(packed));
+}
+
+void DenseStep::rebind(StreamRef stream) {
+  require_same_device(impl_->stream, stream);
+  impl_->stream = stream;
+}
+
+DenseStep DenseStep::fork(StreamRef stream) const {
+  require_same_device(impl_->stream, stream);
+  return DenseStep(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
+}
+
+void DenseStep::execute(const Call& call) {
+  const Impl& my = *impl_;
+  const DeviceGuard guard(my.stream.device);
+  require_device_memory(call, my.stream);
+  const std::int64_t steps = call.x.extents[0], batch = call.x.extents[1];
+  const CallTensors tensors = call_tensors(call);
+  const bool as_planned = steps == my.problem.options.seq_len && batch == my.problem.options.batch_size;
+  if (!my.graph.recorded() || !as_planned || is_capturing(my.stream)) {
+    my.launch_all(my.stream, steps, batch, nullptr, tensors);
+    return;
+  }
+  store_call(my.stream, my.space.stored_call, tensors);
+  my.graph.replay(my.stream);
+}
+
+std::size_t DenseStep::workspace_bytes() const { return impl_->space.bytes + kProductWorkspace; }
+
+Status DenseStep::status() const { return status_of(impl_->stream, name); }
+
+}  // namespace gru::cuda

@@ -1,0 +1,133 @@
+#include "backends/cuda/dense_step/schedule.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+
+#include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/dense_step/args.hpp"
+#include "backends/cuda/dense_step/cost.hpp"
+
+namespace gru::cuda {
+namespace {
+
+constexpr std::int64_t kMaxRows = std::int64_t{1} << 30;  // T*B and 3H*D: cuBLASLt counts rows in 32 bits
+constexpr std::int64_t kMaxSteps = 1 << 30;
+
+/// Fewer, larger products win even where a portion streams past the L2 cache.
+constexpr std::int64_t kPortionInCaches = 8;
+
+int portion_of(const Problem& p, std::int64_t hidden_padded) {
+  const std::int64_t step =
+      std::max<std::int64_t>(p.options.batch_size, 1) * p.config.num_directions() * 3 * hidden_padded * 4;
+  const std::int64_t bytes = kPortionInCaches * static_cast<std::int64_t>(p.device.l2_bytes);
+  const std::int64_t most = std::clamp<std::int64_t>(bytes / step, 1, p.options.seq_len);
+  return static_cast<int>(ceil_div(p.options.seq_len, ceil_div(p.options.seq_len, most)));
+}
+
+constexpr std::int64_t kJointElements = std::int64_t{4} << 20U;
+
+bool is_joint(const Problem& p, std::int64_t hidden_padded) {
+  const std::int64_t inputs = round_up(p.config.input_size, kUnitPadding);
+  // As two products of one launch cuBLASLt's strict kernels lose a quarter where each fills the device (H200).
+  if (p.options.math == Math::strict && p.options.batch_size * hidden_padded >= kJointElements) return false;
+  return p.options.seq_len == 1 && !p.config.bidirectional && inputs <= hidden_padded && 2 * inputs > hidden_padded;
+}
+
+std::string refusal_of(const Problem& p, const Build& build) {
+  const PlanOptions& o = p.options;
+  if (!build.cublaslt) return "this library was built without cuBLASLt";
+  if (o.dtype != DType::float32) return fmt::format("keeps its state in float32, the plan is {}", name_of(o.dtype));
+  if (!p.config.reset_after) return "reset-before needs two products a step that depend on each other";
+  if (p.device.compute_capability < 80) {
+    return fmt::format("needs compute capability 8.0, the device has {}.{}", p.device.compute_capability / 10,
+                       p.device.compute_capability % 10);
+  }
+  const std::int64_t widest = std::max(p.config.hidden_size, p.config.input_size);
+  if (o.seq_len > kMaxSteps || o.seq_len * o.batch_size > kMaxRows || widest > kMaxRows / 16) {
+    return fmt::format("takes T <= {}, T * B <= {}, I and H <= {}", kMaxSteps, kMaxRows, kMaxRows / 16);
+  }
+  return {};
+}
+
+DenseStepShape shape_of(const DenseStepSchedule& s, std::int64_t batch) {
+  return {.element = s.element,
+          .batch = batch,
+          .directions = s.directions,
+          .hidden_padded = s.hidden_padded,
+          .depth = s.hidden_padded,
+          .sm_count = s.sm_count};
+}
+
+/// Operands made and a graph started; a product of the inputs before few steps.
+constexpr double kStart = 4e-6, kProjection = 5e-6;
+
+double seconds_of(const DenseStepSchedule& s, const Problem& p) {
+  const Config& c = p.config;
+  const auto layers = static_cast<double>(c.num_layers);
+  DenseStepShape shape = shape_of(s, p.options.batch_size);
+  if (p.options.seq_len == 1 && !c.bidirectional) {
+    shape.fused = true;
+    shape.depth = s.inputs_padded(c, 0) + s.hidden_padded;
+    return layers * std::min(narrow_step(shape).seconds, product_step_seconds(shape));
+  }
+  double inputs = 0;
+  for (std::int64_t layer = 0; layer < c.num_layers; ++layer) {
+    inputs +=
+        static_cast<double>(c.layer_input_size(layer) + c.hidden_size) / (2.0 * static_cast<double>(c.hidden_size));
+  }
+  shape.input_share = inputs / layers;
+  const double step = std::min(narrow_step(shape).seconds, product_step_seconds(shape));
+  return kStart + layers * (kProjection + static_cast<double>(p.options.seq_len) * step);
+}
+
+std::string remark_of(const DenseStepSchedule& s, const Problem& p) {
+  const int rows = p.options.seq_len == 1 ? s.fused_rows(p.config, p.options.batch_size) : 0;
+  if (rows > 0) return fmt::format("a step is one launch a layer, blocks of {} rows x {} units", rows, kNarrowUnits);
+  if (s.joint) return "a step is one product by cuBLASLt for inputs and state, and one kernel for the gates";
+  const int narrow = s.narrow_rows(p.options.batch_size);
+  const std::string step = narrow > 0 ? fmt::format("one launch, blocks of {} rows x {} units", narrow, kNarrowUnits)
+                                      : "one product by cuBLASLt and one kernel for the gates";
+  return fmt::format("a step is {}, input projections of {} steps at once", step, s.portion);
+}
+
+}  // namespace
+
+std::int64_t DenseStepSchedule::inputs_padded(const Config& config, std::int64_t layer) const {
+  if (joint) return hidden_padded;
+  return layer > 0 ? config.num_directions() * hidden_padded : round_up(config.input_size, kUnitPadding);
+}
+
+int DenseStepSchedule::narrow_rows(std::int64_t batch) const {
+  const DenseStepShape shape = shape_of(*this, batch);
+  const NarrowStep narrow = narrow_step(shape);
+  return narrow.seconds < product_step_seconds(shape) ? narrow.rows : 0;
+}
+
+int DenseStepSchedule::fused_rows(const Config& config, std::int64_t batch) const {
+  if (config.bidirectional) return 0;
+  DenseStepShape shape = shape_of(*this, batch);
+  shape.fused = true;
+  shape.depth = inputs_padded(config, 0) + hidden_padded;
+  const NarrowStep narrow = narrow_step(shape);
+  return narrow.seconds < product_step_seconds(shape) ? narrow.rows : 0;
+}
+
+DenseStepSchedule make_dense_step_schedule(const Problem& p, const Build& build) {
+  DenseStepSchedule s;
+  s.reason = refusal_of(p, build);
+  if (!s.reason.empty()) return s;
+  s.accepted = true;
+  s.element = element_of(p.options.math);
+  s.hidden_padded = round_up(p.config.hidden_size, kUnitPadding);
+  s.directions = p.config.num_directions();
+  s.sm_count = std::max(1, p.device.sm_count - p.options.reserve_sms);
+  s.joint = is_joint(p, s.hidden_padded);
+  s.portion = portion_of(p, s.hidden_padded);
+  s.seconds = seconds_of(s, p);
+  s.reason = remark_of(s, p);
+  return s;
+}
+
+}  // namespace gru::cuda

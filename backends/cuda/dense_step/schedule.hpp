@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "backends/cuda/common/build.hpp"
+#include "backends/cuda/dense_step/element.hpp"
+#include "gru/problem.hpp"
+
+namespace gru::cuda {
+
+/// How the plain products run a problem; decided from numbers alone.
+struct DenseStepSchedule {
+  bool accepted = false;
+  std::string reason;  ///< of a no, or the remark of a yes
+  Element element = Element::float32;
+  std::int64_t hidden_padded = 0;
+  std::int64_t directions = 1;
+  int sm_count = 1;
+  int portion = 0;  ///< steps whose inputs are projected at once
+  /// A single step in one direction with about as many inputs as units: both products are one launch.
+  bool joint = false;
+  double seconds = 0;  ///< of an execution, roughly
+
+  std::int64_t inputs_padded(const Config& config, std::int64_t layer) const;
+  /// Rows of a block where a step of so many rows of batch is one launch, products and gates; 0: a product and a kernel.
+  int narrow_rows(std::int64_t batch) const;
+  /// The same where an execution of a single step is a launch a layer, inputs and all; 0 also in both directions.
+  int fused_rows(const Config& config, std::int64_t batch) const;
+};
+
+DenseStepSchedule make_dense_step_schedule(const Problem& problem, const Build& build);
+
+}  // namespace gru::cuda

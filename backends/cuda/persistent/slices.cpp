@@ -1,0 +1,47 @@
+#include "backends/cuda/persistent/slices.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "backends/cuda/common/integers.hpp"
+
+namespace gru::cuda {
+namespace {
+
+/// More slices than that read the weights so often that a launch a step does no worse.
+constexpr std::int64_t kMostSlices = 8;
+
+}  // namespace
+
+Problem slice_problem(const Problem& problem, std::int64_t rows) {
+  Problem slice = problem;
+  slice.options.batch_size = rows;
+  return slice;
+}
+
+Decision<SliceSchedule> decide_slices(const Problem& problem, const Build& build) {
+  using Answer = Decision<SliceSchedule>;
+  const std::int64_t batch = problem.options.batch_size;
+  std::string reason = fmt::format("B={} can't be cut into slices", batch);
+  Answer best = Answer::no({});
+  for (std::int64_t slices = 2; slices <= std::min(batch, kMostSlices); ++slices) {
+    const std::int64_t rows = ceil_div(batch, slices);
+    if ((slices - 1) * rows >= batch) continue;
+    auto of_slice = decide_persistent(slice_problem(problem, rows), build);
+    if (!of_slice) {
+      reason = of_slice.reason;
+      continue;
+    }
+    const double clocks = static_cast<double>(slices) * of_slice.schedule->clocks;
+    if (best && clocks >= best.schedule->clocks) continue;
+    best = Answer::yes({.slices = slices, .rows = rows, .clocks = clocks, .of_slice = std::move(*of_slice.schedule)},
+                       fmt::format("{} slices of {} rows, one after another: {}", slices, rows, of_slice.reason));
+  }
+  if (best) return best;
+  return Answer::no(fmt::format("not even in {} slices of the batch: {}", kMostSlices, reason));
+}
+
+}  // namespace gru::cuda

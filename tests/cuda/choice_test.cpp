@@ -1,0 +1,102 @@
+#include "backends/cuda/choice.hpp"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "backends/cuda/dense_step/schedule.hpp"
+#include "tests/cuda/profiles.hpp"
+
+// Which engine serves a problem, from numbers alone: no device and no CUDA needed.
+
+namespace gru::cuda {
+namespace {
+
+Problem problem(std::int64_t hidden, std::int64_t batch, std::int64_t steps, Math math, bool both_directions = false) {
+  Problem p;
+  p.config = {.input_size = hidden, .hidden_size = hidden, .bidirectional = both_directions};
+  p.options.batch_size = batch;
+  p.options.seq_len = steps;
+  p.options.math = math;
+  p.device = {.name = "H200",
+              .compute_capability = 90,
+              .sm_count = 132,
+              .shared_memory_per_block = 227 * 1024,
+              .shared_memory_per_sm = 228 * 1024,
+              .registers_per_sm = 65536,
+              .l2_bytes = std::size_t{60} << 20U,
+              .max_cluster_size = 16};
+  return p;
+}
+
+constexpr Build kAll{.cublaslt = true, .hopper = true};
+
+/// The engine that a plan with backend auto takes: the first whose yes stays one.
+std::string_view taken(const Problem& p) {
+  const Estimates all = estimate(p, kAll);
+  for (std::size_t i = 0; i < kEngines.size(); ++i) {
+    if (std::isfinite(all[i]) && unless_slower(p, kEngines[i], Support::yes(), kAll)) return kEngines[i];
+  }
+  return {};
+}
+
+}  // namespace
+
+TEST_CASE(
+    "choice: weights that stay on chip win where they fit, slices where the batch is the reason that they don't") {
+  CHECK(taken(problem(256, 10, 512, Math::strict)) == "cuda-persistent");
+  CHECK(taken(problem(512, 32, 64, Math::strict)) == "cuda-persistent");
+  CHECK(taken(problem(1024, 16, 64, Math::strict, true)) == "cuda-persistent-slices");
+  CHECK(taken(problem(1024, 32, 64, Math::strict)) == "cuda-persistent-slices");
+}
+
+TEST_CASE("choice: somebody takes every problem, and the one that is named always does") {
+  for (const Math math : {Math::strict, Math::tf32, Math::fp16, Math::bf16}) {
+    for (const std::int64_t hidden : {1, 31, 64, 200, 256, 800, 1024, 1536, 3000}) {
+      for (const std::int64_t batch : {1, 2, 16, 33, 64, 256, 1024, 40000}) {
+        for (const std::int64_t steps : {1, 7, 64}) {
+          CAPTURE(hidden);
+          CAPTURE(batch);
+          CAPTURE(steps);
+          Problem p = problem(hidden, batch, steps, math);
+          CHECK_FALSE(taken(p).empty());
+          p.options.backend = "cuda-per-step";
+          CHECK(unless_slower(p, "cuda-per-step", Support::yes(), kAll).accepted);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("choice: what other engines make of 16 bits is exacter, and said") {
+  CHECK(with_exacter_math(problem(256, 1, 8, Math::fp16)).options.math == Math::tf32);
+  CHECK(with_exacter_math(problem(256, 1, 8, Math::strict)).options.math == Math::strict);
+  CHECK_FALSE(exacter_remark(problem(256, 1, 8, Math::bf16)).empty());
+  CHECK(exacter_remark(problem(256, 1, 8, Math::tf32)).empty());
+  CHECK(taken(problem(256, 10, 512, Math::fp16)) == "cuda-persistent");
+  Problem trains = problem(256, 1, 8, Math::fp16);
+  trains.options.training = Training::keep_gates;
+  CHECK(with_exacter_math(trains).options.math == Math::fp16);
+}
+
+TEST_CASE("choice: a plain product's schedule keeps within its portion, and joins the products of a single step") {
+  const DenseStepSchedule step = make_dense_step_schedule(problem(512, 1024, 1, Math::tf32), kAll);
+  CHECK(step.joint);
+  CHECK(step.portion == 1);
+  const DenseStepSchedule long_one = make_dense_step_schedule(problem(1024, 1024, 1000, Math::tf32), kAll);
+  CHECK_FALSE(long_one.joint);
+  CHECK(long_one.portion > 0);
+  CHECK(long_one.portion * std::int64_t{1024} * 3 * 1024 * 4 <= std::int64_t{8 * 60} << 20U);
+  // Few rows are one launch, many are a product.
+  const DenseStepSchedule half = make_dense_step_schedule(problem(1024, 1024, 64, Math::fp16), kAll);
+  CHECK(half.narrow_rows(16) == 16);
+  CHECK(half.narrow_rows(1024) == 0);
+  CHECK(half.fused_rows({.input_size = 1024, .hidden_size = 1024}, 1) == 16);
+  CHECK(half.fused_rows({.input_size = 1024, .hidden_size = 1024, .bidirectional = true}, 1) == 0);
+  Problem refused = problem(512, 8, 8, Math::strict);
+  refused.config.reset_after = false;
+  CHECK_FALSE(make_dense_step_schedule(refused, kAll).accepted);
+  CHECK_FALSE(make_dense_step_schedule(problem(512, 8, 8, Math::strict), Build{}).accepted);
+}
+
+}  // namespace gru::cuda
