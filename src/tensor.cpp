@@ -34,6 +34,24 @@ float from_float16(std::uint16_t bits) {
 // bfloat16 is the upper half of a float.
 float from_bfloat16(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U); }
 
+// A double to the nearest value of fewer bits, the even one where two are as near; `digits` is the number of mantissa bits
+// without the leading one, `bias` the exponent's. Magnitudes beyond the largest become infinite, small ones subnormal.
+std::uint16_t to_16_bits(double value, int digits, int bias) {
+  const auto sign = static_cast<std::uint16_t>(std::signbit(value) ? 0x8000U : 0U);
+  const int infinity = ((2 * bias + 1) << digits);
+  if (std::isnan(value)) return static_cast<std::uint16_t>(sign | infinity | (1 << (digits - 1)));
+  const double magnitude = std::abs(value);
+  if (magnitude == 0) return sign;
+  // Units in the last place: of the value's own exponent, or of the subnormals'.
+  const int exponent = std::isinf(magnitude) ? bias + 1 : std::max(std::ilogb(magnitude), 1 - bias);
+  if (exponent > bias) return static_cast<std::uint16_t>(sign | infinity);
+  const auto units = static_cast<int>(std::nearbyint(std::ldexp(magnitude, digits - exponent)));
+  // A mantissa that rounds up to the next power of two carries into the exponent, and past the largest into infinity.
+  return static_cast<std::uint16_t>(sign | (((exponent + bias - 1) << digits) + units));
+}
+std::uint16_t to_float16(double value) { return to_16_bits(value, 10, 15); }
+std::uint16_t to_bfloat16(double value) { return to_16_bits(value, 7, 127); }
+
 template <class T>
 T load(const std::byte* from) {
   T value;
@@ -241,10 +259,18 @@ void convert_into(Tensor& result, const ConstTensorView& view) {
   });
 }
 
+void convert_into_16_bits(Tensor& result, const ConstTensorView& view, std::uint16_t (*round)(double)) {
+  std::byte* to = result.bytes();
+  for_each_element(view, [&](std::int64_t i, const std::byte* at) {
+    const std::uint16_t bits = round(load_as<double>(view.dtype, at));
+    std::memcpy(to + i * static_cast<std::int64_t>(sizeof bits), &bits, sizeof bits);
+  });
+}
+
 }  // namespace
 
 Tensor convert(const ConstTensorView& view, DType dtype) {
-  if (is_floating(view.dtype) != is_floating(dtype) || dtype == DType::float16 || dtype == DType::bfloat16) {
+  if (is_floating(view.dtype) != is_floating(dtype)) {
     throw Error(fmt::format("gru::convert: cannot convert {} to {}", name_of(view.dtype), name_of(dtype)));
   }
   Tensor result(dtype, {view.extents.begin(), view.extents.begin() + view.rank});
@@ -252,6 +278,8 @@ Tensor convert(const ConstTensorView& view, DType dtype) {
     case DType::float32: convert_into<float>(result, view); break;
     case DType::float64: convert_into<double>(result, view); break;
     case DType::int32: convert_into<std::int32_t>(result, view); break;
+    case DType::float16: convert_into_16_bits(result, view, to_float16); break;
+    case DType::bfloat16: convert_into_16_bits(result, view, to_bfloat16); break;
     default: convert_into<std::int64_t>(result, view); break;
   }
   return result;

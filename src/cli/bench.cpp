@@ -11,8 +11,10 @@
 #include "bench/cases.hpp"
 #include "cli/command.hpp"
 #include "cli/devices.hpp"
+#include "cli/files.hpp"
 #include "cli/options.hpp"
 #include "cli/progress.hpp"
+#include "cli/standard_streams.hpp"
 #include "gru/error.hpp"
 #include "gru/plan.hpp"
 
@@ -76,7 +78,7 @@ class Bench final : public Command {
   }
 
   int run() override {
-    for (const std::string& conversion : conversions_) fmt::print(stderr, "converted {}\n", conversion);
+    for (const std::string& conversion : conversions_) complain("converted " + conversion);
     std::ostream nobody(nullptr);
     return bench::run(options_, std::cout, watched() ? std::cerr : nobody);
   }
@@ -112,7 +114,7 @@ class Bench final : public Command {
     const Config config = weights ? weights->config() : sizes_.config;
     if (files_.input_option->count() > 0) {
       bench::Workload workload{"yours", *weights, load_inputs(files_, dtype, conversions_).x, files_.batch_first};
-      check_inputs({workload.x, {}, {}}, config, options_for(std::as_const(workload.x).view(), options_.plan));
+      check_files(files_, {workload.x, {}, {}}, config, options_for(std::as_const(workload.x).view(), options_.plan));
       return workload;
     }
     PlanOptions sizes = options_.plan;

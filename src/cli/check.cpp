@@ -8,6 +8,7 @@
 #include "accuracy.hpp"
 #include "cli/command.hpp"
 #include "cli/devices.hpp"
+#include "cli/files.hpp"
 #include "cli/options.hpp"
 #include "cli/progress.hpp"
 #include "gru/error.hpp"
@@ -59,7 +60,7 @@ class Check final : public Command {
     options_ = plan_.options(files_.batch_first);
     make_model();
     options_ = options_for(std::as_const(inputs_.x).view(), options_);
-    check_inputs(inputs_, weights_->config(), options_);
+    check_files(files_, inputs_, weights_->config(), options_);
     answers_ = ask_backends(plan_.device(), weights_->config(), options_);
     require_acceptance(answers_);
   }

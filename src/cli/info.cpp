@@ -13,6 +13,7 @@
 #include "bench/machine.hpp"
 #include "cli/command.hpp"
 #include "cli/devices.hpp"
+#include "cli/files.hpp"
 #include "cli/options.hpp"
 #include "gru/error.hpp"
 #include "gru/version.hpp"

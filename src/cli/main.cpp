@@ -6,9 +6,13 @@
 #include <iostream>
 #include <memory>
 #include <new>
+#include <string>
+#include <vector>
 
 #include "cli/command.hpp"
 #include "cli/environment.hpp"
+#include "cli/interrupts.hpp"
+#include "cli/standard_streams.hpp"
 #include "gru/error.hpp"
 #include "gru/runtime.hpp"
 #include "gru/version.hpp"
@@ -30,9 +34,12 @@ int work(gru::cli::Command& command, bool& reading_input) {
   return status;
 }
 
-}  // namespace
+int fail(int status, const std::string& message) {
+  if (!gru::cli::reader_is_gone()) gru::cli::complain("error: " + message);
+  return status;
+}
 
-int main(int argc, char** argv) {
+int parse_and_work(int argc, char** argv) {
   CLI::App program{"gru: gated recurrent units on whatever this machine has"};
   program.set_version_flag("--version", fmt::format("gru {} ({})", gru::kVersion, gru::build_commit()));
   program.require_subcommand(1);
@@ -49,6 +56,8 @@ int main(int argc, char** argv) {
 
   bool reading_input = true;
   try {
+    gru::cli::watch_interrupts();
+    gru::cli::refuse_empty({argv + 1, argv + argc});
     program.parse(argc, argv);
     for (const auto& command : commands) {
       if (command->app->parsed()) return work(*command, reading_input);
@@ -56,18 +65,24 @@ int main(int argc, char** argv) {
     return kBadInput;  // never reached: a subcommand is required
   } catch (const CLI::ParseError& error) {
     if (program.get_subcommands().empty() && !program.remaining().empty()) {
-      fmt::print(stderr, "error: there is no subcommand '{}'; see {} --help\n", program.remaining().front(), argv[0]);
-      return kBadInput;
+      return fail(kBadInput,
+                  fmt::format("there is no subcommand '{}'; see {} --help", program.remaining().front(), argv[0]));
     }
     return program.exit(error, std::cout, std::cerr) == 0 ? 0 : kBadInput;
   } catch (const gru::Error& error) {
-    fmt::print(stderr, "error: {}\n", error.what());
-    return reading_input ? kBadInput : kRunTimeFailure;
+    return fail(reading_input ? kBadInput : kRunTimeFailure, error.what());
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "error: out of memory; give it smaller sizes or files\n");
-    return kRunTimeFailure;
+    return fail(kRunTimeFailure, "out of memory; give it smaller sizes or files");
   } catch (const std::exception& error) {
-    fmt::print(stderr, "error: {}\n", error.what());
-    return kRunTimeFailure;
+    return fail(kRunTimeFailure, error.what());
   }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  gru::cli::hold_standard_streams();
+  const int status = parse_and_work(argc, argv);
+  gru::cli::end_by_signal();
+  return status;
 }

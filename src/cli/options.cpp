@@ -5,49 +5,18 @@
 
 #include <algorithm>
 #include <random>
-#include <set>
 #include <utility>
 
 #include "cli/devices.hpp"
 #include "gru/error.hpp"
-#include "gru/io.hpp"
 
 namespace gru::cli {
-namespace {
-
-/// A .npy file as a float tensor of the plan's dtype.
-Tensor load_values(const std::string& flag, const std::string& path, DType dtype,
-                   std::vector<std::string>& conversions) {
-  Tensor tensor = load_npy(path);
-  if (tensor.rank() != 2 && tensor.rank() != 3) {
-    throw Error(fmt::format("{}: {} has {} dimensions ({}); expected 3, or 2 without a batch", path, flag,
-                            tensor.rank(), fmt::join(tensor.extents(), ", ")));
-  }
-  if (tensor.dtype() != DType::float32 && tensor.dtype() != DType::float64) {
-    throw Error(fmt::format("{}: {} holds {}; expected float32 or float64: convert it with array.astype('float32')",
-                            path, flag, name_of(tensor.dtype())));
-  }
-  if (tensor.dtype() == dtype) return tensor;
-  conversions.push_back(fmt::format("{} {} -> {}", flag, name_of(tensor.dtype()), name_of(dtype)));
-  return convert(std::as_const(tensor).view(), dtype);
-}
-
-Tensor load_lengths(const std::string& path) {
-  Tensor tensor = load_npy(path);
-  if (tensor.rank() != 1 || (tensor.dtype() != DType::int32 && tensor.dtype() != DType::int64)) {
-    throw Error(fmt::format("{}: --lengths holds {} ({}); expected int32 or int64 of shape (B)", path,
-                            name_of(tensor.dtype()), fmt::join(tensor.extents(), ", ")));
-  }
-  return tensor;
-}
-
-}  // namespace
 
 void add_weight_flags(CLI::App& app, FileFlags& flags) {
   flags.weights_option =
       app.add_option("--weights", flags.weights,
-                     "Weights: a safetensors file with torch.nn.GRU's names; sizes, layers, directions and "
-                     "bias are read off it")
+                     "Weights: a safetensors file with torch.nn.GRU's names, or the index of several; sizes, layers, "
+                     "directions and bias are read off it; - is stdin")
           ->type_name("FILE");
   app.add_option("--prefix", flags.prefix,
                  "What stands before weight_ih_l0 in the names; needed only where the file holds several GRUs")
@@ -60,15 +29,17 @@ void add_weight_flags(CLI::App& app, FileFlags& flags) {
 
 void add_input_flags(CLI::App& app, FileFlags& flags, bool with_state) {
   flags.input_option =
-      app.add_option("--input", flags.input, "Input: a .npy file of (T, B, I), with --batch-first (B, T, I), or (T, I)")
+      app.add_option(
+             "--input", flags.input,
+             "Input: a .npy or safetensors file of (T, B, I), with --batch-first (B, T, I), or (T, I); - is stdin")
           ->type_name("FILE");
   app.add_flag("--batch-first", flags.batch_first, "Input and output are (B, T, ...); the states stay (L*D, B, H)");
   if (!with_state) return;
-  app.add_option("--h0", flags.h0, "Initial state: a .npy file of (L*D, B, H), or (L*D, H); default: zeros")
+  app.add_option("--h0", flags.h0, "Initial state: a file of (L*D, B, H), or (L*D, H); default: zeros")
       ->type_name("FILE")
       ->needs(flags.input_option);
   app.add_option("--lengths", flags.lengths,
-                 "Valid steps of each sequence, 0 to T: a .npy file of (B) int32 or int64; default: all")
+                 "Valid steps of each sequence, 0 to T: a file of (B) whole numbers; default: all")
       ->type_name("FILE")
       ->needs(flags.input_option);
 }
@@ -136,31 +107,6 @@ Device PlanFlags::device() const {
   } catch (const Error& error) {
     throw Error(fmt::format("--device: {}", error.what()));
   }
-}
-
-HostInputs load_inputs(const FileFlags& flags, DType dtype, std::vector<std::string>& conversions) {
-  HostInputs inputs;
-  inputs.x = load_values("--input", flags.input, dtype, conversions);
-  if (!flags.h0.empty()) inputs.h0 = load_values("--h0", flags.h0, dtype, conversions);
-  if (!flags.lengths.empty()) inputs.lengths = load_lengths(flags.lengths);
-  return inputs;
-}
-
-Weights load_model(const FileFlags& flags, DType dtype, std::vector<std::string>& conversions) {
-  Weights weights = load_weights(flags.weights, {.prefix = flags.prefix, .reset_after = !flags.reset_before});
-  const Config& config = weights.config();
-  std::set<std::string> stored;
-  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-    for (std::int64_t d = 0; d < config.num_directions(); ++d) {
-      const CellWeights& cell = weights.cell(layer, d);
-      for (const ConstTensorView& view : {cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh}) {
-        if (view.given() && view.dtype != dtype) stored.emplace(name_of(view.dtype));
-      }
-    }
-  }
-  if (!stored.empty())
-    conversions.push_back(fmt::format("--weights {} -> {}", fmt::join(stored, " and "), name_of(dtype)));
-  return weights;
 }
 
 Tensor random_tensor(DType dtype, std::vector<std::int64_t> extents, std::uint64_t seed) {

@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "cli/execution.hpp"
+#include "gru/config.hpp"
 #include "gru/device.hpp"
 #include "gru/problem.hpp"
-#include "gru/weights.hpp"
+#include "gru/tensor.hpp"
 
 // What several subcommands share: their flags, and the files that the flags name.
 
@@ -57,13 +57,6 @@ struct PlanFlags {
 };
 /// --device --backend --math --dtype --device-profile --reserve-sms
 void add_plan_flags(CLI::App& app, PlanFlags& flags);
-
-/// --input, --h0 and --lengths in the plan's dtype.
-/// `conversions` gets a text for each file that was stored otherwise. Throws gru::Error with the path.
-HostInputs load_inputs(const FileFlags& flags, DType dtype, std::vector<std::string>& conversions);
-
-/// --weights as stored; `conversions` gets a text if the arithmetic's type is another.
-Weights load_model(const FileFlags& flags, DType dtype, std::vector<std::string>& conversions);
 
 /// Uniform in [-1, 1); the same numbers for a seed everywhere.
 Tensor random_tensor(DType dtype, std::vector<std::int64_t> extents, std::uint64_t seed);

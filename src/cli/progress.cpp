@@ -8,6 +8,15 @@
 #include <utility>
 
 namespace gru::cli {
+namespace {
+
+// The terminal may be gone by now; then nobody looks.
+void show_now(const std::string& text) {
+  static_cast<void>(std::fputs(text.c_str(), stderr));
+  static_cast<void>(std::fflush(stderr));
+}
+
+}  // namespace
 
 bool watched() { return ::isatty(STDERR_FILENO) == 1; }
 
@@ -35,10 +44,9 @@ void Progress::show() {
   std::unique_lock lock(mutex_);
   int seconds = 0;
   while (!wake_.wait_for(lock, kBeat, [this] { return done_; })) {
-    fmt::print(stderr, "\r\x1b[K{} ({} s)", what_, ++seconds);
-    std::fflush(stderr);
+    show_now(fmt::format("\r\x1b[K{} ({} s)", what_, ++seconds));
   }
-  if (seconds > 0) fmt::print(stderr, "\r\x1b[K");
+  if (seconds > 0) show_now("\r\x1b[K");
 }
 
 }  // namespace gru::cli

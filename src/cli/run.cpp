@@ -1,30 +1,20 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <filesystem>
 #include <optional>
-#include <system_error>
 #include <utility>
 
 #include "cli/command.hpp"
 #include "cli/devices.hpp"
+#include "cli/files.hpp"
 #include "cli/options.hpp"
 #include "cli/progress.hpp"
+#include "cli/standard_streams.hpp"
 #include "gru/error.hpp"
-#include "gru/io.hpp"
 #include "gru/plan.hpp"
-#include "io/npy.hpp"
 
 namespace gru::cli {
 namespace {
-
-namespace fs = std::filesystem;
-
-/// Whether two paths name one file, be it there yet or not.
-bool same_file(const std::string& a, const std::string& b) {
-  std::error_code error;
-  return follow_links(a) == follow_links(b) || fs::equivalent(a, b, error);
-}
 
 class Run final : public Command {
  public:
@@ -34,9 +24,12 @@ class Run final : public Command {
     add_input_flags(*app, files_, true);
     files_.weights_option->required();
     files_.input_option->required();
-    app->add_option("--output", output_, "Where to write the output of every step (.npy), shaped as the input")
+    app->add_option("--output", output_,
+                    "Where to write the output of every step (.npy or .safetensors; - is stdout), shaped as the input")
         ->type_name("FILE");
-    app->add_option("--hn", h_n_, "Where to write the last state (.npy): (L*D, B, H), or (L*D, H)")->type_name("FILE");
+    app->add_option("--hn", h_n_,
+                    "Where to write the last state (.npy or .safetensors; - is stdout): (L*D, B, H), or (L*D, H)")
+        ->type_name("FILE");
     add_plan_flags(*app, plan_);
     app->footer(
         "Example:\n"
@@ -49,7 +42,7 @@ class Run final : public Command {
     weights_ = load_model(files_, options_.dtype, conversions_);
     inputs_ = load_inputs(files_, options_.dtype, conversions_);
     options_ = options_for(std::as_const(inputs_.x).view(), options_);
-    check_inputs(inputs_, weights_->config(), options_);
+    check_files(files_, inputs_, weights_->config(), options_);
     device_ = plan_.device();
     require_acceptance(ask_backends(device_, weights_->config(), options_));
     check_outputs();
@@ -73,7 +66,11 @@ class Run final : public Command {
     saved(output_, "output", outcome.output);
     saved(h_n_, "h_n", outcome.h_n);
     if (output_.empty() && h_n_.empty()) line += "; results not kept (no --output, no --hn)";
-    fmt::print("{}\n", line);
+    if (writes_stdout(output_) || writes_stdout(h_n_)) {
+      complain(line);  // stdout is the result's
+    } else {
+      fmt::print("{}\n", line);
+    }
     return 0;
   }
 
@@ -82,11 +79,11 @@ class Run final : public Command {
     for (const std::string* output : {&output_, &h_n_}) {
       if (output->empty()) continue;
       for (const std::string* input : {&files_.weights, &files_.input, &files_.h0, &files_.lengths}) {
-        if (!input->empty() && same_file(*output, *input)) {
+        if (!input->empty() && *input != "-" && same_file(*output, *input)) {
           throw Error(fmt::format("{}: is an input and would be overwritten; name another path", *output));
         }
       }
-      check_writable(*output);
+      check_output(*output, options_.dtype);
     }
     if (!output_.empty() && !h_n_.empty() && same_file(output_, h_n_)) {
       throw Error(fmt::format("{}: --output and --hn name the same file; name two", output_));
@@ -97,8 +94,8 @@ class Run final : public Command {
   void save(const Outcome& outcome) const {
     std::optional<OutputFile> output;
     std::optional<OutputFile> h_n;
-    if (!output_.empty()) output.emplace(stage_npy(output_, outcome.output));
-    if (!h_n_.empty()) h_n.emplace(stage_npy(h_n_, outcome.h_n));
+    if (!output_.empty()) output.emplace(stage_output(output_, "output", outcome.output));
+    if (!h_n_.empty()) h_n.emplace(stage_output(h_n_, "h_n", outcome.h_n));
     if (output && h_n) return OutputFile::commit_together({&*output, &*h_n});
     if (output) output->commit();
     if (h_n) h_n->commit();

@@ -151,7 +151,8 @@ std::vector<T> to_vector(const ConstTensorView& view);
 extern template std::vector<float> to_vector<float>(const ConstTensorView&);
 extern template std::vector<double> to_vector<double>(const ConstTensorView&);
 
-/// A row-major host copy of a host view in another dtype (float to float, int to int). Throws gru::Error otherwise.
+/// A row-major host copy of a host view in another dtype (float to float, int to int), rounded to the nearest value, the
+/// even one where two are as near. Throws gru::Error otherwise.
 Tensor convert(const ConstTensorView& view, DType dtype);
 
 }  // namespace gru

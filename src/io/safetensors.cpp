@@ -14,7 +14,7 @@
 
 #include "checked.hpp"
 #include "gru/error.hpp"
-#include "gru/io.hpp"
+#include "io/recognise.hpp"
 
 // The format: the safetensors documentation. Bytes of a file:
 //   8  length n of the header, little-endian
@@ -57,6 +57,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   explicit HeaderReader(const InputFile& file) : file_(file) {}
 
   std::vector<RawEntry> take_entries() { return std::move(entries_); }
+  std::vector<std::pair<std::string, std::string>> take_metadata() { return std::move(metadata_); }
 
   bool start_object(std::size_t) override {
     switch (place_) {
@@ -78,7 +79,10 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
       field_ = text;
       return true;
     }
-    if (place_ == Place::metadata) return true;
+    if (place_ == Place::metadata) {
+      field_ = text;
+      return true;
+    }
     if (!names_.insert(text).second) fail(fmt::format("names '{}' twice", printable(text)));
     in_metadata_ = text == "__metadata__";
     if (!in_metadata_) {
@@ -89,7 +93,10 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   bool string(std::string& text) override {
-    if (place_ == Place::metadata) return true;
+    if (place_ == Place::metadata) {
+      metadata_.emplace_back(field_, text);
+      return true;
+    }
     if (place_ != Place::entry || field_ != "dtype") fail(fmt::format("has a text where none belongs in {}", where()));
     std::string& dtype = entries_.back().entry.dtype_name;
     if (!dtype.empty() || text.empty()) fail(fmt::format("has an empty or second dtype in {}", where()));
@@ -116,7 +123,10 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   bool number_float(double, const std::string& text) override {
     refuse_value(fmt::format("'{}', which is no whole number below 2^64", printable(text)));
   }
-  bool null() override { refuse_value("null"); }
+  bool null() override {
+    if (place_ == Place::file && in_metadata_) return true;  // the reference implementation takes it for none
+    refuse_value("null");
+  }
   bool boolean(bool) override { refuse_value("true or false"); }
   bool binary(nlohmann::json::binary_t&) override { refuse_value("binary data"); }
 
@@ -163,12 +173,14 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   bool in_metadata_ = false;
   std::string field_;
   std::vector<RawEntry> entries_;
+  std::vector<std::pair<std::string, std::string>> metadata_;
   std::unordered_set<std::string> names_;
 };
 
 std::string read_header_text(InputFile& file) {
   if (file.size() < kLengthBytes) {
-    file.refuse(
+    refuse_format(
+        file, Wanted::weights,
         fmt::format("not a safetensors file: it has {} bytes, and the length of the header takes 8", file.size()));
   }
   std::uint64_t length = 0;
@@ -176,9 +188,7 @@ std::string read_header_text(InputFile& file) {
   char first = '\0';
   if (length > 0 && file.size() > kLengthBytes) file.read(kLengthBytes, &first, 1);
   if (first != '{') {
-    file.refuse(
-        "not a safetensors file: its header does not begin with '{'; PyTorch's .pt files are converted by "
-        "safetensors.torch.save_file");
+    refuse_format(file, Wanted::weights, "not a safetensors file: its header does not begin with '{'");
   }
   if (length > kLongestHeader) {
     file.refuse(
@@ -191,6 +201,10 @@ std::string read_header_text(InputFile& file) {
   }
   std::string text = file.with_memory(length, [&] { return std::string(static_cast<std::size_t>(length), ' '); });
   file.read(kLengthBytes, text.data(), text.size());
+  // The parser below takes a zero byte for the end.
+  if (const std::size_t zero = text.find('\0'); zero != std::string::npos) {
+    file.refuse(fmt::format("not a readable safetensors file: the header has a zero byte at {}", zero));
+  }
   return text;
 }
 
@@ -242,7 +256,7 @@ std::string_view safetensors_name_of(DType dtype) {
   return std::ranges::find(kFileDTypes, dtype, &FileDType::dtype)->name;  // every DType stands in the table
 }
 
-std::vector<SafetensorsEntry> read_safetensors_header(InputFile& file) {
+SafetensorsHeader read_safetensors_header(InputFile& file) {
   const std::string text = read_header_text(file);
   HeaderReader reader(file);
   // The reader throws for whatever is wrong.
@@ -250,7 +264,8 @@ std::vector<SafetensorsEntry> read_safetensors_header(InputFile& file) {
   const std::uint64_t data_begin = kLengthBytes + text.size();
   const std::uint64_t data_bytes = file.size() - data_begin;
 
-  std::vector<SafetensorsEntry> entries;
+  SafetensorsHeader header;
+  header.metadata = reader.take_metadata();
   for (RawEntry& raw : reader.take_entries()) {
     const std::uint64_t begin = raw.offsets->at(0);
     const std::uint64_t end = raw.offsets->at(1);
@@ -265,22 +280,10 @@ std::vector<SafetensorsEntry> read_safetensors_header(InputFile& file) {
     if (known != kFileDTypes.end()) raw.entry.dtype = known->dtype;
     for (const std::uint64_t extent : *raw.shape) raw.entry.extents.push_back(static_cast<std::int64_t>(extent));
     check_size(file, raw);
-    entries.push_back(std::move(raw.entry));
+    header.tensors.push_back(std::move(raw.entry));
   }
-  check_cover(file, entries, data_begin);
-  return entries;
-}
-
-std::vector<std::pair<std::string, Tensor>> load_safetensors(const std::filesystem::path& path) {
-  InputFile file(path);
-  std::vector<std::pair<std::string, Tensor>> tensors;
-  for (SafetensorsEntry& entry : read_safetensors_header(file)) {
-    if (!entry.dtype) continue;
-    Tensor tensor = file.make_tensor(*entry.dtype, entry.extents);
-    file.read(entry.begin, tensor.bytes(), tensor.size_bytes());
-    tensors.emplace_back(std::move(entry.name), std::move(tensor));
-  }
-  return tensors;
+  check_cover(file, header.tensors, data_begin);
+  return header;
 }
 
 }  // namespace gru

@@ -24,9 +24,14 @@ struct SafetensorsEntry {
   std::uint64_t bytes = 0;
 };
 
-/// The header of a safetensors file, in the order of the names in it. Throws gru::Error with the file's path unless the
-/// header is well-formed and its tensors cover the rest of the file without overlap or hole.
-std::vector<SafetensorsEntry> read_safetensors_header(InputFile& file);
+struct SafetensorsHeader {
+  std::vector<SafetensorsEntry> tensors;                      ///< in the order of the names in the header
+  std::vector<std::pair<std::string, std::string>> metadata;  ///< what "__metadata__" holds
+};
+
+/// The header of a safetensors file. Throws gru::Error with the file's path unless it is well-formed and its tensors cover
+/// the rest of the file without overlap or hole.
+SafetensorsHeader read_safetensors_header(InputFile& file);
 
 /// "F32", ...: what a safetensors file calls an element type.
 std::string_view safetensors_name_of(DType dtype);

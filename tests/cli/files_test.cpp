@@ -93,13 +93,13 @@ TEST_CASE("gru run: h0 and lengths are checked as the input is") {
     CHECK(folder.count() == 3);
   };
   refused("--h0", npy("<f4", "(1, 4, 5)", 79), "it is cut off");
-  refused("--h0", npy("<f4", "(4, 1, 5)", 80), "h0: expected (L*D, B, H)");
+  refused("--h0", npy("<f4", "(4, 1, 5)", 80), "more.npy: --h0: expected (L*D, B, H)");
   refused("--h0", npy("<i4", "(1, 4, 5)", 80), "--h0 holds int32");
   refused("--lengths", gru::test::npy_file(gru::test::npy_header("<i8", "(4,)"), std::string(31, '\0') + '\x7f'),
-          "expected 0..2 (T), got 91");
-  refused("--lengths", npy("<i8", "(3,)", 24), "lengths: expected (B)");
+          "more.npy: --lengths: expected 0..2 (T), got 91");
+  refused("--lengths", npy("<i8", "(3,)", 24), "more.npy: --lengths: expected (B)");
   refused("--lengths", npy("<f4", "(4,)", 16), "--lengths holds float32");
-  refused("--lengths", npy("<i4", "(2, 2)", 16), "expected int32 or int64 of shape (B)");
+  refused("--lengths", npy("<i4", "(2, 2)", 16), "expected whole numbers of shape (B)");
 }
 
 TEST_CASE("gru run: two outputs that a link makes one are refused, be the file there or not") {

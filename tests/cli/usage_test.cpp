@@ -91,7 +91,6 @@ TEST_CASE("gru: bad usage exits 2 and says what is wrong") {
       {{"run", "--weights", weights, "--input", input, "--output", model.folder / "none" / "y.npy"},
        "cannot be written"},
       {{"run", "--weights", weights, "--input", input, "--output", model.folder.path()}, "is a folder"},
-      {{"run", "--weights", weights, "--input", input, "--hn", "/dev/null"}, "not a regular file"},
       {{"check", "--weights", weights, "--hidden-size", "4"}, "excludes"},
       {{"check", "--weights", weights, "--input", input, "--seq-len", "4"}, "excludes"},
       {{"check", "--weights", weights, "--input", input, "--seed", "4"}, "excludes"},
@@ -112,7 +111,6 @@ TEST_CASE("gru: bad usage exits 2 and says what is wrong") {
       {{"bench", "cell", "--repeats", "0"}, "--repeats"},
       {{"bench", "cell", "--backend", "abacus"}, "no backend 'abacus'"},
       {{"bench", "cell", "--json", model.folder / "none" / "b.json"}, "b.json"},
-      {{"bench", "cell", "--json", "/dev/null"}, "not a regular file"},
       {{"bench", "--json", "cell"}, "gru bench cell --json"},
   };
   for (const Row& row : rows) {

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "gru/error.hpp"
@@ -57,6 +58,9 @@ TEST_CASE("npy: versions 1, 2 and 3 and every order of the header's keys") {
       "{'shape':(2,3),'fortran_order':False,'descr':'<f4'}",
       "{\"descr\": \"=f4\", \"shape\": (2, 3), \"fortran_order\": False}      \n",
       "{ 'fortran_order' : False , 'descr' : '|f4' , 'shape' : ( 2 , 3 , ) , }",
+      "{'descr': 'f4', 'fortran_order': False, 'shape': (2, 3), }",
+      "{'descr': 'float32', 'fortran_order': False, 'shape': (2, 3), }",
+      "{u'descr': u'<f4', u'fortran_order': False, u'shape': (2L, 3L), }",
   };
   for (const char version : {'\1', '\2', '\3'}) {
     for (const std::string& header : headers) {
@@ -80,6 +84,49 @@ TEST_CASE("npy: the four element types") {
   CHECK(values_of<std::int32_t>(load("<i4", bytes_of<std::int32_t>({-7, 8}))) == std::vector<std::int32_t>{-7, 8});
   CHECK(values_of<std::int64_t>(load("<i8", bytes_of<std::int64_t>({-7, std::int64_t{1} << 40}))) ==
         std::vector<std::int64_t>{-7, std::int64_t{1} << 40});
+}
+
+TEST_CASE("npy: every type of whole numbers is read, and each in either byte order") {
+  const TemporaryFolder folder;
+  const auto load = [&](std::string_view descr, const std::string& elements) {
+    return values_of<std::int64_t>(gru::load_npy(folder.write("x.npy", npy_file(npy_header(descr, "(2,)"), elements))));
+  };
+  using namespace std::string_literals;
+  using Values = std::vector<std::int64_t>;
+  CHECK(load("|i1", "\xFE\x07"s) == Values{-2, 7});
+  CHECK(load("|u1", "\xFE\x07"s) == Values{254, 7});
+  CHECK(load("<i2", "\xFE\xFF\x07\x01"s) == Values{-2, 263});
+  CHECK(load(">i2", "\xFF\xFE\x01\x07"s) == Values{-2, 263});
+  CHECK(load("<u2", "\xFE\xFF\x07\x01"s) == Values{65534, 263});
+  CHECK(load(">u2", "\xFF\xFE\x01\x07"s) == Values{65534, 263});
+  CHECK(load("<u4", "\xFE\xFF\xFF\xFF\x07\x00\x00\x00"s) == Values{4294967294, 7});
+  CHECK(load(">u4", "\xFF\xFF\xFF\xFE\x00\x00\x00\x07"s) == Values{4294967294, 7});
+  CHECK(load("<u8", bytes_of<std::uint64_t>({1, std::uint64_t{1} << 62U})) == Values{1, std::int64_t{1} << 62});
+  CHECK(load(">u8", std::string(7, '\0') + "\x09" + std::string(7, '\0') + "\x08") == Values{9, 8});
+  CHECK(load(">i8", std::string(8, '\xFF') + std::string(7, '\0') + "\x08") == Values{-1, 8});
+  const Tensor four =
+      gru::load_npy(folder.write("x.npy", npy_file(npy_header(">i4", "(2,)"), "\xFF\xFF\xFF\xFE\x00\x00\x00\x07"s)));
+  CHECK(values_of<std::int32_t>(four) == std::vector<std::int32_t>{-2, 7});
+  // Columns first and another type at once.
+  const Tensor turned = gru::load_npy(
+      folder.write("x.npy", npy_file(npy_header(">u2", "(2, 2)", true), "\x00\x01\x00\x02\x00\x03\x00\x04"s)));
+  CHECK(values_of<std::int64_t>(turned) == Values{1, 3, 2, 4});
+}
+
+TEST_CASE("npy: floats of either byte order, and float16") {
+  const TemporaryFolder folder;
+  const auto load = [&](std::string_view descr, const std::string& elements) {
+    return gru::load_npy(folder.write("x.npy", npy_file(npy_header(descr, "(2,)"), elements)));
+  };
+  using namespace std::string_literals;
+  CHECK(values_of<float>(load(">f4", "\x3F\xC0\x00\x00\xC0\x00\x00\x00"s)) == std::vector<float>{1.5F, -2});
+  CHECK(values_of<double>(load(">f8", "\x3F\xF8\x00\x00\x00\x00\x00\x00\xC0\x00\x00\x00\x00\x00\x00\x00"s)) ==
+        std::vector<double>{1.5, -2});
+  for (const auto& [descr, elements] : {std::pair{"<f2", "\x00\x3E\x00\xC0"s}, {">f2", "\x3E\x00\xC0\x00"s}}) {
+    const Tensor half = load(descr, elements);
+    CHECK(half.dtype() == DType::float16);
+    CHECK(gru::to_vector<float>(half.view()) == std::vector<float>{1.5F, -2});
+  }
 }
 
 TEST_CASE("npy: Fortran order becomes row-major") {
@@ -110,7 +157,7 @@ TEST_CASE("npy: empty, scalar and higher-rank arrays") {
 TEST_CASE("npy: what is saved is what is loaded, and as NumPy lays it out") {
   const TemporaryFolder folder;
   for (const Extents& extents : {Extents{}, Extents{6}, Extents{0}, Extents{2, 3}, Extents{1, 2, 3}}) {
-    for (const DType dtype : {DType::float32, DType::float64, DType::int32, DType::int64}) {
+    for (const DType dtype : {DType::float16, DType::float32, DType::float64, DType::int32, DType::int64}) {
       Tensor tensor(dtype, extents);
       for (std::size_t i = 0; i < tensor.size_bytes(); ++i) tensor.bytes()[i] = std::byte(i + 1);
       gru::save_npy(folder / "y.npy", tensor);
@@ -149,9 +196,7 @@ TEST_CASE("npy: an output appears whole or not at all") {
   const Tensor tensor(DType::float32, {3});
   CHECK_THROWS_AS(gru::save_npy(folder / "none" / "y.npy", tensor), gru::Error);
   CHECK_THROWS_AS(gru::save_npy(folder.path(), tensor), gru::Error);
-  CHECK_THROWS_AS(gru::save_npy("/dev/null", tensor), gru::Error);
   CHECK_THROWS_AS(gru::save_npy("", tensor), gru::Error);
-  CHECK(std::filesystem::is_character_file("/dev/null"));
 
   // A type that .npy does not have is refused before the file there is touched.
   const std::filesystem::path kept = folder.write("y.npy", "kept");

@@ -6,7 +6,9 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "gru/error.hpp"
@@ -92,7 +94,50 @@ TEST_CASE("tensor: convert keeps values, NaN and infinities, and refuses what do
                        gru::Error);
   CHECK_THROWS_WITH_AS(gru::convert(gru::tensor_view(&large, {1}), DType::float32),
                        "gru::convert: cannot convert int64 to float32", gru::Error);
-  CHECK_THROWS_AS(gru::convert(gru::tensor_view(values.data(), {5}), DType::float16), gru::Error);
+}
+
+TEST_CASE("tensor: every value of 16 bits survives the way to float64 and back") {
+  for (const DType dtype : {DType::float16, DType::bfloat16}) {
+    gru::Tensor all(dtype, {65536});
+    for (std::uint32_t bits = 0; bits < 65536; ++bits) {
+      const auto value = static_cast<std::uint16_t>(bits);
+      std::memcpy(all.bytes() + std::size_t{2} * bits, &value, sizeof value);
+    }
+    const gru::Tensor wide = gru::convert(std::as_const(all).view(), DType::float64);
+    const gru::Tensor back = gru::convert(wide.view(), dtype);
+    std::int64_t wrong = 0;
+    for (std::size_t i = 0; i < 65536; ++i) {
+      const bool nan = std::isnan(wide.data<double>()[i]);  // one of them stands for all
+      wrong += nan || std::memcmp(all.bytes() + 2 * i, back.bytes() + 2 * i, 2) == 0 ? 0 : 1;
+    }
+    CHECK(wrong == 0);
+    CHECK(std::isnan(gru::to_vector<double>(back.view())[0x7FFF]));
+  }
+}
+
+TEST_CASE("tensor: what lies between values of 16 bits goes to the nearest, and to the even one from the middle") {
+  const auto rounded = [](DType dtype, double value) {
+    return gru::to_vector<double>(gru::convert(gru::tensor_view(&value, {1}), dtype).view()).front();
+  };
+  const double inf = std::numeric_limits<double>::infinity();
+  for (const double sign : {1.0, -1.0}) {
+    CHECK(rounded(DType::float16, sign * (1 + 0x1p-11)) == sign);                      // the middle: even below
+    CHECK(rounded(DType::float16, sign * (1 + 3 * 0x1p-11)) == sign * (1 + 0x1p-9));   // the middle: even above
+    CHECK(rounded(DType::float16, sign * (1 + 0x1.001p-11)) == sign * (1 + 0x1p-10));  // just past it
+    CHECK(rounded(DType::float16, sign * (2 - 0x1p-12)) == sign * 2);                  // carries into the exponent
+    CHECK(rounded(DType::float16, sign * 65504) == sign * 65504);                      // the largest
+    CHECK(rounded(DType::float16, sign * 65519.9) == sign * 65504);
+    CHECK(rounded(DType::float16, sign * 65520) == sign * inf);
+    CHECK(rounded(DType::float16, sign * 1e300) == sign * inf);
+    CHECK(rounded(DType::float16, sign * 0x1p-24) == sign * 0x1p-24);  // the least subnormal
+    CHECK(rounded(DType::float16, sign * 0x1p-25) == 0);               // half of it: even is zero
+    CHECK(rounded(DType::float16, sign * 0x1.8p-25) == sign * 0x1p-24);
+    CHECK(rounded(DType::float16, sign * 0x1.ff8p-15) == sign * 0x1.ff8p-15);  // the largest subnormal
+    CHECK(rounded(DType::bfloat16, sign * (1 + 0x1p-8)) == sign);
+    CHECK(rounded(DType::bfloat16, sign * (1 + 3 * 0x1p-8)) == sign * (1 + 0x1p-6));
+    CHECK(rounded(DType::bfloat16, sign * std::numeric_limits<float>::max()) == sign * inf);
+    CHECK(rounded(DType::bfloat16, sign * 0x1.fep127) == sign * 0x1.fep127);
+  }
 }
 
 TEST_CASE("tensor: views check their extents and strides") {

@@ -20,7 +20,11 @@ struct TensorInfo {
   std::string dtype_name;      ///< as the file calls it
   std::optional<DType> dtype;  ///< not there if the library has no such element type
   std::vector<std::int64_t> extents;
+  std::string problem{};  ///< why it cannot be used, though it is there
 };
+
+/// Whether a name without its prefix is one of torch.nn.GRU's or GRUCell's: "weight_hh_l0_reverse".
+bool is_gru_name(std::string_view last);
 
 constexpr std::size_t kCellFields = 4;
 

@@ -1,23 +1,16 @@
-#include "io/npy.hpp"
-
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <charconv>
-#include <cstring>
-#include <limits>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "checked.hpp"
 #include "gru/error.hpp"
-#include "gru/io.hpp"
+#include "io/npy.hpp"
+#include "io/recognise.hpp"
 
 // The format: NumPy's documentation, numpy.lib.format. Bytes of a file:
 //   6  "\x93NUMPY"    2  version (major, minor)    2 (version 1) or 4 (2, 3)  length of the header, little-endian
@@ -27,33 +20,25 @@
 namespace gru {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "gru: .npy files are read and written as little-endian");
-
 constexpr std::string_view kMagic = "\x93NUMPY";
 constexpr std::uint64_t kPreamble = 8;               // magic and version
 constexpr std::uint64_t kLongestHeader = 64 * 1024;  // a plain array's header has about 100 bytes
 constexpr std::size_t kHighestRank = 32;             // NumPy's own limit before version 2
 
-struct Header {
-  DType dtype = DType::float32;
-  bool fortran_order = false;
-  std::vector<std::int64_t> extents;
-};
-
-struct Descriptor {
-  std::string_view code;  // without the byte order
-  DType dtype;
-};
-constexpr std::array kDescriptors = {Descriptor{"f4", DType::float32}, Descriptor{"f8", DType::float64},
-                                     Descriptor{"i4", DType::int32}, Descriptor{"i8", DType::int64}};
+constexpr std::array kTypes = {NpyType{"float16", "f2", 2, DType::float16}, NpyType{"float32", "f4", 4, DType::float32},
+                               NpyType{"float64", "f8", 8, DType::float64}, NpyType{"int8", "i1", 1, DType::int64},
+                               NpyType{"int16", "i2", 2, DType::int64},     NpyType{"int32", "i4", 4, DType::int32},
+                               NpyType{"int64", "i8", 8, DType::int64},     NpyType{"uint8", "u1", 1, DType::int64},
+                               NpyType{"uint16", "u2", 2, DType::int64},    NpyType{"uint32", "u4", 4, DType::int64},
+                               NpyType{"uint64", "u8", 8, DType::int64}};
 
 /// Reads the header's dict literal, and nothing else of Python.
 class HeaderParser {
  public:
   HeaderParser(const InputFile& file, std::string_view text) : file_(file), text_(text) {}
 
-  Header parse() {
-    Header header;
+  NpyHeader parse() {
+    NpyHeader header;
     std::array<bool, 3> seen{};
     expect('{');
     while (!take('}')) {
@@ -64,7 +49,7 @@ class HeaderParser {
       };
       if (key == "descr") {
         once(0);
-        header.dtype = descr();
+        descr(header);
       } else if (key == "fortran_order") {
         once(1);
         header.fortran_order = boolean();
@@ -107,6 +92,7 @@ class HeaderParser {
   }
 
   std::string string() {
+    if (peek() == 'u') ++at_;  // how Python 2 writes a text
     const char quote = peek();
     if (quote != '\'' && quote != '"') fail("has no quoted text where some must stand");
     const std::size_t end = text_.find(quote, at_ + 1);
@@ -128,25 +114,32 @@ class HeaderParser {
     fail("has a fortran_order that is neither True nor False");
   }
 
-  DType descr() {
+  // "<f4": a byte order and a type. Without the first, or with '=' or '|', it is the order of the machine that reads.
+  void descr(NpyHeader& header) {
     if (peek() == '[') {
       file_.refuse("holds records of several fields; save one field, e.g. numpy.save(path, array['x'])");
     }
     const std::string text = string();
-    const char order = text.empty() ? kEnd : text.front();
-    const std::string_view code = std::string_view(text).substr(text.empty() ? 0 : 1);
-    const auto* found = std::ranges::find(kDescriptors, code, &Descriptor::code);
-    if (found != kDescriptors.end() && order == '>') {
-      file_.refuse(fmt::format("is big-endian ('{}'); convert it: numpy.save(path, array.astype('<{}'))", text, code));
-    }
-    // '=' is the byte order of the machine that reads, and so is '|' where NumPy meets it with several bytes.
-    if (found == kDescriptors.end() || (order != '<' && order != '=' && order != '|')) {
+    const bool ordered = !text.empty() && std::string_view("<>=|").find(text.front()) != std::string_view::npos;
+    const std::string_view code = std::string_view(text).substr(ordered ? 1 : 0);
+    const auto* found = std::ranges::find_if(
+        kTypes, [&](const NpyType& type) { return type.code == code || (!ordered && type.name == code); });
+    if (found == kTypes.end()) refuse_type(text, code);
+    header.type = *found;
+    header.big_endian = text.front() == '>';
+  }
+
+  [[noreturn]] void refuse_type(const std::string& text, std::string_view code) const {
+    if (code == "V2") {
       file_.refuse(
-          fmt::format("holds elements of type '{}'; expected '<f4', '<f8', '<i4' or '<i8': convert it with "
-                      "array.astype, e.g. numpy.save(path, array.astype('float32'))",
+          fmt::format("holds elements of type '{}', which NumPy writes for bfloat16 and cannot tell from other "
+                      "two bytes; save them as float32: numpy.save(path, array.astype('float32'))",
                       printable(text)));
     }
-    return found->dtype;
+    file_.refuse(fmt::format(
+        "holds elements of type '{}'; expected float16, float32, float64 or whole numbers: convert them with "
+        "array.astype, e.g. numpy.save(path, array.astype('float32'))",
+        printable(text)));
   }
 
   std::vector<std::int64_t> shape() {
@@ -160,6 +153,7 @@ class HeaderParser {
       if (error == std::errc::result_out_of_range) fail("has an extent in its shape that overflows 64 bits");
       if (error != std::errc{}) fail("has something other than a number in its shape");
       at_ += static_cast<std::size_t>(end - begin);
+      if (at_ < text_.size() && text_[at_] == 'L') ++at_;  // how Python 2 writes a long
       extents.push_back(extent);
       if (extents.size() > kHighestRank) fail(fmt::format("has a shape of more than {} extents", kHighestRank));
       const bool comma = take(',');
@@ -174,19 +168,23 @@ class HeaderParser {
   std::size_t at_ = 0;
 };
 
-struct Layout {
-  Header header;
-  std::uint64_t data_begin = 0;
-};
+}  // namespace
 
-Layout read_layout(InputFile& file) {
+const NpyType* npy_type_of(DType dtype) {
+  const auto* found = std::ranges::find_if(
+      kTypes, [&](const NpyType& type) { return type.dtype == dtype && type.name == name_of(dtype); });
+  return found == kTypes.end() ? nullptr : found;
+}
+
+NpyHeader read_npy_header(InputFile& file) {
   std::array<char, kPreamble> preamble{};
   if (file.size() < kPreamble + 2) {
-    file.refuse(fmt::format("not a .npy file: it has {} bytes and the shortest header more", file.size()));
+    refuse_format(file, Wanted::array,
+                  fmt::format("not a .npy file: it has {} bytes and the shortest header more", file.size()));
   }
   file.read(0, preamble.data(), preamble.size());
   if (std::string_view(preamble.data(), kMagic.size()) != kMagic) {
-    file.refuse("not a .npy file: it does not begin with \\x93NUMPY; write it with numpy.save");
+    refuse_format(file, Wanted::array, "not a .npy file: it does not begin with \\x93NUMPY; write it with numpy.save");
   }
   const int major = preamble[6];
   const int minor = preamble[7];
@@ -208,87 +206,9 @@ Layout read_layout(InputFile& file) {
   }
   std::string text(length, ' ');
   file.read(text_begin, text.data(), text.size());
-  return {HeaderParser(file, text).parse(), text_begin + length};
+  NpyHeader header = HeaderParser(file, text).parse();
+  header.data_begin = text_begin + length;
+  return header;
 }
-
-// Column-major elements, moved so that the last extent runs fastest.
-void copy_from_fortran_order(const std::byte* from, Tensor& to) {
-  const std::size_t element = size_of(to.dtype());
-  const std::vector<std::int64_t>& extents = to.extents();
-  std::vector<std::int64_t> strides(extents.size(), 1);
-  for (std::size_t d = 1; d < extents.size(); ++d) strides[d] = strides[d - 1] * extents[d - 1];
-  std::vector<std::int64_t> index(extents.size(), 0);
-  std::int64_t at = 0;
-  for (std::int64_t i = 0; i < to.size(); ++i) {
-    std::memcpy(to.bytes() + static_cast<std::size_t>(i) * element, from + static_cast<std::size_t>(at) * element,
-                element);
-    for (std::size_t d = extents.size(); d-- > 0;) {  // the next index in row-major order
-      at += strides[d];
-      if (++index[d] < extents[d]) break;
-      at -= strides[d] * extents[d];
-      index[d] = 0;
-    }
-  }
-}
-
-std::string header_text(const Tensor& tensor) {
-  const auto* found = std::ranges::find(kDescriptors, tensor.dtype(), &Descriptor::dtype);
-  if (found == kDescriptors.end()) {
-    throw Error(
-        fmt::format("gru::save_npy: .npy has no type for {}; convert the tensor to float32", name_of(tensor.dtype())));
-  }
-  std::string shape;
-  for (const std::int64_t extent : tensor.extents()) shape += fmt::format("{}, ", extent);
-  if (tensor.rank() > 1) shape.resize(shape.size() - 2);
-  if (tensor.rank() == 1) shape.pop_back();  // "(5,)"
-  std::string text = fmt::format("{{'descr': '<{}', 'fortran_order': False, 'shape': ({}), }}", found->code, shape);
-  // Blanks and a newline, so that the elements start at a multiple of 64 bytes.
-  constexpr std::size_t kAlignment = 64;
-  const std::size_t before = kPreamble + 2 + text.size() + 1;
-  text.append((kAlignment - before % kAlignment) % kAlignment, ' ');
-  return text + '\n';
-}
-
-}  // namespace
-
-Tensor load_npy(const std::filesystem::path& path) {
-  InputFile file(path);
-  const auto [header, data_begin] = read_layout(file);
-  const auto bytes = checked_bytes(header.extents, size_of(header.dtype));
-  if (!bytes) file.refuse(fmt::format("has the shape ({}), which overflows 64 bits", fmt::join(header.extents, ", ")));
-  const std::uint64_t there = file.size() - data_begin;
-  if (there != static_cast<std::uint64_t>(*bytes)) {
-    file.refuse(fmt::format("holds {} bytes of elements, but {} ({}) take {}: {}", there, name_of(header.dtype),
-                            fmt::join(header.extents, ", "), *bytes,
-                            there < static_cast<std::uint64_t>(*bytes) ? "it is cut off" : "something is appended"));
-  }
-  Tensor tensor = file.make_tensor(header.dtype, header.extents);
-  if (header.fortran_order && header.extents.size() > 1) {
-    const std::size_t size = tensor.size_bytes();
-    auto elements = file.with_memory(size, [&] { return std::vector<std::byte>(size); });
-    file.read(data_begin, elements.data(), elements.size());
-    copy_from_fortran_order(elements.data(), tensor);
-  } else {
-    file.read(data_begin, tensor.bytes(), tensor.size_bytes());
-  }
-  return tensor;
-}
-
-OutputFile stage_npy(const std::filesystem::path& path, const Tensor& tensor) {
-  const std::string header = header_text(tensor);
-  OutputFile file(path);
-  const auto length = static_cast<std::uint16_t>(header.size());  // 32 extents of 20 digits fit
-  const std::array<char, 2> version = {1, 0};
-  file.write(kMagic.data(), kMagic.size());
-  file.write(version.data(), version.size());
-  file.write(&length, sizeof length);
-  file.write(header.data(), header.size());
-  file.write(tensor.bytes(), tensor.size_bytes());
-  return file;
-}
-
-void save_npy(const std::filesystem::path& path, const Tensor& tensor) { stage_npy(path, tensor).commit(); }
-
-void check_writable(const std::filesystem::path& path) { const OutputFile probe(path); }
 
 }  // namespace gru

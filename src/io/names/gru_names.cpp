@@ -1,4 +1,4 @@
-#include "io/weight_names.hpp"
+#include "io/names/gru_names.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -10,6 +10,7 @@
 
 #include "gru/error.hpp"
 #include "io/file.hpp"
+#include "io/names/foreign_names.hpp"
 
 namespace gru {
 namespace {
@@ -156,6 +157,7 @@ class Finder {
   }
 
   [[noreturn]] void fail_without_names() const {
+    if (const std::string foreign = foreign_names(tensors_); !foreign.empty()) fail(foreign);
     constexpr std::size_t kShown = 5;
     std::string names;
     for (std::size_t i = 0; i < std::min(tensors_.size(), kShown); ++i) {
@@ -191,6 +193,7 @@ class Finder {
 
   /// The sizes, from weight_hh of the first layer and the names that are there.
   Config infer(const Group& group) const {
+    if (const std::string foreign = foreign_biases(tensors_, group.prefix); !foreign.empty()) fail(foreign);
     if (group.has_cell && group.has_layers) {
       fail(
           fmt::format("'{}' has names of torch.nn.GRU (weight_ih_l0) and of torch.nn.GRUCell (weight_ih) together; "
@@ -255,6 +258,7 @@ class Finder {
               : direction == 1   ? ", but other tensors have a reverse direction: all layers have it or none"
                                  : "");
       const TensorInfo& tensor = tensors_[*group.find(place)];
+      if (!tensor.problem.empty()) fail(fmt::format("tensor '{}' {}", name_at(group, place), tensor.problem));
       if (!tensor.dtype || *tensor.dtype == DType::int32 || *tensor.dtype == DType::int64) {
         fail(fmt::format("tensor '{}' holds {}; expected float32, float64, float16 or bfloat16", name_at(group, place),
                          printable(tensor.dtype_name)));
@@ -276,6 +280,8 @@ class Finder {
 };
 
 }  // namespace
+
+bool is_gru_name(std::string_view last) { return parse_name(last).has_value(); }
 
 GruTensors find_gru(const std::vector<TensorInfo>& tensors, const WeightOptions& options, std::string_view where) {
   return Finder(tensors, where).find(options);

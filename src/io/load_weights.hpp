@@ -1,0 +1,11 @@
+#pragma once
+
+#include "gru/io.hpp"
+#include "io/file.hpp"
+
+namespace gru {
+
+/// See load_weights.
+Weights read_weights(InputFile file, const WeightOptions& options);
+
+}  // namespace gru
