@@ -37,7 +37,7 @@ constexpr StepCost kUnitStep = {2.0e-6, 0, 7.5e-12, 0, 0};            // for eac
 constexpr StepCost kTileStep = {2.0e-6, 0, 31e-12, 0, 0};             // FFMA tiles of 32 rows
 constexpr StepCost kTensorTileStep = {2.5e-6, 20e-9, 0, 0, 1.1e-13};  // mma.sync, input's product within the step
 constexpr StepCost kRecurrentStep = {5e-6, 8e-9, 0, 0, 0.25e-12};     // FFMA at 80 % of issue
-constexpr StepCost kHopperWave = {8.5e-6, 2.6e-9, 0, 0, 0};           // for each wave of tiles of 64 rows x 16 units
+constexpr StepCost kHopperWave = {9.0e-6, 2.6e-9, 0, 0, 0};           // for each wave of tiles of 64 rows x 16 units
 constexpr StepCost kHopperWide = {8e-6, 0, 0, 0, 3.6e-14};
 constexpr StepCost kResident = {2.0e-6, 4e-9, 0, 0, 1.4e-14};
 
@@ -47,6 +47,9 @@ constexpr double kStart = 4e-6;
 /// Weights that lie in shared memory, above 1024 units, are read again for each stream, which the clocks leave out.
 constexpr double kBeyondRegisters = 1.36;
 
+/// In TF32 the projections take a fraction of the clocks, which count them in float32.
+constexpr double kTf32Projections = 0.8;
+
 /// Short sequences have both products in the step.
 constexpr std::int64_t kShort = 8;
 constexpr StepCost kShortUnitStep = {2.0e-6, 0, 13e-12, 0, 0};
@@ -54,7 +57,7 @@ constexpr StepCost kShortTileStep = {4e-6, 46e-9, 0, 0, 0.36e-12};
 constexpr StepCost kShortTensorStep = {2.5e-6, 22e-9, 0, 0, 0.12e-12};
 
 /// Another engine must promise so much to be taken instead of the one that has been measured on the named cases.
-constexpr double kWorthIt = 0.9;
+constexpr double kWorthIt = 0.95;
 
 /// A layer's inputs and units in 2 H, in the mean: more above the first layer of two directions.
 double input_share(const Problem& p) {
@@ -142,7 +145,7 @@ Estimates estimate(const Problem& problem, const Build& build) {
   const DenseStepSchedule dense = make_dense_step_schedule(problem, build);
   return {clocks_as_seconds(decide_single_block(p, build), p),
           decide_sequence(p, build) ? kStart + steps_of(p) * step_seconds(kResident, p, rows_of(p, 64)) : kNever,
-          clocks_as_seconds(decide_persistent(p, build), p),
+          clocks_as_seconds(decide_persistent(p, build), p) * (p.options.math == Math::tf32 ? kTf32Projections : 1.0),
           per_step_seconds(p, build),
           clocks_as_seconds(decide_slices(p, build), p),
           dense.accepted ? dense.seconds : kNever};

@@ -15,7 +15,7 @@ struct ProductCost {
   double product;  ///< tensor cores or FMA, for each row and two units
 };
 constexpr ProductCost kStrict = {4.5e-6, 12e-9, 0, 0.28e-12};
-constexpr ProductCost kTf32 = {4.5e-6, 6.2e-9, 15e-12, 2.6e-14};
+constexpr ProductCost kTf32 = {4.5e-6, 4.5e-9, 15e-12, 2.6e-14};
 constexpr ProductCost kHalf = {4.2e-6, 2.3e-9, 12e-12, 1.5e-14};
 constexpr ProductCost kJointStrict = {4e-6, 27e-9, 0, 0.28e-12};
 constexpr ProductCost kJointTf32 = {8.5e-6, 5.5e-9, 25e-12, 2.3e-14};
