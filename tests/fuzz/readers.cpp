@@ -91,7 +91,7 @@ void read_index_bytes(const std::string& bytes) {
 }
 
 void read_names_bytes(const std::string& bytes) {
-  const std::vector<double> memory(static_cast<std::size_t>(kMostElements), 0.5);
+  static const std::vector<double> memory(static_cast<std::size_t>(kMostElements), 0.5);
   std::string_view text = bytes;
   NamedTensors tensors;
   while (!text.empty()) {
