@@ -1,9 +1,9 @@
-"""gru: one gated recurrent unit, on whatever is there: CPUs, NVIDIA GPUs; NumPy, CuPy, torch, JAX.
+"""gru: one gated recurrent unit, on whatever is there: CPUs, NVIDIA GPUs; NumPy, CuPy, torch.
 
     weights = gru.load_weights("model.safetensors")        # torch.nn.GRU's state_dict
     output, h_n = gru.forward(weights, x)                  # x (T, B, I), of any kind of array
 
-`gru.torch` holds torch.nn.GRU's drop-in, `gru.jax` a function for JAX; both are imported when they are asked for.
+`gru.torch` holds torch.nn.GRU's drop-in; it is imported when it is asked for.
 """
 
 import importlib
@@ -19,6 +19,6 @@ __all__ = ["Config", "Error", "Plan", "Weights", "devices", "forward", "info", "
 
 
 def __getattr__(name: str) -> types.ModuleType:
-    if name in ("torch", "jax"):
+    if name == "torch":
         return importlib.import_module(f"gru.{name}")
     raise AttributeError(f"module 'gru' has no attribute {name!r}")

@@ -46,7 +46,7 @@ def empty(like: Any, shape: tuple[int, ...]) -> Any:
     if package == "torch":
         return like.new_empty(shape)
     if package == "jax":
-        raise _core.Error("gru: a JAX array cannot be written; use gru.jax.gru, or NumPy's view of it (numpy.asarray)")
+        raise _core.Error("gru: a JAX array cannot be written; pass NumPy's view of it (numpy.asarray)")
     if package == "cupy":
         import cupy
 

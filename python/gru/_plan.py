@@ -8,14 +8,16 @@ from gru import _arrays, _core
 class Plan:
     """A GRU made ready to run: a backend was chosen, the weights are packed, all memory is there.
 
-    batch_size (B) and seq_len (T) are the largest that a call may bring. Arrays of a call lie on the plan's device and have
+    batch_size (B) and seq_len (T) are the largest that a call may bring. Arrays of a call lie on the plan's device and
+    have
     its dtype; nothing is copied. Calls release the GIL; one plan serves one call at a time, others wait.
 
         plan = gru.Plan(weights, batch_size=10, seq_len=512)
         output, h_n = plan(x)                      # x (T, B, I), or (T, I)
         h = plan.step(x_t, h)                      # one step of a stream: x_t (B, I), h (L, B, H)
 
-    weights: what gru.load_weights or gru.weights gave; copied. device: "cpu", "cuda", "cuda:1", or "auto". dtype: "float32"
+    weights: what gru.load_weights or gru.weights gave; copied. device: "cpu", "cuda", "cuda:1", or "auto". dtype:
+    "float32"
     or "float64". math: "strict", or a faster one that the device has ("tf32", ...). backend: a name from gru.devices(),
     or "auto": the first that can; `why` tells.
     """
@@ -46,8 +48,10 @@ class Plan:
     ) -> tuple[Any, Any]:
         """output, h_n = GRU(x, h0, lengths), as torch.nn.GRU gives them for the same layout.
 
-        x (T, B, I), (B, T, I) with batch_first, or (T, I); h0 and h_n (L*D, B, H); lengths (B) of int32 or int64. output and
-        h_n are the caller's arrays, or new ones of x's kind. On a GPU the call only launches, on `stream`, or on the one that
+        x (T, B, I), (B, T, I) with batch_first, or (T, I); h0 and h_n (L*D, B, H); lengths (B) of int32 or int64.
+        output and
+        h_n are the caller's arrays, or new ones of x's kind. On a GPU the call only launches, on `stream`, or on the
+        one that
         x's framework works on.
         """
         x = _arrays.as_input(x)
@@ -124,7 +128,8 @@ def forward(
     backend: str = "auto",
     stream: Any = None,
 ) -> tuple[Any, Any]:
-    """One-shot: plan where x lies, run, wait. Returns output and h_n, of x's kind. Keep a Plan to run more than once."""
+    """One-shot: plan where x lies, run, wait. Returns output and h_n, of x's kind. Keep a Plan to run more than
+    once."""
     x = _arrays.as_input(x)
     if len(x.shape) not in (2, 3):
         raise _core.Error(f"gru.forward: x: expected (T, B, I) or (T, I), got an array of shape {tuple(x.shape)}")

@@ -11,7 +11,8 @@ def load_weights(path: str | os.PathLike[str], *, prefix: str | None = None, res
     """The GRU in a safetensors file; a whole state_dict may be in it.
 
     prefix: what stands before "weight_ih_l0" in the names ("encoder.gru."); None finds it, and more than one GRU is an
-    error that lists them. reset_after: whether r is multiplied after W_hn h + b_hn, as torch.nn.GRU does; no file tells.
+    error that lists them. reset_after: whether r is multiplied after W_hn h + b_hn, as torch.nn.GRU does; no file
+    tells.
     """
     return _core.load_weights(path, prefix, reset_after)
 

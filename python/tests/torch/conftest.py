@@ -1,0 +1,12 @@
+import pytest
+import torch
+
+
+def pytest_generate_tests(metafunc):
+    if "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))])
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(20261130)
