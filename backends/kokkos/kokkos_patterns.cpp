@@ -5,6 +5,7 @@
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "backends/kokkos/recurrence.hpp"
 #include "backends/kokkos/schedule.hpp"
 #include "backends/kokkos/simd/select.hpp"
+#include "backends/kokkos/trainer.hpp"
 #include "gru/error.hpp"
 
 namespace gru {
@@ -30,6 +32,9 @@ class Engine {
   virtual void execute(const Call& call) = 0;
   virtual std::unique_ptr<Engine> fork(const Space& space) const = 0;
   virtual std::size_t workspace_bytes() const = 0;
+  virtual std::size_t reserve_bytes() const = 0;
+  virtual void backward(const BackwardCall& call) = 0;
+  virtual void set_weights(std::span<const CellWeights> cells) = 0;
 };
 
 namespace {
@@ -64,6 +69,7 @@ class TypedEngine final : public Engine<Space> {
       pack_weights(shape_, weights, host.get());
       SpaceTraits<Space>::copy_in(space_, weights_.get(), host.get(), packed * sizeof(T));
     }
+    if (trains()) trainer_ = Trainer<Space, T, Multiply>(space_, problem_, shape_, weights);
     allocate();
   }
 
@@ -73,7 +79,8 @@ class TypedEngine final : public Engine<Space> {
         problem_(other.problem_),
         multiply_(other.multiply_),
         shape_(other.shape_),
-        weights_(other.weights_) {
+        weights_(other.weights_),
+        trainer_(other.trainer_) {
     problem_.device.concurrency = SpaceTraits<Space>::device_info(space).concurrency;
     allocate();
   }
@@ -95,9 +102,36 @@ class TypedEngine final : public Engine<Space> {
     r.steps = static_cast<int>(call.x.extents[0]);
     r.batch = static_cast<int>(call.x.extents[1]);
     r.tile_rows = std::min(schedule_.tile_rows, (r.batch + schedule_.teams - 1) / schedule_.teams);
-    if constexpr (HostSpace<Space>) order_rows(r);
+    if constexpr (HostSpace<Space>) {
+      if (!call.reserve.given()) order_rows(r);  // what is kept has every row at every step
+    }
     r.parity = parity_ = 1 - parity_;
+    trainer_.keep(r, call);
     launch(label_, r);
+  }
+
+  std::size_t reserve_bytes() const override { return trainer_.reserve_bytes(); }
+
+  void backward(const BackwardCall& call) override {
+    const auto batch = static_cast<int>(call.x.extents[1]);
+    const int tile_rows = std::min(schedule_.tile_rows, (batch + schedule_.teams - 1) / schedule_.teams);
+    trainer_.backward(call, shape_, multiply_, weights_.get(), lengths_.get(), tile_rows,
+                      [this](const std::string& label, const auto& functor) { launch(label, functor); });
+  }
+
+  void set_weights(std::span<const CellWeights> cells) override {
+    if (shape_.per_element != 1) {
+      throw Error("gru::Plan::set_weights: kokkos packs new weights in math strict; make a new plan for bf16");
+    }
+    const std::string& label = Kokkos::Tools::profileLibraryLoaded() ? pack_label_ : unlabelled_;
+    for (int layer = 0; layer < shape_.layers; ++layer) {
+      for (int d = 0; d < shape_.directions; ++d) {
+        const auto pack = pack_cell(shape_, layer, d, cells[static_cast<std::size_t>(layer * shape_.directions + d)],
+                                    weights_.get(), trainer_.weights());
+        using Elements = Kokkos::RangePolicy<Space, Kokkos::IndexType<std::ptrdiff_t>>;
+        Kokkos::parallel_for(label, Elements(space_, 0, pack.size()), pack);
+      }
+    }
   }
 
   std::unique_ptr<Engine<Space>> fork(const Space& space) const override {
@@ -106,7 +140,7 @@ class TypedEngine final : public Engine<Space> {
 
   std::size_t workspace_bytes() const override {
     return workspace_elements() * sizeof(T) + (lengths_elements() + order_elements()) * sizeof(std::int32_t) +
-           threads_.bytes();
+           threads_.bytes() + trainer_.workspace_bytes();
   }
 
  private:
@@ -162,10 +196,8 @@ class TypedEngine final : public Engine<Space> {
       return multiply_.lanes;
     }
   }
-  template <class U, class View>
-  static Strided<U> strided(const View& view) {
-    return {static_cast<U*>(view.data), {view.strides[0], view.strides[1], view.strides[2]}};
-  }
+  bool trains() const { return problem_.options.training != Training::none; }
+  int ranks() const { return schedule_.teams * (kSimd ? schedule_.team_size : 1); }
 
   Schedule make_schedule() const {
     if constexpr (kSimd) {
@@ -208,6 +240,7 @@ class TypedEngine final : public Engine<Space> {
       require_all_threads(space_);
       teams_ = Policy(space_, schedule_.teams, schedule_.team_size);
     }
+    if (trains()) trainer_.allocate(space_, problem_, shape_, schedule_.tile_rows, ranks());
     launch("gru::kokkos::clear_workspace", ClearWorkspace<T>{workspace_.get(), place_.end});
     SpaceTraits<Space>::fence(space_, "gru::kokkos::clear_workspace");
   }
@@ -237,9 +270,11 @@ class TypedEngine final : public Engine<Space> {
   std::shared_ptr<std::int32_t> lengths_;  // (batch_size)
   std::shared_ptr<std::int32_t> order_;    // (2, batch_size): rows sorted by length, and as the tiles have them
   HostThreads threads_;                    // where the backend wakes threads itself
+  Trainer<Space, T, Multiply> trainer_;    // of plans for training
   int parity_ = 0;
   std::optional<Policy> teams_;  // made once, as Kokkos 4 makes a policy on the heap
   const std::string label_ = "gru::kokkos::recurrence";
+  const std::string pack_label_ = "gru::kokkos::pack";
   const std::string unlabelled_;
 };
 
@@ -258,6 +293,14 @@ Decision<> KokkosPatterns<S, M>::decide(const Problem& problem) {
   if (rounded && problem.options.dtype != DType::float32) {
     return Decision<>::no("math bf16 rounds the weights of float32 plans, asked for " +
                           std::string(name_of(problem.options.dtype)));
+  }
+  const PlanOptions& options = problem.options;
+  if (options.training != Training::none) {
+    if (rounded) return Decision<>::no("it trains in math strict only, asked for bf16");
+    if (options.seq_len * options.batch_size > kokkos::kLargestSize) {  // validated: no overflow
+      return Decision<>::no("it trains up to T * B = " + std::to_string(kokkos::kLargestSize) + ", got " +
+                            std::to_string(options.seq_len * options.batch_size));
+    }
   }
   const std::int64_t largest =
       std::max({problem.config.input_size, problem.config.hidden_size, problem.config.num_layers,
@@ -291,6 +334,18 @@ KokkosPatterns<S, M>::~KokkosPatterns() = default;
 template <KokkosSpace S, kokkos::Multiplier M>
 void KokkosPatterns<S, M>::execute(const Call& call) {
   engine_->execute(call);
+}
+template <KokkosSpace S, kokkos::Multiplier M>
+std::size_t KokkosPatterns<S, M>::reserve_bytes() const {
+  return engine_->reserve_bytes();
+}
+template <KokkosSpace S, kokkos::Multiplier M>
+void KokkosPatterns<S, M>::backward(const BackwardCall& call) {
+  engine_->backward(call);
+}
+template <KokkosSpace S, kokkos::Multiplier M>
+void KokkosPatterns<S, M>::set_weights(std::span<const CellWeights> cells) {
+  engine_->set_weights(cells);
 }
 template <KokkosSpace S, kokkos::Multiplier M>
 KokkosPatterns<S, M> KokkosPatterns<S, M>::fork(const S& space) const {

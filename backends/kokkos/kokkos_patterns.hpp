@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 #include <string_view>
 
 #include "gru/backend.hpp"
@@ -49,6 +50,9 @@ class KokkosPatterns {
   ~KokkosPatterns();
 
   void execute(const Call& call);
+  std::size_t reserve_bytes() const;
+  void backward(const BackwardCall& call);
+  void set_weights(std::span<const CellWeights> cells);
   KokkosPatterns fork(const S& space) const;
   std::size_t workspace_bytes() const;
   Status status() const { return {}; }

@@ -6,6 +6,7 @@
 
 #include "backends/kokkos/schedule.hpp"
 #include "backends/kokkos/simd/kernels.hpp"
+#include "gru/philox.hpp"
 
 namespace gru::kokkos {
 
@@ -78,6 +79,37 @@ KOKKOS_INLINE_FUNCTION Workspace workspace_of(const Shape& s, const Schedule& c,
   w.sequence = w.gates + c.gate_buffers * slots * c.chunk_steps * simd::kGateSlots * row;
   w.end = w.sequence + static_cast<std::ptrdiff_t>(w.buffers) * w.buffer_steps * s.directions * row;
   return w;
+}
+
+/// What a forward keeps lies by tiles of the batch, which begin at row `row`: where a tile's part begins, for calls of `steps`
+/// and `batch`. Gates of cell layer * D + d: (blocks, T, rows, 4, lanes); outputs of an inner layer: (T, rows, D * padded).
+KOKKOS_INLINE_FUNCTION std::ptrdiff_t kept_gates_begin(const Shape& s, int cell, int steps, int batch, int row) {
+  const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(simd::kGateSlots) * s.padded();
+  return (static_cast<std::ptrdiff_t>(cell) * batch + row) * steps * step;
+}
+KOKKOS_INLINE_FUNCTION std::ptrdiff_t kept_outputs_begin(const Shape& s, int layer, int steps, int batch, int row) {
+  const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(s.directions) * s.padded();
+  return (static_cast<std::ptrdiff_t>(layer) * batch + row) * steps * width;
+}
+
+/// Dropout's index of the first element of a row's output at time t.
+KOKKOS_INLINE_FUNCTION std::uint64_t dropout_row(const Shape& s, int layer, int t, int steps, int row, int batch) {
+  const std::uint64_t at =
+      (static_cast<std::uint64_t>(layer) * static_cast<std::uint64_t>(steps) + static_cast<std::uint64_t>(t)) *
+          static_cast<std::uint64_t>(batch) +
+      static_cast<std::uint64_t>(row);
+  return at * static_cast<std::uint64_t>(s.directions * s.hidden);
+}
+/// to[i] = from[i] after dropout for i in [begin, end); element i has the index first + i. Four of them share words.
+template <class T>
+KOKKOS_FUNCTION void drop_units(const Dropout& dropout, std::uint64_t first, int begin, int end, const T* from, T* to) {
+  const T scale = static_cast<T>(dropout.scale);
+  PhiloxWords words{};
+  for (int i = begin; i < end; ++i) {
+    const std::uint64_t index = first + static_cast<std::uint64_t>(i);
+    if (i == begin || index % 4 == 0) words = philox4x32(dropout.seed, index / 4, dropout.offset);
+    to[i] = dropout.keeps_word(words.word[index % 4]) ? from[i] * scale : T(0);
+  }
 }
 
 /// A canonical tensor of rank 3; null if not given.

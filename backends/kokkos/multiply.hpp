@@ -5,6 +5,7 @@
 #include "backends/kokkos/layout.hpp"
 #include "backends/kokkos/meeting.hpp"
 #include "gru/cell.hpp"
+#include "gru/cell_gradient.hpp"
 
 namespace gru::kokkos {
 
@@ -80,6 +81,31 @@ struct HostMultiply {
   KOKKOS_FUNCTION void update_step(const Member&, const simd::StepArgs<T>& a) const {
     kernels->update_step(a);
   }
+
+  /// Tasks of which each is one thread's own: f(task, rank) for the tasks that this member takes.
+  template <class Member, class F>
+  KOKKOS_FUNCTION void for_tasks(const Member& member, int n, const F& f) const {
+    const int rank = member.league_rank() * member.team_size() + member.team_rank();
+    for (int i = rank; i < n; i += member.league_size() * member.team_size()) f(i, rank);
+  }
+  template <class Member>
+  KOKKOS_FUNCTION void settle(const Member&) const {}  // what a thread wrote it sees
+  template <class Member>
+  KOKKOS_FUNCTION void product(const Member&, const simd::ProductArgs<T>& a) const {
+    kernels->product(a);
+  }
+  template <class Member>
+  KOKKOS_FUNCTION void gate_gradients(const Member&, const simd::GateGradientArgs<T>& a) const {
+    kernels->gate_gradients(a);
+  }
+  template <class Member>
+  KOKKOS_FUNCTION void update_gradients(const Member&, const simd::GateGradientArgs<T>& a) const {
+    kernels->update_gradients(a);
+  }
+  template <class Member>
+  KOKKOS_FUNCTION void reset_gradients(const Member&, const simd::GateGradientArgs<T>& a) const {
+    kernels->reset_gradients(a);
+  }
 };
 
 /// Multiply policy for any execution space: the team's threads share out (row, unit) pairs, always the same pairs to
@@ -143,6 +169,11 @@ struct PortableMultiply {
       T sum[3] = {gates[0], gates[lanes], a.bias[block * lanes + lane]};
       multiply<3>(sum, weights_of(a, block, lane), a.state + row * a.state_row, 1, a.hidden);
       const T old = a.state[row * a.state_row + block * lanes + lane];
+      if (a.keeps) {
+        const T r = StdMath::sigmoid(sum[0]);
+        keep_and_store(a, row, block, lane, r, sum[1], gates[2 * lanes] + r * sum[2], sum[2]);
+        return;
+      }
       store(a, row, block * lanes + lane, old,
             cell<StdMath>(sum[0], sum[1], gates[2 * lanes], T(0), T(0), sum[2], old));
     });
@@ -155,7 +186,9 @@ struct PortableMultiply {
       T sum[2] = {gates[0], gates[lanes]};
       multiply<2>(sum, weights_of(a, block, lane), a.state + row * a.state_row, 1, a.hidden);
       const std::ptrdiff_t at = row * a.state_row + block * lanes + lane;
-      a.reset[at] = reset_gate<StdMath>(sum[0], T(0)) * a.state[at];
+      const T r = reset_gate<StdMath>(sum[0], T(0));
+      a.reset[at] = r * a.state[at];
+      if (a.keeps) gates[0] = r;
       gates[lanes] = sum[1];
     });
   }
@@ -167,11 +200,96 @@ struct PortableMultiply {
       T sum[1] = {a.bias[block * lanes + lane]};
       multiply<1>(sum, weights_of(a, block, lane) + 2 * lanes, a.reset + row * a.state_row, 1, a.hidden);
       const T old = a.state[row * a.state_row + block * lanes + lane];
+      if (a.keeps) {
+        keep_and_store(a, row, block, lane, gates[0], gates[lanes], gates[2 * lanes] + sum[0], sum[0]);
+        return;
+      }
       store(a, row, block * lanes + lane, old, next_state<StdMath>(gates[lanes], T(0), gates[2 * lanes], sum[0], old));
     });
   }
 
+  /// Tasks of a team; it settles before the next phase of one.
+  template <class Member, class F>
+  KOKKOS_FUNCTION void for_tasks(const Member& member, int n, const F& f) const {
+    for (int i = member.league_rank(); i < n; i += member.league_size()) {
+      f(i, member.league_rank());
+      member.team_barrier();
+    }
+  }
+  template <class Member>
+  KOKKOS_FUNCTION void settle(const Member& member) const {
+    member.team_barrier();
+  }
+  template <class Member>
+  KOKKOS_FUNCTION void product(const Member& member, const simd::ProductArgs<T>& a) const {
+    const int first = a.group_begin * 3 * lanes;
+    const int end = a.group_end * 3 < a.blocks ? a.group_end * 3 * lanes : a.blocks * lanes;
+    const int columns = end - first;
+    for_each(member, a.rows * columns, [&](int i) {
+      const int row = i / columns;
+      const int column = first + i % columns;
+      const T* const w = a.weights + column / (3 * lanes) * a.weights_group + column % (3 * lanes);
+      const T* const v = a.a + row * a.a_row;
+      T& c = a.c[row * a.c_row + column];
+      for (int begin = 0; begin < a.depth; begin += simd::kProductDepth) {
+        T sum(0);
+        for (int k = begin; k < a.depth && k < begin + simd::kProductDepth; ++k) {
+          sum += w[static_cast<std::ptrdiff_t>(k) * 3 * lanes] * v[k * a.a_k];
+        }
+        c += sum;
+      }
+    });
+  }
+  template <class Member>
+  KOKKOS_FUNCTION void gate_gradients(const Member& member, const simd::GateGradientArgs<T>& a) const {
+    for_gradients(member, a, [&](int row, int unit, const T* slots, T* sums) {
+      const T dn = update_part(a, row, unit, slots, sums);
+      sums[simd::kGradientR * a.padded] = reset_gradient(T(dn * slots[3 * lanes]), slots[0]);
+      sums[simd::kGradientHn * a.padded] = dn * slots[0];
+    });
+  }
+  template <class Member>
+  KOKKOS_FUNCTION void update_gradients(const Member& member, const simd::GateGradientArgs<T>& a) const {
+    for_gradients(member, a, [&](int row, int unit, const T* slots, T* sums) {
+      sums[simd::kGradientHn * a.padded] = update_part(a, row, unit, slots, sums);
+    });
+  }
+  template <class Member>
+  KOKKOS_FUNCTION void reset_gradients(const Member& member, const simd::GateGradientArgs<T>& a) const {
+    for_gradients(member, a, [&](int row, int unit, const T* slots, T* sums) {
+      const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(row) * a.padded + unit;
+      sums[simd::kGradientR * a.padded] = reset_gradient(T(a.reset[at] * a.state[at]), slots[0]);
+      a.dh[at] += a.reset[at] * slots[0];
+    });
+  }
+
  private:
+  /// f(row, unit, its kept gates, its sums) for own units of rows that have not ended; the others give zeros.
+  template <class Member, class F>
+  KOKKOS_FUNCTION void for_gradients(const Member& member, const simd::GateGradientArgs<T>& a, const F& f) const {
+    for_pairs(member, a, [&](int row, int block, int lane) {
+      const int unit = block * lanes + lane;
+      T* const sums = a.sums + row * a.sums_row + unit;
+      if (a.lengths != nullptr && a.time >= a.lengths[row]) {
+        for (int slot = 0; slot < simd::kGradientSlots; ++slot) sums[slot * a.padded] = T(0);
+      } else {
+        f(row, unit, a.gates + block * a.gates_block + row_of(row) + lane, sums);
+      }
+    });
+  }
+  /// z and n, and what goes past the gates; returns the gradient of n's argument.
+  KOKKOS_FUNCTION T update_part(const simd::GateGradientArgs<T>& a, int row, int unit, const T* slots, T* sums) const {
+    const std::ptrdiff_t at = static_cast<std::ptrdiff_t>(row) * a.padded + unit;
+    const bool given = a.grad != nullptr && unit < a.hidden;
+    const T d = a.dh[at] + (given ? a.grad[row * a.grad_row + unit * a.grad_feature] : T(0));
+    const T z = slots[lanes];
+    const T n = slots[2 * lanes];
+    const T dn = candidate_gradient(d, z, n);
+    sums[simd::kGradientZ * a.padded] = update_gradient(d, z, n, a.state[at]);
+    sums[simd::kGradientN * a.padded] = dn;
+    a.dh[at] = d * z;
+    return dn;
+  }
   KOKKOS_FUNCTION std::ptrdiff_t row_of(int row) const {
     return static_cast<std::ptrdiff_t>(row) * simd::kGateSlots * lanes;
   }
@@ -212,6 +330,20 @@ struct PortableMultiply {
       const T value = v[k * stride];
       for (int g = 0; g < Gates; ++g) sum[g] += w[(static_cast<std::ptrdiff_t>(k) * 3 + g) * lanes] * value;
     }
+  }
+
+  /// The step of one unit whose gates stay in their slots.
+  KOKKOS_FUNCTION void keep_and_store(const simd::StepArgs<T>& a, int row, int block, int lane, T r, T a_z, T a_n,
+                                      T hn) const {
+    T* const slots = a.gates + block * a.gates_block + row_of(row) + lane;
+    const T z = StdMath::sigmoid(a_z);
+    const T n = StdMath::tanh(a_n);
+    slots[0] = r;
+    slots[lanes] = z;
+    slots[2 * lanes] = n;
+    slots[3 * lanes] = hn;
+    const T old = a.state[row * a.state_row + block * lanes + lane];
+    store(a, row, block * lanes + lane, old, mix(z, n, old));
   }
 
   KOKKOS_FUNCTION void store(const simd::StepArgs<T>& a, int row, int unit, T old, T fresh) const {

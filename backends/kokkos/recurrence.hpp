@@ -1,6 +1,7 @@
 #pragma once
 
 #include "backends/kokkos/layout.hpp"
+#include "gru/philox.hpp"
 
 namespace gru::kokkos {
 
@@ -44,14 +45,17 @@ struct Recurrence {
   const std::int32_t* order =
       nullptr;  ///< (B): row i of the tiles is row order[i] of the call, has length lengths[i]; or null
   Lengths given;
-  Strided<const T> x;   ///< (T, B, I)
-  Strided<const T> h0;  ///< (L*D, B, H) or null
-  Strided<T> output;    ///< (T, B, D*H) or null
-  Strided<T> h_n;       ///< (L*D, B, H) or null
-  int steps = 0;        ///< T of this call
-  int batch = 0;        ///< B of this call
-  int tile_rows = 0;    ///< <= schedule.tile_rows
-  int parity = 0;       ///< 0 and 1 in turn from call to call: each step walks the weights the other way round
+  Strided<const T> x;         ///< (T, B, I)
+  Strided<const T> h0;        ///< (L*D, B, H) or null
+  Strided<T> output;          ///< (T, B, D*H) or null
+  Strided<T> h_n;             ///< (L*D, B, H) or null
+  int steps = 0;              ///< T of this call
+  int batch = 0;              ///< B of this call
+  int tile_rows = 0;          ///< <= schedule.tile_rows
+  T* kept_gates = nullptr;    ///< or null: (layers * D, tiles of (blocks, T, rows, 4, lanes)) r, z, n, W_hn h + b_hn
+  T* kept_outputs = nullptr;  ///< or null: (layers - 1, tiles of (T, rows, D * padded)), before dropout
+  Dropout dropout;            ///< of inner layers' outputs; not active in a wavefront
+  int parity = 0;             ///< 0 and 1 in turn from call to call: each step walks the weights the other way round
 
   /// A (direction, tile) as seen by one member: which rows and which blocks.
   struct Part {
@@ -102,6 +106,9 @@ struct Recurrence {
       multiply.for_team(member, part.rows, [&](int i) { lengths[part.row + i] = given.at(part.row + i, steps); });
     }
     if (order != nullptr) clear_ends(member, part);
+    if (kept_outputs != nullptr && shape.padded() != shape.hidden) {
+      for (int layer = 0; layer + 1 < shape.layers; ++layer) clear_padding(member, part, layer);
+    }
     for (int layer = 0; layer < shape.layers; layer += schedule.layers_in_flight) {
       const bool last = last_tile && layer + schedule.layers_in_flight >= shape.layers;
       for (int l = layer; !in_place && l < layer + schedule.layers_in_flight; ++l) {
@@ -116,6 +123,10 @@ struct Recurrence {
       }
       for (int l = layer; l < layer + schedule.layers_in_flight; ++l) {
         for (int d = 0; d < shape.directions; ++d) store_state(member, part, l, d);
+      }
+      if (dropout.active() && layer + 1 < shape.layers) {
+        for (int d = 0; d < shape.directions; ++d) drop(member, part, layer, d);
+        multiply.meet(member);
       }
     }
   }
@@ -181,15 +192,29 @@ struct Recurrence {
   }
   /// Of the chunk that step t belongs to.
   KOKKOS_FUNCTION T* gates(const Part& part, int layer, int d, int t) const {
+    if (kept_gates != nullptr) {
+      const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(part.rows) * simd::kGateSlots * shape.lanes;
+      return kept_gates + kept_gates_begin(shape, layer * shape.directions + d, steps, batch, part.row) +
+             (t - t % schedule.chunk_steps) * step;
+    }
     const int buffer = t / schedule.chunk_steps % schedule.gate_buffers;
     const std::ptrdiff_t slots = static_cast<std::ptrdiff_t>(schedule.layers_in_flight) * shape.directions;
-    return part.memory + place.gates + (buffer * slots + slot(layer, d)) * shape.blocks * gates_block();
+    return part.memory + place.gates + (buffer * slots + slot(layer, d)) * shape.blocks * gates_block(part);
   }
-  KOKKOS_FUNCTION std::ptrdiff_t gates_block() const {
+  KOKKOS_FUNCTION std::ptrdiff_t gates_block(const Part& part) const {
+    if (kept_gates != nullptr) return static_cast<std::ptrdiff_t>(steps) * part.rows * simd::kGateSlots * shape.lanes;
     return static_cast<std::ptrdiff_t>(schedule.chunk_steps) * schedule.tile_rows * simd::kGateSlots * shape.lanes;
   }
   /// The output of an inner layer at time t: (rows, D * padded).
   KOKKOS_FUNCTION T* sequence(const Part& part, int layer, int t) const {
+    if (kept_outputs != nullptr) {
+      return kept_outputs + kept_outputs_begin(shape, layer, steps, batch, part.row) +
+             static_cast<std::ptrdiff_t>(t) * part.rows * shape.directions * shape.padded();
+    }
+    return dropped(part, layer, t);
+  }
+  /// The same where it lies in the workspace: after dropout, if there is any.
+  KOKKOS_FUNCTION T* dropped(const Part& part, int layer, int t) const {
     const std::ptrdiff_t step = static_cast<std::ptrdiff_t>(schedule.tile_rows) * shape.directions * shape.padded();
     return part.memory + place.sequence +
            (static_cast<std::ptrdiff_t>(layer % place.buffers) * place.buffer_steps + t % place.buffer_steps) * step;
@@ -230,8 +255,10 @@ struct Recurrence {
               x.stride[1], x.stride[2], ordered ? order + part.row : nullptr};
     }
     const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(shape.directions) * shape.padded();
-    const std::ptrdiff_t step = schedule.tile_rows * width;
-    return {sequence(part, layer - 1, time(part, d, t)), d == 0 ? step : -step, width, 1, nullptr};
+    const bool kept = kept_outputs != nullptr && !dropout.active();
+    const std::ptrdiff_t step = (kept ? part.rows : schedule.tile_rows) * width;
+    const T* const from = kept ? sequence(part, layer - 1, time(part, d, t)) : dropped(part, layer - 1, time(part, d, t));
+    return {from, d == 0 ? step : -step, width, 1, nullptr};
   }
 
   KOKKOS_FUNCTION void add_input(const Part& part, int layer, int d, int t, simd::StepArgs<T>& a) const {
@@ -253,7 +280,7 @@ struct Recurrence {
     a.rows = chunk_rows(part, d, t);
     a.features = shape.features(layer);
     a.gates = gates(part, layer, d, t);
-    a.gates_block = gates_block();
+    a.gates_block = gates_block(part);
     a.block_begin = part.block_begin(d, shape.blocks);
     a.block_end = part.block_end(d, shape.blocks);
     return a;
@@ -278,7 +305,7 @@ struct Recurrence {
     const int within = t % schedule.chunk_steps;
     a.gates = gates(part, layer, d, t) +
               static_cast<std::ptrdiff_t>(within) * chunk_rows(part, d, t - within) * simd::kGateSlots * shape.lanes;
-    a.gates_block = gates_block();
+    a.gates_block = gates_block(part);
     a.state = t == 0 && reads_h0() ? h0.at(layer * shape.directions + d, part.row, 0) : state(part, layer, d, t);
     a.next = state(part, layer, d, t + 1);
     a.reset = part.memory + place.reset + slot(layer, d) * schedule.tile_rows * shape.padded();
@@ -296,6 +323,7 @@ struct Recurrence {
     }
     a.lengths = given.data == nullptr ? nullptr : lengths + part.row;
     a.time = time(part, d, t);
+    a.keeps = kept_gates != nullptr;
     a.descending = (t + parity) % 2 != 0;
     a.rows = rows_at(part, a.time);
     a.hidden = shape.hidden;
@@ -310,6 +338,32 @@ struct Recurrence {
     const int unit = part.block_begin(d, shape.blocks) * shape.lanes;
     const int units = part.block_end(d, shape.blocks) * shape.lanes - unit;
     multiply.for_each(member, part.rows * units, [&](int i) { f(i / units, unit + i % units); });
+  }
+
+  /// Kept outputs are memory of the caller: whatever stood in the padding must not be read.
+  template <class Member>
+  KOKKOS_FUNCTION void clear_padding(const Member& member, const Part& part, int layer) const {
+    const int spare = shape.padded() - shape.hidden;
+    multiply.for_team(member, steps * part.rows * shape.directions, [&](int i) {
+      T* const end = sequence(part, layer, 0) + static_cast<std::ptrdiff_t>(i + 1) * shape.padded();
+      for (int unit = 1; unit <= spare; ++unit) end[-unit] = T(0);
+    });
+  }
+
+  /// Dropout of the member's own units of an inner layer's output.
+  template <class Member>
+  KOKKOS_FUNCTION void drop(const Member& member, const Part& part, int layer, int d) const {
+    const int begin = part.block_begin(d, shape.blocks) * shape.lanes;
+    const int own_end = part.block_end(d, shape.blocks) * shape.lanes;
+    const int end = own_end < shape.hidden ? own_end : shape.hidden;
+    const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(shape.directions) * shape.padded();
+    multiply.for_each(member, steps * part.rows, [&](int i) {
+      const int t = i / part.rows;
+      const int row = i % part.rows;
+      const std::ptrdiff_t at = row * width + d * shape.padded();
+      drop_units(dropout, dropout_row(shape, layer, t, steps, part.row + row, batch) + d * shape.hidden, begin, end,
+                 sequence(part, layer, t) + at, dropped(part, layer, t) + at);
+    });
   }
 
   /// h0, or 0, into the state before the first step.

@@ -174,7 +174,7 @@ Schedule schedule_for_host(const Problem& problem, const HostTraits& host) {
     const int most_threads = static_cast<int>(std::min<double>(host.threads / teams, s.blocks * s.directions));
     for (const int team_size : {1, most_threads}) {
       for (const bool wavefront : {false, true}) {
-        if (wavefront && (s.directions > 1 || s.layers == 1 || team_size == 1)) continue;
+        if (wavefront && (problem.options.dropout > 0 || s.directions > 1 || s.layers == 1 || team_size == 1)) continue;
         const Estimate next = estimate(s, host, teams, team_size, wavefront);
         if (next.cycles < best.cycles) best = next;
       }

@@ -34,12 +34,18 @@ GRU_FUNCTION T reset_gate(T x_r, T h_r) {
   return Math::sigmoid(x_r + h_r);
 }
 
+/// The new state from the update gate and the candidate: h' = (1 - z) * n + z * h.
+template <class T>
+GRU_FUNCTION T mix(T z, T n, T h) {
+  return n + z * (h - n);
+}
+
 /// The new state from complete pre-activations: z = sigmoid(a_z), n = tanh(a_n), h' = (1 - z) * n + z * h.
 template <class Math, class T>
 GRU_FUNCTION T blend(T a_z, T a_n, T h) {
   const T z = Math::sigmoid(a_z);
   const T n = Math::tanh(a_n);
-  return n + z * (h - n);
+  return mix(z, n, h);
 }
 
 /// From the parts of the update gate's and the candidate's pre-activations to the new state:

@@ -1,5 +1,6 @@
 #include "backends/kokkos/simd/kernels.hpp"
 
+#include "backends/kokkos/simd/backward.hpp"
 #include "backends/kokkos/simd/beside.hpp"
 #include "backends/kokkos/simd/phases.hpp"
 
@@ -29,6 +30,10 @@ constexpr Kernels<T> table() {
           .step_beside = step_beside_of<T, Storage>(),
           .reset_step = run_step<Storage, ResetBefore, T>,
           .update_step = run_step<Storage, UpdateState, T>,
+          .product = product<T>,
+          .gate_gradients = gate_gradients<GradientsResetAfter, T>,
+          .update_gradients = gate_gradients<GradientsUpdate, T>,
+          .reset_gradients = gate_gradients<GradientsReset, T>,
           .sigmoid = [](const T* x, T* y,
                         std::size_t n) { map(x, y, n, [](const Pack<T, 1>& v) { return SimdMath::sigmoid(v); }); },
           .tanh = [](const T* x, T* y,

@@ -73,6 +73,7 @@ struct StepArgs {
       nullptr;                            ///< if given, row m of the output lies where the strides have row order[m]
   const std::int32_t* lengths = nullptr;  ///< (rows), or null: every row is as long as the sequence
   std::int32_t time = 0;                  ///< a row takes part if time < length; its state stays as it is otherwise
+  bool keeps = false;                     ///< gates receive r, z, n; slot 3 holds W_hn h + b_hn after the product
   bool descending = false;                ///< last block first: what the caches kept of the last step comes first
   int rows = 0;
   int hidden = 0;
@@ -91,6 +92,53 @@ struct BesideArgs {
 /// k's of a step's product that take turns with one k of a tile: so that both need as many weights in all.
 inline constexpr int kBesideDepth = 8;
 
+/// c[row][column] += sum over k of a(row, k) w(k, column), for columns [3 * lanes * group_begin, 3 * lanes * group_end) as far
+/// as there are `blocks` registers of them. a(row, k) lies at a[row * a_row + k * a_k]; one of the two strides is 1. Each
+/// kProductDepth k's are summed up on their own and then added, so the result depends on no tiling.
+template <class T>
+struct ProductArgs {
+  const T* weights = nullptr;        ///< packed (groups, depth, 3, lanes): three registers of columns a k
+  std::ptrdiff_t weights_group = 0;  ///< elements from one group to the next
+  const T* a = nullptr;              ///< (rows, depth)
+  std::ptrdiff_t a_row = 0;
+  std::ptrdiff_t a_k = 1;
+  T* c = nullptr;  ///< (rows, blocks * lanes), rows c_row apart
+  std::ptrdiff_t c_row = 0;
+  int rows = 0;
+  int depth = 0;
+  int blocks = 0;
+  int group_begin = 0;
+  int group_end = 0;
+};
+/// k's that are summed up on their own: sums of many thousands stay exact enough, and the weights of a group stay in L1.
+inline constexpr int kProductDepth = 128;
+
+/// Slots of a row of gate gradients, each padded units wide: those of W_hh h + b_hh in the order n, r, z, then that of the
+/// candidate's input part; so both products find three gates next to each other.
+enum GradientSlot : int { kGradientHn = 0, kGradientR = 1, kGradientZ = 2, kGradientN = 3, kGradientSlots = 4 };
+
+/// One step of the backward recurrence for blocks [block_begin, block_end) of every row, but for its product.
+template <class T>
+struct GateGradientArgs {
+  const T* gates = nullptr;  ///< packed (blocks, 1, rows, 4, lanes): r, z, n, W_hn h + b_hn
+  std::ptrdiff_t gates_block = 0;
+  const T* state = nullptr;  ///< (rows, padded): h before the step
+  T* dh = nullptr;  ///< (rows, padded): in, the gradient of h' but for the output's; out, what goes past the gates
+  const T* grad = nullptr;  ///< (rows, hidden) strided, or null: the gradient of the step's output
+  std::ptrdiff_t grad_row = 0;
+  std::ptrdiff_t grad_feature = 1;
+  const T* reset = nullptr;  ///< (rows, padded): W_hn^T dn, for reset_gradients alone
+  T* sums = nullptr;         ///< (rows, 4, padded): gradients of the gates' arguments, rows sums_row apart
+  std::ptrdiff_t sums_row = 0;
+  const std::int32_t* lengths = nullptr;  ///< (rows), or null
+  std::int32_t time = 0;                  ///< a row that has ended gives zeros, and its dh stays
+  int rows = 0;
+  int hidden = 0;
+  int padded = 0;
+  int block_begin = 0;
+  int block_end = 0;
+};
+
 /// One instruction set's kernels for arithmetic in T.
 template <class T>
 struct Kernels {
@@ -104,10 +152,14 @@ struct Kernels {
   void (*step_with_input)(const StepArgs<T>&) = nullptr;  ///< project and step in one, for what `fuses` allows
   /// step for one row and a multiple of kBesideDepth units, with a part of a projection; null where registers are too few
   void (*step_beside)(const StepArgs<T>&, const BesideArgs<T>&) = nullptr;
-  void (*reset_step)(const StepArgs<T>&) = nullptr;            ///< reset before it, first half: r * h and z
-  void (*update_step)(const StepArgs<T>&) = nullptr;           ///< second half, when r * h is complete: h'
-  void (*sigmoid)(const T* x, T* y, std::size_t n) = nullptr;  ///< the kernels' own sigmoid, for tests
-  void (*tanh)(const T* x, T* y, std::size_t n) = nullptr;     ///< the kernels' own tanh, for tests
+  void (*reset_step)(const StepArgs<T>&) = nullptr;   ///< reset before it, first half: r * h and z
+  void (*update_step)(const StepArgs<T>&) = nullptr;  ///< second half, when r * h is complete: h'
+  void (*product)(const ProductArgs<T>&) = nullptr;
+  void (*gate_gradients)(const GateGradientArgs<T>&) = nullptr;    ///< reset-after
+  void (*update_gradients)(const GateGradientArgs<T>&) = nullptr;  ///< reset-before, first half: z and n
+  void (*reset_gradients)(const GateGradientArgs<T>&) = nullptr;   ///< second half, when W_hn^T dn is complete: r
+  void (*sigmoid)(const T* x, T* y, std::size_t n) = nullptr;      ///< the kernels' own sigmoid, for tests
+  void (*tanh)(const T* x, T* y, std::size_t n) = nullptr;         ///< the kernels' own tanh, for tests
 };
 
 namespace generic {

@@ -155,6 +155,11 @@ struct Finished {
     for (int i = 0; i < N; ++i) p.v[i] = Vec<T>::load(slots[i] + index * kLanes<T>);
     return p;
   }
+  /// Keeps a gate in its slot.
+  GRU_SIMD_INLINE void keep(int index, const Pack<T, N>& gate) const {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) gate.v[i].store(slots[i] + index * kLanes<T>);
+  }
   GRU_SIMD_INLINE void store(const Pack<T, N>& values, T* states) const {
 #pragma GCC unroll 8
     for (int i = 0; i < N; ++i) values.v[i].store(states + state[i]);
@@ -180,6 +185,17 @@ struct Finished {
   }
 };
 
+/// The new state from the arguments of z and n, which stay in their slots as gates.
+template <class T, int N, Ending E>
+GRU_SIMD_INLINE void finish_kept(const StepArgs<T>& a, const Finished<T, N, E>& at, const Pack<T, N>& a_z,
+                                 const Pack<T, N>& a_n, const Pack<T, N>& old) {
+  const Pack<T, N> z = SimdMath::sigmoid(a_z);
+  const Pack<T, N> n = SimdMath::tanh(a_n);
+  at.keep(1, z);
+  at.keep(2, n);
+  at.store_states(a, old, mix(z, n, old));
+}
+
 /// torch.nn.GRU's step.
 struct ResetAfter {
   static constexpr int kFirstGate = 0;
@@ -190,9 +206,12 @@ struct ResetAfter {
   }
   template <class T, int N, Ending E>
   GRU_SIMD_INLINE static void finish(const StepArgs<T>& a, const Finished<T, N, E>& at) {
-    const Pack<T, N> candidate = fma(SimdMath::sigmoid(at.slot(0)), at.slot(3), at.slot(2));
+    const Pack<T, N> r = SimdMath::sigmoid(at.slot(0));
+    const Pack<T, N> candidate = fma(r, at.slot(3), at.slot(2));
     const Pack<T, N> old = at.load(a.state);
-    at.store_states(a, old, blend<SimdMath>(at.slot(1), candidate, old));
+    if (!a.keeps) return at.store_states(a, old, blend<SimdMath>(at.slot(1), candidate, old));
+    at.keep(0, r);
+    finish_kept(a, at, at.slot(1), candidate, old);
   }
 };
 
@@ -206,8 +225,9 @@ struct ResetBefore {
   }
   template <class T, int N, Ending E>
   GRU_SIMD_INLINE static void finish(const StepArgs<T>& a, const Finished<T, N, E>& at) {
-    const Pack<T, N> reset = SimdMath::sigmoid(at.slot(0)) * at.load(a.state);
-    at.store(reset, a.reset);
+    const Pack<T, N> r = SimdMath::sigmoid(at.slot(0));
+    if (a.keeps) at.keep(0, r);
+    at.store(r * at.load(a.state), a.reset);
   }
 };
 
@@ -222,7 +242,9 @@ struct UpdateState {
   template <class T, int N, Ending E>
   GRU_SIMD_INLINE static void finish(const StepArgs<T>& a, const Finished<T, N, E>& at) {
     const Pack<T, N> old = at.load(a.state);
-    at.store_states(a, old, blend<SimdMath>(at.slot(1), at.slot(2) + at.slot(3), old));
+    const Pack<T, N> candidate = at.slot(2) + at.slot(3);
+    if (!a.keeps) return at.store_states(a, old, blend<SimdMath>(at.slot(1), candidate, old));
+    finish_kept(a, at, at.slot(1), candidate, old);
   }
 };
 
