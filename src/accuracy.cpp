@@ -111,6 +111,8 @@ Tolerance tolerance(const Problem& problem, std::int64_t steps, const Condition&
   return {bound(condition.element, std::max(1.0, largest_state)), bound(condition.l2, 1.0)};
 }
 
+double gradient_l2_bar(DType dtype) { return dtype == DType::float32 ? 3e-6 : 1e-12; }
+
 double strict_l2_bar(DType dtype) { return dtype == DType::float64 ? 1e-13 : 2e-6; }
 
 Comparison compare(std::span<const double> expected, std::span<const double> actual) {

@@ -44,6 +44,9 @@ Tolerance tolerance(const Problem& problem, std::int64_t steps, const Condition&
 /// The bar on the relative L2 error in strict mode at torch's initial scale: 2e-6 for float32, 1e-13 for float64.
 double strict_l2_bar(DType dtype);
 
+/// The same for each gradient: 3e-6 for float32, 1e-12 for float64.
+double gradient_l2_bar(DType dtype);
+
 /// Actual beside expected. NaN equals NaN, an infinity equals itself; any other pair that is not finite differs by Inf.
 struct Comparison {
   double relative_l2 = 0;

@@ -10,6 +10,7 @@
 #include <random>
 
 #include "gru/error.hpp"
+#include "src/accuracy.hpp"
 
 namespace gru::test {
 namespace {
@@ -188,7 +189,7 @@ std::vector<Gradient> expect_gradients(const GradientScenario& s, const Data& da
   return gradients_of(plain, backward);
 }
 
-double gradient_bar(DType dtype) { return dtype == DType::float32 ? 3e-6 : 1e-12; }
+double gradient_bar(DType dtype) { return gradient_l2_bar(dtype); }
 
 namespace {
 
