@@ -68,8 +68,9 @@ struct Golden {
 
 std::vector<Golden> goldens() {
   std::ifstream file(kFolder / "golden.json");
+  const auto index = nlohmann::json::parse(file);
   std::vector<Golden> all;
-  for (const auto& entry : nlohmann::json::parse(file).at("cases")) {
+  for (const auto& entry : index.at("cases")) {
     const std::string name = entry.at("name");
     const auto folder = kFolder / "gradients" / name;
     if (!std::filesystem::exists(folder)) continue;

@@ -240,7 +240,7 @@ TEST_CASE("gradients: a call without a reserve drops nothing; one with it drops 
     without->load(undropped, unused);
     without->execute();
     without->fetch(undropped, unused);
-    CHECK(plain.output.memory() == undropped.output.memory());
+    CHECK(compare(plain.output.values(), undropped.output.values()).relative_l2 <= gradient_bar(target.dtype));
     std::vector<HostCall> dropped(3, call);
     for (std::size_t i = 0; i < 3; ++i) {
       HostBackward seeded = backward;
