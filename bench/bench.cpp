@@ -61,6 +61,28 @@ class CurrentWorkload {
   std::optional<Workload> workload_;
 };
 
+Measurement measure_training(const Job& job, Subject& subject, const Summary& prepare, const Effort& effort,
+                             const std::string& label, Progress& progress) {
+  subject.backward();
+  Measurement m{.case_name = job.case_name,
+                .space = job.space,
+                .backend = job.options.backend,
+                .problem = subject.problem(),
+                .prepare = prepare,
+                .execute = {},
+                .forward = {},
+                .backward = {}};
+  m.execute = repeat(label + "/both", effort, [&] { return subject.there_and_back(); });
+  progress.show(label + ": forward");
+  m.forward = repeat(label + "/forward", effort, [&] { return subject.execute(); });
+  progress.show(label + ": backward");
+  m.backward = repeat(label + "/backward", effort, [&] { return subject.backward(); });
+  m.reserve_bytes = subject.reserve_bytes();
+  m.workspace_bytes = subject.workspace_bytes();
+  subject.require_ok();
+  return m;
+}
+
 Measurement measure_one(const Job& job, const Workload& workload, const Effort& effort, const std::string& label,
                         Progress& progress) {
   progress.show(label + ": prepare");
@@ -72,6 +94,7 @@ Measurement measure_one(const Job& job, const Workload& workload, const Effort& 
   subject.execute();  // first touch of caches, clocks and threads
   Effort of_samples = effort;
   of_samples.calls_a_sample = subject.calls_a_sample();
+  if (subject.trains()) return measure_training(job, subject, prepare, of_samples, label, progress);
   const Summary execute = repeat(label + "/execute", of_samples, [&] { return subject.execute(); });
   subject.require_ok();
   return {.case_name = job.case_name,
@@ -80,14 +103,17 @@ Measurement measure_one(const Job& job, const Workload& workload, const Effort& 
           .problem = subject.problem(),
           .is_step = workload.is_step(),
           .prepare = prepare,
-          .execute = execute};
+          .execute = execute,
+          .forward = {},
+          .backward = {}};
 }
 
 }  // namespace
 
 double Measurement::gflops() const {
+  const double passes = problem.options.training == Training::none ? 1 : 3;
   const double operations =
-      static_cast<double>(flop(problem.config, problem.options.seq_len, problem.options.batch_size));
+      passes * static_cast<double>(flop(problem.config, problem.options.seq_len, problem.options.batch_size));
   return execute.median > 0 ? operations / execute.median * 1e-9 : 0;
 }
 

@@ -52,11 +52,15 @@ struct Measurement {
   std::string backend;
   Problem problem;  ///< config, sizes, dtype, math, device
   bool is_step = false;
-  Summary prepare;         ///< seconds: choosing the backend, packing, allocating
-  Summary execute;         ///< seconds: one execution, or one step
+  Summary prepare;  ///< seconds: choosing the backend, packing, allocating
+  Summary execute;  ///< seconds: one execution, or one step
+  Summary forward;  ///< seconds, of plans for training: then `execute` is forward and backward
+  Summary backward;
+  std::size_t reserve_bytes = 0;
+  std::size_t workspace_bytes = 0;
   double peak_gflops = 0;  ///< 0: not measured on this space
 
-  double gflops() const;      ///< of the median execution
+  double gflops() const;      ///< of the median execution; a backward has twice a forward's operations
   double peak_share() const;  ///< 0 if the peak was not measured
 };
 

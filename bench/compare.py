@@ -3,6 +3,7 @@
 
     python bench/compare.py                                       1, 2 and all cores, programs from build/openmp
     python bench/compare.py --threads 1 --cases cell --rounds 5 --json all.json
+    python bench/compare.py --training keep                       forward and backward, beside torch.nn.GRU's
 
 Everybody is pinned to the same cores, float32, and they take turns case by case: a round is ours and each peer once, and a number is
 the median of the rounds. A peer that is not there (no gru_peer_onednn was built; no torch or onnxruntime in this Python) is left out, and a
@@ -23,6 +24,7 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "peers"))
 import cases  # noqa: E402
 import cpu  # noqa: E402
+import training  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -115,12 +117,15 @@ def main():
     parser.add_argument("--min-time", type=float, default=0.25, metavar="SECONDS", help="of calls in each of ours' and oneDNN's repeats")
     parser.add_argument("--repeats", type=int, default=3, help="of ours and oneDNN in a round")
     parser.add_argument("--json", metavar="FILE", help="write the rows of every round there")
+    parser.add_argument("--training", choices=("keep", "remake"), help="forward and backward with all gradients; torch alone is a peer")
     args = parser.parse_args()
     wrong = [n for n in args.threads if not 1 <= n <= available]
     if wrong:
         parser.error(f"--threads {wrong[0]}: this process may use 1 to {available} cores")
     if args.rounds < 1:
         parser.error(f"--rounds {args.rounds}: expected at least 1")
+    if args.training:
+        return training.compare(args)
     chosen = cases.choose(cases.CPU_CASES, args.cases)
     cases.check_writable(args.json)
     everybody = contestants(args.build, ["--repeats", str(args.repeats), "--min-time", str(args.min_time)], args.math)

@@ -42,6 +42,13 @@ ordered_json row_as_json(const Measurement& m) {
                    {"gflops", m.gflops()},
                    {"peak_gflops", measured(m.peak_gflops)},
                    {"peak_share", measured(m.peak_share())}};
+  if (options.training != Training::none) {
+    row["training"] = name_of(options.training);
+    row["forward_ms_median"] = m.forward.median * 1e3;
+    row["backward_ms_median"] = m.backward.median * 1e3;
+    row["reserve_bytes"] = m.reserve_bytes;
+    row["workspace_bytes"] = m.workspace_bytes;
+  }
   if (m.is_step) {
     row["step_us_p50"] = m.execute.median * 1e6;
     row["step_us_p99"] = m.execute.p99 * 1e6;
@@ -86,6 +93,13 @@ void print_table(const Report& report, std::ostream& out) {
     fmt::print(out, "{:13} {:{}} {:7} {:6} {:10.3f} {:11.4f} {:10.4f} {:10.4f} {:9.2f} {:>8}\n", m.case_name, m.backend,
                width, name_of(options.dtype), name_of(options.math), m.prepare.median * 1e3, m.execute.median * 1e3,
                m.execute.min * 1e3, m.execute.max * 1e3, m.gflops(), share(m));
+    if (options.training != Training::none) {
+      fmt::print(
+          out,
+          "{:13} {:{}} forward {:.4f} ms and backward {:.4f} ms, both above; {} keeps {:.1f} MB, workspace {:.1f} MB\n",
+          "", "", width, m.forward.median * 1e3, m.backward.median * 1e3, name_of(options.training),
+          static_cast<double>(m.reserve_bytes) * 1e-6, static_cast<double>(m.workspace_bytes) * 1e-6);
+    }
     if (m.is_step) {
       fmt::print(out, "{:13} {:{}} one step: p50 {:.2f} us, p99 {:.2f} us\n", "", "", width, m.execute.median * 1e6,
                  m.execute.p99 * 1e6);

@@ -44,16 +44,75 @@ Subject::Subject(const Device& device, std::string_view space, const Workload& w
 
 double Subject::prepare() {
   plan_.reset();
-  return fenced_seconds(*space_, [&] { plan_.emplace(space_, weights_, options_); });
+  const double seconds = fenced_seconds(*space_, [&] { plan_.emplace(space_, weights_, options_); });
+  if (trains() && gradients_.empty()) make_gradients();
+  return seconds;
+}
+
+/// Once: a plan made anew keeps as much.
+void Subject::make_gradients() {
+  const DType dtype = x_.view().dtype;
+  const Config& c = weights_.config();
+  const auto add = [&](const std::vector<std::int64_t>& extents) {
+    return gradients_.emplace_back(space_, dtype, extents).view();
+  };
+  const auto extents_of = [](const ConstTensorView& v) {
+    return std::vector<std::int64_t>(v.extents.begin(), v.extents.begin() + v.rank);
+  };
+  std::vector<std::int64_t> output = extents_of(std::as_const(x_).view());
+  output.back() = c.num_directions() * c.hidden_size;
+  const Tensor ones = [&] {
+    Tensor t(dtype, output);
+    for (std::int64_t i = 0; i < t.size(); ++i) {
+      dtype == DType::float32 ? void(t.data<float>()[i] = 1) : void(t.data<double>()[i] = 1);
+    }
+    return t;
+  }();
+  add(output);
+  gradients_.back().copy_in(ones.bytes());
+  add(extents_of(std::as_const(x_).view()));
+  add(extents_of(std::as_const(h_in_).view()));
+  for (std::int64_t cell = 0; cell < c.num_layers * c.num_directions(); ++cell) {
+    CellGradients& own = cells_.emplace_back();
+    own.weight_ih = add({3 * c.hidden_size, c.layer_input_size(cell / c.num_directions())});
+    own.weight_hh = add({3 * c.hidden_size, c.hidden_size});
+    if (!c.bias) continue;
+    own.bias_ih = add({3 * c.hidden_size});
+    own.bias_hh = add({3 * c.hidden_size});
+  }
+  kept_ = DeviceBuffer(space_, DType::int64, {static_cast<std::int64_t>(plan_->reserve_bytes() / 8 + 1)});
+}
+
+Call Subject::call() {
+  Call call{
+      .x = std::as_const(x_).view(), .h0 = std::as_const(h_in_).view(), .output = output_.view(), .h_n = h_out_.view()};
+  if (trains()) call.reserve = {kept_.view().data, plan_->reserve_bytes()};
+  return call;
+}
+
+double Subject::backward() {
+  const Call forward = call();
+  BackwardCall back;
+  back.x = forward.x;
+  back.h0 = forward.h0;
+  back.output = forward.output;
+  back.reserve = forward.reserve;
+  back.grad_output = gradients_[0].view();
+  back.grad_x = gradients_[1].view();
+  back.grad_h0 = gradients_[2].view();
+  back.cells = cells_;
+  return timer_->seconds([&] { plan_->backward(back); });
+}
+
+double Subject::there_and_back() {
+  const double there = execute();
+  return there + backward();
 }
 
 double Subject::execute() {
-  if (!is_step_) {
-    const Call call{.x = std::as_const(x_).view(),
-                    .h0 = std::as_const(h_in_).view(),
-                    .output = output_.view(),
-                    .h_n = h_out_.view()};
-    return timer_->seconds([&] { plan_->execute(call); });
+  if (!is_step_ || trains()) {
+    const Call whole = call();
+    return timer_->seconds([&] { plan_->execute(whole); });
   }
   const int steps = calls_a_sample();
   const ConstTensorView x = first_step();

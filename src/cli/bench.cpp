@@ -51,6 +51,9 @@ class Bench final : public Command {
     files_.weights_option->excludes(cases);
     for (CLI::Option* option : sizes_.model_options) option->excludes(files_.weights_option)->excludes(cases);
     for (CLI::Option* option : sizes_.data_options) option->excludes(files_.input_option)->excludes(cases);
+    app->add_option("--training", training_,
+                    "Time forward and backward with all gradients: keep (the gates), or remake (they are made again)")
+        ->type_name("MODE");
     add_plan_flags(*app, plan_);
     app->footer(
         "Example:\n"
@@ -61,6 +64,7 @@ class Bench final : public Command {
 
   void prepare() override {
     options_.plan = plan_.options(files_.batch_first);
+    options_.plan.training = parse_training(training_);
     if (app->get_option("--json")->count() > 0) options_.json = json_.empty() ? "-" : json_;
     refuse_case_as_file();
     if (options_.list) return refuse_beside_list();
@@ -131,6 +135,7 @@ class Bench final : public Command {
   SizeFlags sizes_;
   PlanFlags plan_;
   std::string json_;
+  std::string training_ = "none";
   std::vector<std::string> conversions_;
 };
 

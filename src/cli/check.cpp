@@ -11,6 +11,7 @@
 #include "cli/files.hpp"
 #include "cli/options.hpp"
 #include "cli/progress.hpp"
+#include "cli/training.hpp"
 #include "gru/error.hpp"
 #include "gru/plan.hpp"
 
@@ -44,6 +45,7 @@ class Check final : public Command {
     files_.input_option->needs(files_.weights_option);
     for (CLI::Option* option : sizes_.model_options) option->excludes(files_.weights_option);
     for (CLI::Option* option : sizes_.data_options) option->excludes(files_.input_option);
+    app->add_flag("--training", training_, "Compare gradients of everything instead of results");
     add_plan_flags(*app, plan_);
     app->footer(
         "Example:\n"
@@ -58,6 +60,7 @@ class Check final : public Command {
 
   void prepare() override {
     options_ = plan_.options(files_.batch_first);
+    if (training_) options_.training = Training::keep_gates;
     make_model();
     options_ = options_for(std::as_const(inputs_.x).view(), options_);
     check_files(files_, inputs_, weights_->config(), options_);
@@ -66,6 +69,7 @@ class Check final : public Command {
   }
 
   int run() override {
+    if (training_) return run_training();
     Progress progress("gru check: the oracle");
     const HostInputs exact{as_float64(inputs_.x), inputs_.h0 ? std::optional(as_float64(*inputs_.h0)) : std::nullopt,
                            inputs_.lengths};
@@ -148,6 +152,56 @@ class Check final : public Command {
     return t;
   }
 
+  /// Every gradient of every backend, in both modes, beside the oracle's.
+  int run_training() {
+    Progress progress("gru check: the oracle's gradients");
+    const Config& config = weights_->config();
+    TrainingInputs inputs{inputs_, {}, {}};
+    std::vector<std::int64_t> output = inputs_.x.extents();
+    output.back() = config.num_directions() * config.hidden_size;
+    inputs.grad_output = random_tensor(options_.dtype, output, sizes_.seed + 3);
+    const auto optional64 = [](const std::optional<Tensor>& t) {
+      return t ? std::optional(as_float64(*t)) : std::nullopt;
+    };
+    const TrainingInputs exact{
+        {as_float64(inputs_.x), optional64(inputs_.h0), inputs_.lengths}, optional64(inputs.grad_output), {}};
+    const Gradients oracle = differentiate_oracle(*weights_, options_, exact);
+    const double bar = gradient_l2_bar(options_.dtype);
+    std::string table = fmt::format(
+        "{} T={} B={} {} {}: gradients against the oracle's in float64, rel. L2 at most {}\n", describe(config),
+        options_.seq_len, options_.batch_size, name_of(options_.dtype), name_of(options_.math), bar);
+    for (const std::string& conversion : conversions_) table += fmt::format("converted {}\n", conversion);
+    table += fmt::format("{:<24} {:<7} {:>11}  {}\n", "backend", "keeps", "worst", "of");
+    bool all_within = true;
+    for (const BackendAnswer& answer : answers_) {
+      if (!answer.support) {
+        table += fmt::format("{:<24} not run: {}\n", full_name(answer), answer.support.reason);
+        continue;
+      }
+      for (const Training training : {Training::keep_gates, Training::remake_gates}) {
+        progress.now(fmt::format("gru check: gradients of {}", full_name(answer)));
+        PlanOptions options = options_;
+        options.backend = answer.backend;
+        options.training = training;
+        const Gradients found = differentiate_on(Device(answer.device), *weights_, options, inputs);
+        double worst = 0;
+        std::string of = oracle.tensors.front().first;
+        for (std::size_t i = 0; i < found.tensors.size(); ++i) {
+          const double error = compare(values(oracle.tensors[i].second), values(found.tensors[i].second)).relative_l2;
+          if (error <= worst) continue;  // a NaN is never within
+          worst = error;
+          of = found.tensors[i].first;
+        }
+        all_within &= worst <= bar;
+        table +=
+            fmt::format("{:<24} {:<7} {:>11.2e}  {}{}\n", full_name(answer),
+                        training == Training::keep_gates ? "gates" : "outputs", worst, of, worst <= bar ? "" : "  OUT");
+      }
+    }
+    fmt::print("{}", table);
+    return all_within ? 0 : 1;
+  }
+
   static bool add_row(std::string& table, const std::string& backend, const char* what, const Tensor& expected,
                       const Tensor& actual, const Tolerance& tolerance) {
     const Comparison found = compare(values(expected), values(actual));
@@ -163,6 +217,7 @@ class Check final : public Command {
   FileFlags files_;
   SizeFlags sizes_;
   PlanFlags plan_;
+  bool training_ = false;
 
   PlanOptions options_;
   std::optional<Weights> weights_;

@@ -24,6 +24,7 @@ class Command {
 
 // One file each.
 std::unique_ptr<Command> add_run(CLI::App& program);
+std::unique_ptr<Command> add_grad(CLI::App& program);
 std::unique_ptr<Command> add_check(CLI::App& program);
 std::unique_ptr<Command> add_info(CLI::App& program);
 std::unique_ptr<Command> add_bench(CLI::App& program);

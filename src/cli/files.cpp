@@ -135,6 +135,11 @@ HostInputs load_inputs(const FileFlags& flags, DType dtype, std::vector<std::str
   return inputs;
 }
 
+Tensor load_gradient(const std::string& flag, const std::string& value, const std::vector<std::string_view>& names,
+                     DType dtype, std::vector<std::string>& conversions) {
+  return load_values(flag, value, names, dtype, conversions);
+}
+
 Weights load_model(const FileFlags& flags, DType dtype, std::vector<std::string>& conversions) {
   refuse_shared_streams(flags);
   Weights weights =

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/execution.hpp"
@@ -16,6 +17,10 @@ namespace gru::cli {
 /// --input, --h0 and --lengths in the plan's dtype: .npy files, or safetensors files with one tensor or one of the option's
 /// name. `conversions` gets a text for each file that was stored otherwise. Throws gru::Error with the path.
 HostInputs load_inputs(const FileFlags& flags, DType dtype, std::vector<std::string>& conversions);
+
+/// A gradient that flows in, shaped as the output or the state; `names` is what it may be called in a safetensors file.
+Tensor load_gradient(const std::string& flag, const std::string& value, const std::vector<std::string_view>& names,
+                     DType dtype, std::vector<std::string>& conversions);
 
 /// --weights as stored; `conversions` gets a text if the arithmetic's type is another.
 Weights load_model(const FileFlags& flags, DType dtype, std::vector<std::string>& conversions);

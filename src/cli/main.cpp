@@ -50,6 +50,7 @@ int parse_and_work(int argc, char** argv) {
       "Exit status: 0 done; 2 bad input or usage; 1 failed at run time, or gru check found a backend out of tolerance");
   std::vector<std::unique_ptr<gru::cli::Command>> commands;
   commands.push_back(gru::cli::add_run(program));
+  commands.push_back(gru::cli::add_grad(program));
   commands.push_back(gru::cli::add_check(program));
   commands.push_back(gru::cli::add_info(program));
   commands.push_back(gru::cli::add_bench(program));
