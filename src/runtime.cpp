@@ -1,9 +1,9 @@
 #include "gru/runtime.hpp"
 
 #include <Kokkos_Core.hpp>
-#include <cstdlib>
 #include <string>
 
+#include "environment.hpp"
 #include "gru/error.hpp"
 #include "host_threads.hpp"
 
@@ -25,7 +25,7 @@ Runtime::Runtime(int threads) {
   if (parallel_level() > 0) {
     throw Error("gru::Runtime: Kokkos cannot be initialised inside of a parallel region; keep one Runtime in main()");
   }
-  if (threads == 0 && std::getenv("KOKKOS_NUM_THREADS") == nullptr) require_threads_that_kokkos_holds();
+  check_environment(threads);
   auto settings = Kokkos::InitializationSettings().set_disable_warnings(true);
   if (threads > 0) settings.set_num_threads(threads);
   Kokkos::initialize(settings);

@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "cli/command.hpp"
-#include "cli/environment.hpp"
 #include "cli/interrupts.hpp"
 #include "cli/standard_streams.hpp"
+#include "environment.hpp"
 #include "gru/error.hpp"
 #include "gru/runtime.hpp"
 #include "gru/version.hpp"
@@ -23,7 +23,7 @@ constexpr int kRunTimeFailure = 1;
 constexpr int kBadInput = 2;
 
 int work(gru::cli::Command& command, bool& reading_input) {
-  gru::cli::check_environment();
+  gru::check_environment();
   reading_input = false;
   const gru::Runtime runtime;
   reading_input = true;

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <string>
 #include <vector>
 
@@ -121,6 +122,10 @@ TEST_CASE(
   CHECK_THROWS_WITH_AS(gru::DevicePlan(gru::Device("cpu"), some_weights(), options()),
                        doctest::Contains("gru::Runtime"), gru::Error);
   CHECK_THROWS_AS(gru::Runtime(-1), gru::Error);
+  ::setenv("KOKKOS_NUM_THREADS", "many", 1);  // Kokkos would end the program
+  CHECK_THROWS_WITH_AS(gru::Runtime(), doctest::Contains("KOKKOS_NUM_THREADS"), gru::Error);
+  ::unsetenv("KOKKOS_NUM_THREADS");
+  CHECK_FALSE(gru::Runtime::ready());
 }
 
 TEST_CASE("runtime face: every device computes") {

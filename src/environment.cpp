@@ -1,4 +1,4 @@
-#include "cli/environment.hpp"
+#include "environment.hpp"
 
 #include <fmt/format.h>
 
@@ -15,7 +15,7 @@
 #include "host_threads.hpp"
 #include "io/file.hpp"
 
-namespace gru::cli {
+namespace gru {
 namespace {
 
 bool is_number(std::string_view text, int least, int most = std::numeric_limits<int>::max()) {
@@ -62,7 +62,7 @@ constexpr std::array kVariables = {
 
 }  // namespace
 
-void check_environment() {
+void check_environment(int threads) {
   for (const Variable& variable : kVariables) {
     const char* text = std::getenv(variable.name);
     if (text != nullptr && !variable.accepts(text)) {
@@ -71,8 +71,8 @@ void check_environment() {
     }
   }
   // Else as many as OpenMP starts, for whatever reason.
-  if (std::getenv("KOKKOS_NUM_THREADS") == nullptr) require_threads_that_kokkos_holds();
+  if (threads == 0 && std::getenv("KOKKOS_NUM_THREADS") == nullptr) require_threads_that_kokkos_holds();
   simd::select_kernels<float>();  // refuses a GRU_SIMD that this machine does not have
 }
 
-}  // namespace gru::cli
+}  // namespace gru
