@@ -257,7 +257,8 @@ struct Recurrence {
     const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(shape.directions) * shape.padded();
     const bool kept = kept_outputs != nullptr && !dropout.active();
     const std::ptrdiff_t step = (kept ? part.rows : schedule.tile_rows) * width;
-    const T* const from = kept ? sequence(part, layer - 1, time(part, d, t)) : dropped(part, layer - 1, time(part, d, t));
+    const T* const from =
+        kept ? sequence(part, layer - 1, time(part, d, t)) : dropped(part, layer - 1, time(part, d, t));
     return {from, d == 0 ? step : -step, width, 1, nullptr};
   }
 
