@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Backends as run-time values: what a plan needs of one, and the lists of backends/list.hpp without their types.

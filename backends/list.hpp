@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// The backend trait: all dispatch on one screen. The first candidate of a space that accepts wins.

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Compares `gru bench` with oneDNN, ONNX Runtime and PyTorch on the CPU cases: one table for each thread count.
 
     python bench/compare.py                                       1, 2 and all cores, programs from build/openmp

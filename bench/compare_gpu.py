@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Compares gru's CUDA backends with cuDNN and torch.nn.GRU on one GPU: one command, one table.
 
     python bench/compare_gpu.py --build build/h100

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "bench/fma_loop.hpp"
 
 // y = y * a + b on kChains registers that do not depend on each other. Two FMA units with a latency of 4 or 5 cycles

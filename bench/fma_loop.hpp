@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 // The loops behind fma_peak_gflops, once per instruction set. No inline function may stand here: see

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """KernelBench level 3, problems 39 to 42, stated anew: nn.GRU eager, torch.compile and in a CUDA graph, and gru.torch.
 
     python bench/kernelbench.py [39 40 41 42] [--device cuda] [--seconds 0.5] [--json out.json]

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Plots results of `gru bench --json` and of the peer scripts: bars per case and backend, and rates over threads.
 
     gru bench --json ours.json

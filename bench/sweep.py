@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Sweeps shapes on one GPU: gru as a user gets it (backend auto) against every algorithm of cuDNN.
 
     python bench/sweep.py map --build build/h100 --json map.json --svg map.svg

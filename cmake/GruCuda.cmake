@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The fused CUDA kernels: plain CUDA C++ beside whatever Kokkos was found, built for a list of architectures, with the
 # CUDA runtime linked statically, so that a binary starts on a machine without a driver. Included at file scope, because
 # a language can't be enabled inside a function.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Dependency provider. CMakeLists.txt says plain find_package(); this file, which the presets name in
 # CMAKE_PROJECT_TOP_LEVEL_INCLUDES, decides where a package may come from:
 #   installed   whatever find_package() finds by itself;

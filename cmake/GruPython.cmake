@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Which Python the module is made for, where nanobind lies, and how a Python that can load the module is started.
 # Sets gru_python_command, a list.
 include_guard(GLOBAL)

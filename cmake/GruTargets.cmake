@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # What every target of this project has in common, and how a source is compiled once per instruction set.
 include_guard(GLOBAL)
 

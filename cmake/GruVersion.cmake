@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # gru/version.hpp (installed) and the commit that a build was made from (compiled in, looked up at each build).
 include_guard(GLOBAL)
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # cmake -D ARCHITECTURE=89 [-D NVCC=...] -P check_cuda_resources.cmake: compiles every .cu under backends/cuda for one
 # architecture and fails if the compiler reports a spill or a kernel with more static shared memory than a block of that
 # architecture may have. Needs no device. What a kernel asks for dynamically stands in the sources' table, where

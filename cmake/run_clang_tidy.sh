@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # run_clang_tidy.sh BUILD_DIR [FILE...]: clang-tidy 14 on the sources that BUILD_DIR compiles, or on these of them.
 set -eu
 build=$1

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # cmake -D SOURCE_DIR=... -D OUTPUT=... -P write_commit.cmake: writes OUTPUT only when the commit has changed.
 set(commit "")
 if(EXISTS "${SOURCE_DIR}/.git")

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Which of the CUDA engines is thought to be the fastest for a problem: estimates from numbers alone, each constant with the

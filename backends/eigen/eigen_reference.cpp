@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "backends/eigen/eigen_reference.hpp"
 
 #include <Eigen/Dense>

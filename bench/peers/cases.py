@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The benchmark cases and what every peer script shares: operations, statistics, the table, the JSON.
 
 bench/cases.cpp is where the cases are defined, with the reason for each; this is the copy for scripts that run without

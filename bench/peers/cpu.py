@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Times PyTorch's nn.GRU and ONNX Runtime's GRU on the CPU cases, float32, pinned to a given number of cores.
 
     python bench/peers/cpu.py --threads 1 2 --json peers_cpu.json

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Times every backend of the CUDA stream and every algorithm of cuDNN on the GPU cases, in one process, on one stream, with
 // one clock: CUDA events. Sequences are executed directly and as a CUDA graph that the caller records; a single step is
 // 1000 dependent replays between two events. Two floors are timed the same way: a graph that does next to nothing, and the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "bench/peers/cudnn_gru.hpp"
 
 #include <cudnn.h>

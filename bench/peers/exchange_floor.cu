@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/device/cluster.cuh"
 #include "backends/cuda/device/mbarrier.cuh"
 #include "backends/cuda/device/shared_address.cuh"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A heat map of ratios as SVG: a grid for each precision and kind of stack, hidden units down, batch across."""
 
 import math

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Times oneDNN's LBR_GRU primitive on the benchmark's CPU cases, float32, on the threads that OMP_NUM_THREADS says,
 // with the same clock, FMA peak and JSON as `gru bench`. Each case is first compared with the oracle.
 //

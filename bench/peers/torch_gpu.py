@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Times PyTorch's nn.GRU on one GPU: strict float32, TF32 and float16, eager and replayed from a CUDA graph.
 
     python bench/peers/torch_gpu.py --json peers_torch_gpu.json

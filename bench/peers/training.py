@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Forward and backward with all gradients: `gru bench --training` beside torch.nn.GRU on the CPU, float32, in turn.
 
 bench/compare.py --training keep starts this. Sequences are shortened (T below), as a training step takes three times a forward.

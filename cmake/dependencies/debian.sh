@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # debian.sh PREFIX DEBS PACKAGE...: unpacks Debian packages into PREFIX, so that PREFIX/usr serves find_package().
 # The packages come from the machine's own release, with the shared libraries of theirs that they ask for. libkokkos-dev
 # comes alone and from unstable, as no release has it yet; where the machine's C library is older than Kokkos asks for, a

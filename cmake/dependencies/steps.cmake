@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # The provider's steps as functions: where a private package lies, and what to say about it.
 set(gru_deps_names Kokkos Eigen3 fmt nlohmann_json CLI11 doctest benchmark)
 set(gru_deps_scripts "${CMAKE_CURRENT_LIST_DIR}")

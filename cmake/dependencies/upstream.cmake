@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Release archives: URL, SHA-256 and options. Two independent public sources agree on each hash.
 set(upstream_Kokkos_url https://github.com/kokkos/kokkos/releases/download/5.2.2/kokkos-5.2.2.tar.gz)
 set(upstream_Kokkos_sha256 d6557aaef39302282a15f9c770433d1fcdf4e961dfd6d9ed726b9d0d0f546b9f)

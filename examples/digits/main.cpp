@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Reads handwritten digits with a GRU that PyTorch trained, on every backend of this build.
 //
 // An image is 8 rows of 8 pixels: 8 time steps of 8 inputs. A bidirectional GRU of two layers reads the rows; a linear

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Trains the demo's model on real handwritten digits and writes what the demo reads, beside this file.
 
     python make.py

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The smallest useful program: weights that PyTorch trained, a batch of sequences, the last states.
 //
 //   first WEIGHTS.safetensors X.npy H_N.npy      X: (B, T, I); H_N: (L*D, B, H)

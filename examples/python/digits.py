@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Trains a classifier of handwritten digits with torch, and with gru.torch by changing one line.
 
     python examples/python/digits.py             # gru.torch.GRU

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Trains a classifier of handwritten digits from nothing: the model that examples/digits runs.
 //
 // An image is 8 rows of 8 pixels: 8 time steps of 8 inputs. A bidirectional GRU of two layers reads the rows; a linear head

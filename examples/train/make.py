@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes the images that the example learns from, beside this file: those of scikit-learn's digits that examples/digits does
 not test with.
 

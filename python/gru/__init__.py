@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """gru: one gated recurrent unit, on whatever is there: CPUs, NVIDIA GPUs; NumPy, CuPy, torch.
 
     weights = gru.load_weights("model.safetensors")        # torch.nn.GRU's state_dict

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which kind of array the caller has, and new ones of that kind."""
 
 from typing import Any

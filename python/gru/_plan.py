@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A GRU made ready to run, for every kind of array."""
 
 from typing import Any

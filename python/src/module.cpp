@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // gru._core: the library as Python sees it, without a framework's name in it. Everything that a user calls is in the
 // package's Python files; here arrays become views and the GIL is released.
 #include <fmt/format.h>

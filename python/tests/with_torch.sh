@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # with_torch.sh [BUILD_DIR [pytest arguments]]: the tests that need torch, after cmake --workflow --preset python. Makes a virtual
 # environment beside the private dependencies once; PyPI's torch takes about 5 GB there. GRU_TORCH_ENVIRONMENT names
 # another environment that has torch, expecttest and pytest. Ends with status 77 if torch can't be had.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstddef>
@@ -22,18 +23,19 @@ class AnySpace {
   AnySpace& operator=(const AnySpace&) = delete;
   virtual ~AnySpace() = default;
 
-  virtual std::type_index type() const = 0;  ///< of the Space
-  virtual std::string_view name() const = 0;
-  virtual bool is_host() const = 0;
+  virtual std::type_index type() const = 0;     ///< of the Space
+  virtual std::string_view name() const = 0;    ///< the command line's name of the space
+  virtual bool is_host() const = 0;             ///< whether host code may read its memory
   virtual std::string device_name() const = 0;  ///< of its Device: "cpu", "cuda:0"
-  virtual int device_index() const = 0;
-  virtual void require_ready() const = 0;
-  virtual DeviceInfo device_info() const = 0;
-  virtual void fence() const = 0;
+  virtual int device_index() const = 0;         ///< the number of its device
+  virtual void require_ready() const = 0;       ///< throws gru::Error, e.g. if Kokkos is not initialised
+  virtual DeviceInfo device_info() const = 0;   ///< the figures that planning needs
+  virtual void fence() const = 0;               ///< waits for this instance alone
+  /// Memory of the space; throws if there is not enough.
   virtual std::shared_ptr<void> allocate(const std::string& label, std::size_t bytes) const = 0;
-  virtual void copy_in(void* to, const void* host, std::size_t bytes) const = 0;
-  virtual void copy_out(void* host, const void* from, std::size_t bytes) const = 0;
-  virtual void set_zero(void* to, std::size_t bytes) const = 0;
+  virtual void copy_in(void* to, const void* host, std::size_t bytes) const = 0;     ///< done when it returns
+  virtual void copy_out(void* host, const void* from, std::size_t bytes) const = 0;  ///< done when it returns
+  virtual void set_zero(void* to, std::size_t bytes) const = 0;                      ///< queued on the instance
   /// The instance means another stream of the same device from now on, which stays the caller's; allocates nothing.
   /// Throws gru::Error unless the space is CudaStream.
   virtual void use_stream(CUstream_st* stream) = 0;
@@ -45,8 +47,8 @@ class SpaceInstance final : public AnySpace {
   using Traits = SpaceTraits<Space>;
 
  public:
-  explicit SpaceInstance(const Space& space) : space_(space) {}
-  const Space& get() const { return space_; }
+  explicit SpaceInstance(const Space& space) : space_(space) {}  ///< holds a copy of the instance
+  const Space& get() const { return space_; }                    ///< the instance
 
   std::type_index type() const override { return typeid(Space); }
   std::string_view name() const override { return Traits::name; }

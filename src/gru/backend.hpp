@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <concepts>
@@ -20,7 +21,7 @@ namespace gru {
 /// A compile-time list of types: the candidates of a space, the spaces of a build.
 template <class... Ts>
 struct list {
-  static constexpr std::size_t size = sizeof...(Ts);
+  static constexpr std::size_t size = sizeof...(Ts);  ///< number of types
 };
 
 /// What a backend decided about a problem: yes, with the schedule that it is constructed from, or the reason against it.
@@ -29,9 +30,11 @@ template <class Schedule = std::monostate>
 struct [[nodiscard]] Decision : Support {
   std::optional<Schedule> schedule;  ///< there if accepted
 
+  /// Yes, with what the constructor needs.
   static Decision yes(Schedule schedule, std::string remark = {}) {
     return {Support::yes(std::move(remark)), std::move(schedule)};
   }
+  /// No, with the reason in words and numbers.
   static Decision no(std::string reason) { return {Support::no(std::move(reason)), std::nullopt}; }
 };
 

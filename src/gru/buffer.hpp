@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <algorithm>
@@ -19,8 +20,8 @@ template <class Space>
 class Buffer {
  public:
   Buffer() = default;
-  Buffer(Buffer&&) noexcept = default;
-  Buffer& operator=(Buffer&&) noexcept = default;
+  Buffer(Buffer&&) noexcept = default;             ///< the moved-from buffer is empty
+  Buffer& operator=(Buffer&&) noexcept = default;  ///< likewise
 
   /// Throws gru::Error for extents out of range, if the space is not ready, or if its memory does not suffice.
   Buffer(const Space& space, DType dtype, std::initializer_list<std::int64_t> extents)
@@ -29,8 +30,9 @@ class Buffer {
   /// The extents and dtype of a host tensor, and its elements.
   Buffer(const Space& space, const Tensor& host) : Buffer(space, shape_of(host)) { copy_in(host.bytes()); }
 
-  TensorView view() { return view_; }
-  ConstTensorView view() const { return view_; }
+  TensorView view() { return view_; }             ///< the whole buffer
+  ConstTensorView view() const { return view_; }  ///< the whole buffer
+  /// Bytes of all elements.
   std::size_t size_bytes() const { return static_cast<std::size_t>(view_.size()) * size_of(view_.dtype); }
 
   /// From size_bytes() bytes of row-major host memory; done when it returns.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -26,14 +27,14 @@ namespace gru {
 /// A plan made for training takes a reserve: then the call keeps there what its backward needs, and dropout between layers is
 /// applied, with the caller's seed and offset. A call without one keeps nothing and drops nothing, as torch's eval().
 struct Call {
-  ConstTensorView x;
-  ConstTensorView h0{};
-  ConstTensorView lengths{};
-  TensorView output{};
-  TensorView h_n{};
-  Reserve reserve{};
-  std::uint64_t dropout_seed = 0;
-  std::uint64_t dropout_offset = 0;
+  ConstTensorView x;                 ///< inputs
+  ConstTensorView h0{};              ///< first states; not given: zeros
+  ConstTensorView lengths{};         ///< valid steps of each row; not given: all T
+  TensorView output{};               ///< the last layer's states; optional
+  TensorView h_n{};                  ///< last states; optional
+  Reserve reserve{};                 ///< what backward will need; only for training plans
+  std::uint64_t dropout_seed = 0;    ///< philox' key
+  std::uint64_t dropout_offset = 0;  ///< the upper half of Philox' counter
 };
 
 /// Checks a call against the plan's problem and returns it as backends see it: x (T, B, I), output (T, B, D*H), h0 and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cmath>
@@ -16,11 +17,13 @@ namespace gru {
 /// Gate functions of the C++ standard library: the math policy of scalar code. Other policies (SIMD polynomials, device
 /// intrinsics) have the same two static functions for their own value types.
 struct StdMath {
+  /// 1 / (1 + exp(-v)).
   template <class T>
   GRU_FUNCTION static T sigmoid(T v) {
     using std::exp;
     return T(1) / (T(1) + exp(-v));
   }
+  /// The hyperbolic tangent.
   template <class T>
   GRU_FUNCTION static T tanh(T v) {
     using std::tanh;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,7 @@ struct Config {
   /// Throws gru::Error if a size is < 1 or so large that the weights' size overflows.
   void validate() const;
 
-  bool operator==(const Config&) const = default;
+  bool operator==(const Config&) const = default;  ///< member by member
 };
 
 /// "I=128 H=256 L=6 D=2 bias reset-after".

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstddef>
@@ -25,8 +26,8 @@ class CudaStream {
   /// Throws gru::Error without such a device.
   static CudaStream create(int device = 0);
 
-  CUstream_st* stream() const { return stream_; }
-  int device() const { return device_; }
+  CUstream_st* stream() const { return stream_; }  ///< the cudaStream_t
+  int device() const { return device_; }           ///< its device's number
 
  private:
   CudaStream(std::shared_ptr<CUstream_st> owned, CUstream_st* stream, int device)

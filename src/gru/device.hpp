@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstddef>
@@ -14,10 +15,10 @@ class AnySpace;
 
 /// An execution space of this build of the library, and the names of its backends in the order in which they are asked.
 struct SpaceReport {
-  std::string name;
-  bool is_host = false;
-  bool available = false;  ///< this machine has such a device
-  std::vector<std::string> backends;
+  std::string name;                   ///< the command line's name of the space
+  bool is_host = false;               ///< host code may read its memory
+  bool available = false;             ///< this machine has such a device
+  std::vector<std::string> backends;  ///< in the order in which they are asked
 };
 
 /// The spaces of this build, in the order in which "auto" asks them.
@@ -35,8 +36,8 @@ class Device {
 
   /// "auto", "cpu", "cuda:0".
   const std::string& name() const { return name_; }
-  bool is_auto() const { return name_ == "auto"; }
-  bool is_host() const { return is_host_; }
+  bool is_auto() const { return name_ == "auto"; }  ///< whether each plan chooses for itself
+  bool is_host() const { return is_host_; }         ///< whether it is the processor
   /// The device's number among those of its kind, as in "cuda:1"; 0 for the processor.
   int index() const { return index_; }
 

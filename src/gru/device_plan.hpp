@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstddef>
@@ -17,11 +18,11 @@ namespace gru {
 
 /// One backend's answer to one problem.
 struct BackendAnswer {
-  std::string device;  ///< "cuda:0"; empty if this machine has none for the space
-  std::string space;
-  std::string backend;
-  bool is_host = false;
-  Support support;  ///< yes, perhaps with a remark, or no with the reason
+  std::string device;    ///< "cuda:0"; empty if this machine has none for the space
+  std::string space;     ///< the space's name
+  std::string backend;   ///< the backend's name
+  bool is_host = false;  ///< the processor
+  Support support;       ///< yes, perhaps with a remark, or no with the reason
 };
 
 /// Asks all candidates of the device that options.backend names, also those behind the first that accepts. Makes no plan.
@@ -71,14 +72,15 @@ class DeviceBuffer {
   /// Throws gru::Error for extents out of range, or if the device's memory does not suffice.
   DeviceBuffer(const AnyPlan& plan, DType dtype, const std::vector<std::int64_t>& extents)
       : DeviceBuffer(plan.space(), dtype, extents) {}
+  /// The same on an instance.
   DeviceBuffer(std::shared_ptr<AnySpace> space, DType dtype, const std::vector<std::int64_t>& extents);
   /// The extents and dtype of a host tensor, and its elements.
   DeviceBuffer(const AnyPlan& plan, const Tensor& host) : DeviceBuffer(plan.space(), host) {}
-  DeviceBuffer(std::shared_ptr<AnySpace> space, const Tensor& host);
+  DeviceBuffer(std::shared_ptr<AnySpace> space, const Tensor& host);  ///< the same on an instance
 
-  TensorView view() { return view_; }
-  ConstTensorView view() const { return view_; }
-  std::size_t size_bytes() const;
+  TensorView view() { return view_; }             ///< the whole buffer
+  ConstTensorView view() const { return view_; }  ///< the whole buffer
+  std::size_t size_bytes() const;                 ///< bytes of all elements
 
   /// From size_bytes() bytes of row-major host memory; done when it returns.
   void copy_in(const void* host);

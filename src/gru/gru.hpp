@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// The whole public interface. `Config`, `Weights` say what a GRU is, `Plan<Space>` runs it, `gru/io.hpp` reads files.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// The library for programs that name devices at run time: neither Kokkos' headers nor CUDA's are needed. gru/gru.hpp has

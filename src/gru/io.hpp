@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <filesystem>
@@ -16,6 +17,7 @@ namespace gru {
 /// Tensors by name, as a state_dict holds them. Host memory.
 using NamedTensors = std::vector<std::pair<std::string, ConstTensorView>>;
 
+/// What a weight file does not say itself.
 struct WeightOptions {
   /// What stands before "weight_ih_l0" in the names, e.g. "encoder.gru."; a missing final '.' is added. Not given: found
   /// by looking; more than one GRU is an error that lists the prefixes.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cmath>
@@ -9,7 +10,7 @@ namespace gru {
 
 /// Four random words of one counter.
 struct PhiloxWords {
-  std::uint32_t word[4];
+  std::uint32_t word[4];  ///< the four results of a block
 };
 
 /// Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011). The key's and the counter's 64-bit
@@ -35,10 +36,10 @@ GRU_FUNCTION PhiloxWords philox4x32(std::uint64_t key, std::uint64_t index, std:
 /// word = philox4x32(seed, index / 4, offset).word[index % 4], uniform = (word >> 8) * 2^-24. What is kept is multiplied by
 /// 1 / (1 - p). Backward makes the same mask again.
 struct Dropout {
-  std::uint64_t seed = 0;
-  std::uint64_t offset = 0;
+  std::uint64_t seed = 0;       ///< philox' key
+  std::uint64_t offset = 0;     ///< the upper half of the counter
   std::uint32_t threshold = 0;  ///< kept when word >> 8 reaches it; 0: nothing is dropped
-  double scale = 1.0;
+  double scale = 1.0;           ///< of what is kept: 1 / (1 - p)
 
   /// For a probability in [0, 1]; with 1 everything is dropped.
   static Dropout of(double probability, std::uint64_t seed, std::uint64_t offset) {
@@ -46,8 +47,10 @@ struct Dropout {
             probability < 1.0 ? 1.0 / (1.0 - probability) : 0.0};
   }
 
-  GRU_FUNCTION bool active() const { return threshold > 0; }
+  GRU_FUNCTION bool active() const { return threshold > 0; }  ///< whether anything is dropped
+  /// Whether an element with this word is kept.
   GRU_FUNCTION bool keeps_word(std::uint32_t word) const { return (word >> 8U) >= threshold; }
+  /// Whether the element of this index is kept.
   GRU_FUNCTION bool keeps(std::uint64_t index) const {
     return keeps_word(philox4x32(seed, index / 4, offset).word[index % 4]);
   }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstddef>
@@ -51,7 +52,7 @@ class Plan {
   /// What options.backend may say beside "auto": the names of the space's backends, in the order in which they are asked.
   static std::vector<std::string> backends() { return AnyPlan::backends(typeid(Space)); }
 
-  const Problem& problem() const { return plan_.problem(); }
+  const Problem& problem() const { return plan_.problem(); }  ///< what was planned for
   /// The chosen backend's name.
   std::string_view backend() const { return plan_.backend(); }
   /// Why this one and why not each of the others.

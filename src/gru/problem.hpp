@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstddef>
@@ -29,11 +30,11 @@ DType parse_arithmetic_dtype(std::string_view name);
 
 /// What the workload fixes.
 struct PlanOptions {
-  std::int64_t batch_size = 1;   ///< B: the largest batch that execute will see
-  std::int64_t seq_len = 1;      ///< T: the longest sequence that execute will see
-  bool batch_first = false;      ///< x and output are (B, T, ...); h0 and h_n stay (L*D, B, H)
-  DType dtype = DType::float32;  ///< arithmetic, inputs and outputs: float32 or float64
-  Math math = Math::strict;
+  std::int64_t batch_size = 1;         ///< B: the largest batch that execute will see
+  std::int64_t seq_len = 1;            ///< T: the longest sequence that execute will see
+  bool batch_first = false;            ///< x and output are (B, T, ...); h0 and h_n stay (L*D, B, H)
+  DType dtype = DType::float32;        ///< arithmetic, inputs and outputs: float32 or float64
+  Math math = Math::strict;            ///< how products are computed
   Training training = Training::none;  ///< what a forward keeps for its backward
   double dropout = 0.0;          ///< probability in [0, 1] between layers, in calls with a reserve; needs training
   std::string backend = "auto";  ///< a name from the backend trait's list, or "auto": the first that says yes
@@ -45,16 +46,16 @@ struct PlanOptions {
 
 /// What a device is, in the numbers that planning needs. Host: all GPU fields are 0.
 struct DeviceInfo {
-  std::string name;
-  int concurrency = 1;         ///< host threads of the space instance; GPU: resident threads
-  int compute_capability = 0;  ///< 10 * major + minor; 0: not an NVIDIA GPU
-  int sm_count = 0;
+  std::string name;                         ///< the model in its maker's words
+  int concurrency = 1;                      ///< host threads of the space instance; GPU: resident threads
+  int compute_capability = 0;               ///< 10 * major + minor; 0: not an NVIDIA GPU
+  int sm_count = 0;                         ///< multiprocessors
   std::size_t shared_memory_per_block = 0;  ///< bytes, opt-in maximum
   std::size_t shared_memory_per_sm = 0;     ///< bytes
-  int registers_per_sm = 0;
-  std::size_t l2_bytes = 0;
-  int max_cluster_size = 1;      ///< thread blocks; 1: no clusters
-  std::size_t memory_bytes = 0;  ///< of the whole device; 0: not known
+  int registers_per_sm = 0;                 ///< 32-bit registers
+  std::size_t l2_bytes = 0;                 ///< bytes of L2 cache
+  int max_cluster_size = 1;                 ///< thread blocks; 1: no clusters
+  std::size_t memory_bytes = 0;             ///< of the whole device; 0: not known
 };
 
 /// The names that PlanOptions::device_profile takes, e.g. "rtx4090".
@@ -66,9 +67,9 @@ DeviceInfo apply_profile(DeviceInfo device, std::string_view profile);
 
 /// All that a backend needs to answer yes or no.
 struct Problem {
-  Config config;
-  PlanOptions options;
-  DeviceInfo device;
+  Config config;        ///< what the weights fix
+  PlanOptions options;  ///< what the workload fixes
+  DeviceInfo device;    ///< where it runs
 };
 
 /// Throws gru::Error if the config or the options are out of range on their own (before any backend is asked).
@@ -76,18 +77,19 @@ void validate(const Problem& problem);
 
 /// A backend's answer: yes, or the reason in words and numbers. A yes may carry a remark.
 struct Support {
-  bool accepted = false;
-  std::string reason;
+  bool accepted = false;  ///< the answer
+  std::string reason;     ///< of a no; the remark of a yes
 
-  static Support yes(std::string remark = {}) { return {true, std::move(remark)}; }
+  static Support yes(std::string remark = {}) { return {true, std::move(remark)}; }  ///< yes, perhaps with a remark
+  /// No, with the reason in words and numbers.
   static Support no(std::string reason) { return {false, std::move(reason)}; }
-  explicit operator bool() const { return accepted; }
+  explicit operator bool() const { return accepted; }  ///< the answer
 };
 
 /// The state of a plan after its last fence: ok, or what went wrong on the device.
 struct Status {
-  bool ok = true;
-  std::string message;
+  bool ok = true;       ///< nothing went wrong
+  std::string message;  ///< what went wrong, and what to do
 };
 
 }  // namespace gru

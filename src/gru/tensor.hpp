@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <array>
@@ -41,13 +42,13 @@ using Dims = std::array<std::int64_t, 3>;
 /// Void is `void` (TensorView) or `const void` (ConstTensorView).
 template <class Void>
 struct BasicTensorView {
-  Void* data = nullptr;
-  DType dtype = DType::float32;
-  int rank = 0;
-  Dims extents{};
-  Dims strides{};
+  Void* data = nullptr;          ///< the first element
+  DType dtype = DType::float32;  ///< element type
+  int rank = 0;                  ///< 0 (not given) to 3
+  Dims extents{};                ///< elements in each dimension
+  Dims strides{};                ///< elements from one to the next in each dimension
 
-  bool given() const { return rank > 0; }
+  bool given() const { return rank > 0; }  ///< whether there is a tensor
 
   /// Number of elements; 0 if any extent is 0.
   std::int64_t size() const {
@@ -112,13 +113,13 @@ class Tensor {
   /// Zeroed. Throws gru::Error if an extent is negative or the size overflows.
   Tensor(DType dtype, std::vector<std::int64_t> extents);
 
-  DType dtype() const { return dtype_; }
-  int rank() const { return static_cast<int>(extents_.size()); }
-  const std::vector<std::int64_t>& extents() const { return extents_; }
-  std::int64_t size() const { return size_; }
-  std::byte* bytes() { return bytes_.data(); }
-  const std::byte* bytes() const { return bytes_.data(); }
-  std::size_t size_bytes() const { return bytes_.size(); }
+  DType dtype() const { return dtype_; }                                 ///< element type
+  int rank() const { return static_cast<int>(extents_.size()); }         ///< number of dimensions
+  const std::vector<std::int64_t>& extents() const { return extents_; }  ///< one for each dimension
+  std::int64_t size() const { return size_; }                            ///< number of elements
+  std::byte* bytes() { return bytes_.data(); }                           ///< the elements, row-major
+  const std::byte* bytes() const { return bytes_.data(); }               ///< the elements, row-major
+  std::size_t size_bytes() const { return bytes_.size(); }               ///< bytes of all elements
 
   /// Typed access; throws gru::Error if T is not the tensor's element type.
   template <class T>
@@ -126,6 +127,7 @@ class Tensor {
     require_dtype(dtype_of<T>());
     return reinterpret_cast<T*>(bytes_.data());
   }
+  /// Likewise.
   template <class T>
   const T* data() const {
     require_dtype(dtype_of<T>());
@@ -134,7 +136,7 @@ class Tensor {
 
   /// Views of the whole tensor; rank 1 to 3, else gru::Error.
   TensorView view();
-  ConstTensorView view() const;
+  ConstTensorView view() const;  ///< likewise
 
  private:
   void require_dtype(DType wanted) const;

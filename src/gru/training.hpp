@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstddef>
@@ -28,10 +29,10 @@ Training parse_training(std::string_view name);
 /// more, aligned to kReserveAlignment. It belongs to the call, so several forwards may wait for their backward. Its content
 /// is the backend's own: only the plan that wrote it, or a fork, can read it.
 struct Reserve {
-  void* data = nullptr;
-  std::size_t bytes = 0;
+  void* data = nullptr;   ///< in the plan's memory
+  std::size_t bytes = 0;  ///< at least reserve_bytes()
 
-  bool given() const { return data != nullptr; }
+  bool given() const { return data != nullptr; }  ///< whether there is one
 };
 inline constexpr std::size_t kReserveAlignment = 16;
 
@@ -54,19 +55,19 @@ struct CellGradients {
 ///     | grad_h0     | h0        | optional, also where h0 is not given                               |
 ///     | cells       | weights   | optional: empty, or [layer * D + direction]; each tensor optional  |
 struct BackwardCall {
-  ConstTensorView x;
-  ConstTensorView h0{};
-  ConstTensorView lengths{};
-  ConstTensorView output{};
-  Reserve reserve{};
-  ConstTensorView grad_output{};
-  ConstTensorView grad_h_n{};
-  TensorView grad_x{};
-  TensorView grad_h0{};
-  std::span<const CellGradients> cells{};
-  bool accumulate = false;  ///< gradients are added to what the tensors hold, instead of overwriting it
-  std::uint64_t dropout_seed = 0;
-  std::uint64_t dropout_offset = 0;
+  ConstTensorView x;                       ///< as in the forward
+  ConstTensorView h0{};                    ///< as in the forward
+  ConstTensorView lengths{};               ///< as in the forward
+  ConstTensorView output{};                ///< what the forward gave; needed to make gates again
+  Reserve reserve{};                       ///< what the forward kept
+  ConstTensorView grad_output{};           ///< shaped as output; optional
+  ConstTensorView grad_h_n{};              ///< shaped as h_n; optional
+  TensorView grad_x{};                     ///< shaped as x; optional
+  TensorView grad_h0{};                    ///< shaped as h0; optional
+  std::span<const CellGradients> cells{};  ///< [layer * D + direction], or empty
+  bool accumulate = false;                 ///< gradients are added to what the tensors hold, instead of overwriting it
+  std::uint64_t dropout_seed = 0;          ///< the forward's
+  std::uint64_t dropout_offset = 0;        ///< the forward's
 };
 
 /// Checks a backward against the plan's problem and returns it as backends see it: x and grad_x (T, B, I), output and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,7 @@ class Weights {
   /// Throws gru::Error naming the tensor whose extents or dtype do not fit the config.
   Weights(const Config& config, std::vector<CellWeights> cells, std::shared_ptr<const void> storage = nullptr);
 
-  const Config& config() const { return config_; }
+  const Config& config() const { return config_; }  ///< sizes and flags that the tensors were checked against
 
   /// direction: 0 forward, 1 reverse.
   const CellWeights& cell(std::int64_t layer, std::int64_t direction) const {

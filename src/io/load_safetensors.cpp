@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "gru/io.hpp"
 #include "io/checkpoint.hpp"
 #include "io/safetensors.hpp"

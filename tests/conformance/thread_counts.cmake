@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # cmake -DPROGRAM=... -P thread_counts.cmake: the program's output is the same at 1, 2 and 8 threads.
 foreach(threads IN ITEMS 1 2 8)
   execute_process(

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #define DOCTEST_CONFIG_IMPLEMENT  // the test support reports through it, though nothing here is a doctest
 #include <doctest/doctest.h>
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A stranger's program: it knows the installed headers and gru::gru, nothing else of the library's.
 #include <cmath>
 #include <cstdio>

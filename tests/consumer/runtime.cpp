@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A stranger's program that knows devices by their names: no Kokkos, no CUDA, gru::runtime alone.
 #include <cmath>
 #include <cstdio>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/projection/dense_product.hpp"
 
 #include <cuda_runtime_api.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The dependency provider's steps, run by a tiny project that asks for Kokkos.
 
 upstream_test.py [-v] CMAKE SOURCE_DIR GENERATOR. The upstream step meets a server on the loopback device: with a good
@@ -157,7 +158,7 @@ class Upstream(unittest.TestCase):
             status, output, _ = self.configure(url, steps="upstream;debian")
             self.assertEqual(status, 0, output)
             self.assertIn("got 5.0.0 kept", output)
-            self.assertIn("they run only while it stays where it is", output)
+            self.assertIn("run while it stays there", output)
 
     def leave(self, prefix, devices):
         """A Kokkos of these devices as an installation would leave it."""

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes the gradients of golden cases: what autograd gives for torch.nn.GRU in float64.
 
     python gradients.py            # rewrites gradients/ beside this file

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Writes the golden cases: inputs, weights and the float64 results of the real torch.nn.GRU.
 
     python make.py            # rewrites every case folder and golden.json beside this file

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Compares `gru run` with torch.nn.GRU on random models that no test has seen.
 
     python tests/golden/random_models.py --gru build/openmp/src/cli/gru --count 40 --threads 1 2 8

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // To be preloaded. libgomp asks for the load average where OMP_DYNAMIC is set: here the machine is idle in the process's first
 // second and busy afterwards, so that OpenMP promises threads that it does not give later.
 #include <chrono>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // To be preloaded: a host of 768 processors, as libgomp sees it when it decides how many threads to start.
 #include <dlfcn.h>
 #include <pthread.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// What things cost, in clocks, with the resource behind each number: one table for all engines, so that their

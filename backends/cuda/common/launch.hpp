@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// How the host starts a kernel: one place for a launch's attributes and for the limits of a function.

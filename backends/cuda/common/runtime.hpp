@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// The little that host code of the CUDA backends needs around the CUDA runtime: errors as gru::Error, memory that

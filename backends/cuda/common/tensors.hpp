@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// The caller's tensors as kernels read them: plain data, written by host code. Strides count elements.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The caller's tensors on their way to a plan's graph: one thread writes one struct.
 
 #include <cuda_runtime.h>

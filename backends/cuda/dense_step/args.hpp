@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// What the kernels beside the products are told, as plain data. Rows and units are padded to multiples of kUnitPadding;

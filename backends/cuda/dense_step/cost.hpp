@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// What a step takes by plain products and by the kernels of few rows, from numbers alone: fitted to an H200's times (T = 64

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// What the operands of a plain product are stored as; sums and states are float32 in each.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // What stands between plain products: weights, inputs and states into the elements that they multiply, and the gates. Each is
 // bound by memory: a thread has four features of a row, reads and writes each value once, 16 bytes at a time.
 

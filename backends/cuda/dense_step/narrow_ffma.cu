@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A step of few rows in one launch, strict float32: products by FFMA, and gates. The equations are narrow_step.cu's.
 //
 // Who holds what: a block has 8 units with all their gates and 16, 32 or 64 rows; its eight warps take every eighth chunk of

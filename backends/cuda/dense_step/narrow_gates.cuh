@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// What the kernels of a whole step of few rows share: rows of the batch as they are read, and what comes after the sums.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A step of few rows in one launch, on tensor cores (mma.sync, sm_80 and later): products and gates.
 //
 // Equations (gru/cell.hpp): sums over k of W_g[u, k] h[b, k] for the gates g = r, z, n, and, fused, of W_ig[u, k] x[b, k]; then

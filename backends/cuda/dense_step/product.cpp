@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/dense_step/product.hpp"
 
 #if defined(GRU_CUDA_CUBLASLT)

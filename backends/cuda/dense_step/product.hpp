@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Plain products of one plan on cuBLASLt, whatever the elements: made ready once, launched often, capturable.

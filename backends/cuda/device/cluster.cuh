@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Clusters of blocks with shared memory in common: sm_90 and later.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Copies from global into shared memory that the thread does not wait for (cp.async, sm_80 and later), in groups: what

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Gate functions for gru::cell on the device (the cell's equation is in gru/cell.hpp). NaN stays NaN in all of them,

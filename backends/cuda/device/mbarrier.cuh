@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Barriers in shared memory that count arrivals and bytes (sm_90), and the bulk copies whose bytes they count.

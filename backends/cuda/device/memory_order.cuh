@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Loads and stores that other blocks, or the host, look at while a kernel runs.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Barriers of some of a block's threads: whole warps, `threads` of them in all; `id` from 1 to 15 (0 is

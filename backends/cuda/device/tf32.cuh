@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Rounding to TF32 (10 mantissa bits), to nearest, ties away from zero. Infinities and NaN stay.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Matrix products of four warps that read both operands from shared memory (wgmma: sm_90a alone).

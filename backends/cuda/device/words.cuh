@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Loads and stores of words (words.hpp) that other blocks poll for, and plain stores beside them.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Values that say themselves which step they belong to, so that who polls them needs no flag beside them.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tiled kernels in float64: the plain path.
 
 #include "backends/cuda/per_step/kernel_functions.hpp"

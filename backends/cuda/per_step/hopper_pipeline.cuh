@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// The multiply loop of Hopper's kernels: one thread fills the stages with bulk copies, groups of four warps multiply

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // Steps in TF32 on Hopper's tensor cores, for batches that fill large tiles; the input's projection is there.
 //
 // Equations: tile_step.cuh, the recurrent phase.

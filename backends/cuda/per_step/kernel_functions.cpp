@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/per_step/kernel_functions.hpp"
 
 namespace gru::cuda {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Where the code of the per-step kernels is: void(StepArgs, CallTensors), each function defined beside its kernels.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// The per-step kernels that are built, in numbers alone; kernel_functions.hpp has their code.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// The multiply loop that every tiled kernel shares: slices of an input matrix and of a weight matrix stream through

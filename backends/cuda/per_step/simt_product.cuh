@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Products by ordinary FMAs. Thread (tx, ty) of 8 x (threads / 8) owns rows ty + i * threads/8 and units tx + 8 j: the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The recurrent product and the gates in strict float32 for batches that fill tiles; the input's projection is there.
 //
 // Equations: tile_step.cuh, the recurrent phase.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// What the per-step kernels are told, as plain data: written by host code, read by kernels. Strides count elements.

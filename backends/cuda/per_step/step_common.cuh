@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// What all per-step kernels share: the caller's tensors, the old state in, the new state out.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/per_step/step_engine.hpp"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// What engines have in common that walk over a layer's steps from the host: cuda-per-step and cuda-sequence. Weights

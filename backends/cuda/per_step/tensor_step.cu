@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tiled kernels with products in TF32 on the tensor cores (mma.sync m16n8k8, sm_80 and later).
 //
 // Warps (warps / 2) x 2 over (rows, units); a warp holds kRowTiles x 16 rows and kUnitTiles x 8 units of every gate.

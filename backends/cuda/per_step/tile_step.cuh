@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// The tiled kernels, for batches that fill tiles: phases over one product policy.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Every tuned number of the per-step kernels, as data with its reason. At most three tiles a shape class, the

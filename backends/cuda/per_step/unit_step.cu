@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The fused cell for a few rows of batch: one warp computes one hidden unit.
 //
 // Equations (torch.nn.GRU, reset-after; gru/cell.hpp): sums over k of W_g[u, k] h[b, k] for the gates g = r, z, n and,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/persistent/cost_model.hpp"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Large dense products on cuBLASLt: the input projections of many steps at once. A well-kept library beats a tile of

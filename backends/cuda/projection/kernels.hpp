@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// The tiles of ours that project inputs, in numbers; and where their code is, in a build with CUDA.

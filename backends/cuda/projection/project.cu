@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A dense projection by a tile of ours: where no library is built in, or none takes how the rows of x lie.
 
 #include "backends/cuda/device/cp_async.cuh"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The next layer's projection beside the recurrence that is still making its inputs.
 
 #include "backends/cuda/device/cp_async.cuh"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The inputs of some steps, whatever their strides, into rows that a dense product reads: (direction or all, row, K_x
 // padded), zero in the padding, rounded to TF32 (to nearest) where the product would cut bits off. Rows lie as the
 // projection's (step_common.cuh). Bound by memory: reads and writes each input once.

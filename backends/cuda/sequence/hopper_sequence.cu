@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // All steps of a layer in one launch, in TF32 on Hopper's tensor cores, where the multiprocessors together hold W_hh.
 //
 // Equations: tile_step.cuh, the recurrent phase. Layout of states and weights in memory: hopper_step.cu.

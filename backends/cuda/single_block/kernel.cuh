@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// The recurrence of a layer of few units, in one launch and without any exchange between blocks.

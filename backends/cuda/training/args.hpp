@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// What the kernels of training are told, as plain data. Strides count elements. T steps, B sequences, H units, L layers,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A backward: stage by stage from the last one, the gates again if they were not kept, the recurrence of dh over the stage's
 // chunks, and the gradient of the layer below's output; then the parameters' gradients as products over all steps.
 

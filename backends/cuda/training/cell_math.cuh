@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// What the kernels of training share: where a cell's step lies, and the gradients of its gates.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // One step of the cells of a stage beside a product of all their rows: the last resort for every shape.
 //
 //   forwards   hidden = W_hh h (product), then r = sigmoid(x_r + h_r), z = sigmoid(x_z + h_z), n = tanh(x_n + r h_n),

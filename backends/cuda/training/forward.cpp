@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // A training forward: stage by stage, x's shares of the stage's chunks as dense products, then the recurrence over them.
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// How a training plan cuts a call into stages, and where everything lies. Decided from numbers alone; no CUDA.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // c[g] (rows, columns) = a[g] (rows, depth) b[g] (columns, depth)^T (+ c[g]), any strides, float or double.
 //
 // A block makes a tile of 64 x 64 with 256 threads of 4 x 4 sums; slices of 16 along the depth come through shared memory

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Matrix products of training: any layout of the operands, float or double, cuBLASLt where it is built in and knows the

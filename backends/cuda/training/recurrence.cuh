@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 // The recurrence of a stage in one launch, forwards or backwards, W_hh on chip.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 // What the recurrence of a stage in one launch is made of: sizes, sums over lanes, addresses that move.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 // The tensors of the caller into a plan's order and back: one thread an element, each read and written once, bound by memory.
 // Parameters' gradients come as partial sums, which are added in order.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "backends/kokkos/simd/kernels.hpp"
 
 #include "backends/kokkos/simd/backward.hpp"

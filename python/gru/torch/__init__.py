@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """torch.nn.GRU's drop-in: the same signature, parameters, names and results, computed by the library.
 
     from gru.torch import GRU              # instead of torch.nn.GRU

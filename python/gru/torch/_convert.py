@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From torch's modules to ours, sharing their parameters."""
 
 from torch import nn

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The library's dropout masks in torch's operations: Philox4x32-10, as src/gru/philox.hpp states it."""
 
 import math

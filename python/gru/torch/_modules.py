@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """GRU and GRUCell: torch's own bases give signature, parameters, initialisation, pickling and messages."""
 
 from typing import Any

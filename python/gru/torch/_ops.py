@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The operators gru::forward and gru::backward, and what torch must know of them: shapes, gradients, vmap.
 
     forward   x, h0?, lengths?, weights[], seed? -> output, h_n, reserve

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plans by shape: made when they are first needed, kept with a bound, never used by two calls at once."""
 
 import collections

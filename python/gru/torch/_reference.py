@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The GRU in torch's own differentiable operations: for gradients of gradients alone."""
 
 import torch

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A GRU as a function of its parameters."""
 
 from collections.abc import Sequence

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A GRU written a second time, in NumPy and float64, straight from the equations of torch.nn.GRU."""
 
 import numpy as np

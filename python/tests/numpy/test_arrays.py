@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Arrays of any kind and layout: what is read, what is written, what comes back."""
 
 import array

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every mistake is a gru.Error that names the argument, what was expected and what came."""
 
 import numpy as np

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the real torch.nn.GRU computed (tests/golden), through Python."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Threads, forks, the end of the interpreter."""
 
 import subprocess

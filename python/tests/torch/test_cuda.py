@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What only a GPU has: streams, CUDA graphs, several devices."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """DistributedDataParallel: the gradients of two processes are those of one with the whole batch. gloo on CPU
 processes, which
 are spawned, since threads do not survive a fork."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """gru.torch.GRU against torch.nn.GRU in float64, wherever torch's own world can put it."""
 
 import copy

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """PyTorch's own ModuleInfo tables of GRU and GRUCell (torch.testing, in torch's wheel), put to ours in the manner of
 its
 TestModule: sample inputs against the references, error inputs, gradcheck, gradgradcheck, non-contiguous tensors,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """opcheck, torch.compile, export, vmap, torch.func: the operators as torch's compilers and transforms see them."""
 
 import pytest

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #include "io/names/gru_names.hpp"
 
 #include <fmt/format.h>

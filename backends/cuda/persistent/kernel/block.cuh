@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// What the parts of a persistent block share: its role, its shared memory, what its gate lanes remember.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Exchange policies: how the blocks of a group give each other the state. A policy has a Reader, with which a product

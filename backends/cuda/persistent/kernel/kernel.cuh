@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// The recurrence of a layer in one launch; or, as a wavefront, of several layers of a one-directional stack.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Product policy: float32 on the FMA pipes. A policy loads a lane's packed weights, multiplies them with columns of

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include "backends/cuda/persistent/kernel/gates.cuh"
 #include "backends/cuda/persistent/kernel/product_ffma.cuh"

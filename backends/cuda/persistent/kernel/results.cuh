@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// Where a finished step's output goes. A policy of its own, so that a launch may keep other things of a step too.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 #pragma once
 
 /// The way of the input shares to the gates: copied into shared memory a step or two ahead.
