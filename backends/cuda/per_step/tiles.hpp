@@ -10,6 +10,9 @@
 
 namespace gru::cuda {
 
+// A tile's numbers are named as the members of a shape are, not as constants.
+// NOLINTBEGIN(readability-identifier-naming)
+
 /// A thread block's share of one launch: `rows` of the batch times `units` of the state with all their gates, read in
 /// slices of `depth` features, `stages` slices in flight.
 struct TileShape {
@@ -151,5 +154,7 @@ inline constexpr bool kFitsRecurrent =
                                                                                              == 0;
 static_assert(kFitsRecurrent<RecurrentWide> && kFitsRecurrent<RecurrentNarrow>,
               "a recurrent FFMA tile needs more than a block has on sm_89");
+
+// NOLINTEND(readability-identifier-naming)
 
 }  // namespace gru::cuda

@@ -10,6 +10,9 @@
 
 namespace gru::cuda {
 
+// A tile's numbers are named as the members of a shape are, not as constants.
+// NOLINTBEGIN(readability-identifier-naming)
+
 /// How a group's blocks give each other the state.
 enum class Exchange : std::uint8_t {
   l2,       ///< words {value, epoch} in global memory, polled in place
@@ -129,5 +132,7 @@ struct PersistentTile {
     return exchange == Exchange::cluster ? 2 * slices * product_warps : 0;
   }
 };
+
+// NOLINTEND(readability-identifier-naming)
 
 }  // namespace gru::cuda
