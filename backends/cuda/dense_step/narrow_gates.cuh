@@ -7,7 +7,7 @@
 #include <cuda_runtime.h>
 
 #include "backends/cuda/dense_step/args.hpp"
-#include "backends/cuda/per_step/step_common.cuh"
+#include "backends/cuda/per_step/kernel/step_common.cuh"
 
 namespace gru::cuda {
 

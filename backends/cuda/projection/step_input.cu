@@ -4,8 +4,8 @@
 // projection's (step_common.cuh). Bound by memory: reads and writes each input once.
 // For the layer that reads the caller's tensor; layers above read the buffer that the layer below wrote.
 
+#include "backends/cuda/per_step/kernel/step_common.cuh"
 #include "backends/cuda/per_step/kernel_functions.hpp"
-#include "backends/cuda/per_step/step_common.cuh"
 
 namespace gru::cuda {
 namespace {

@@ -14,7 +14,7 @@
 #include "backends/cuda/device/cluster.cuh"
 #include "backends/cuda/device/named_barrier.cuh"
 #include "backends/cuda/device/spin_guard.cuh"
-#include "backends/cuda/per_step/hopper_pipeline.cuh"
+#include "backends/cuda/per_step/kernel/hopper_pipeline.cuh"
 #include "backends/cuda/per_step/kernel_functions.hpp"
 
 namespace gru::cuda {

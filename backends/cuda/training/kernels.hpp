@@ -9,7 +9,7 @@
 
 namespace gru::cuda {
 
-// A step of a stage's cells (cells.cu). reset-after: forward_step after the product hidden = state W_hh^T; backward_step before
+// A step of a stage's cells (kernel/cells.cu). reset-after: forward_step after the product hidden = state W_hh^T; backward_step before
 // the product state += step_gradients W_hh. reset-before: forward_reset, then the product with W_hn, then forward_update; and
 // backward_update, the product reset_state = dn W_hn, backward_reset, then the product with W_hr and W_hz.
 void forward_step(StreamRef stream, DType dtype, const CellArgs& args);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// The recurrence of a stage in one launch, W_hh on chip: recurrence.cuh.
+/// The recurrence of a stage in one launch, W_hh on chip: kernel/recurrence.cuh.
 
 #include <cstddef>
 #include <cstdint>

@@ -11,8 +11,8 @@
 // the sums in a fixed order.
 // A feature costs a thread 5 shared loads of 16 bytes and 96 FMAs. Bound by FMA issue.
 
+#include "backends/cuda/per_step/kernel/pipeline.cuh"
 #include "backends/cuda/per_step/kernel_functions.hpp"
-#include "backends/cuda/per_step/pipeline.cuh"
 
 namespace gru::cuda {
 namespace {

@@ -3,7 +3,7 @@
 // Parameters' gradients come as partial sums, which are added in order.
 
 #include "backends/cuda/common/runtime.hpp"
-#include "backends/cuda/training/cell_math.cuh"
+#include "backends/cuda/training/kernel/cell_math.cuh"
 #include "backends/cuda/training/kernels.hpp"
 
 namespace gru::cuda {

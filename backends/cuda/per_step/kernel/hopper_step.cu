@@ -14,9 +14,9 @@
 // Only for compute capability 9.0, reset-after. Nothing but weights is read before the previous launch has ended, so
 // that every launch may start early, also right after a projection.
 
-#include "backends/cuda/per_step/hopper_pipeline.cuh"
+#include "backends/cuda/per_step/kernel/hopper_pipeline.cuh"
+#include "backends/cuda/per_step/kernel/tile_step.cuh"
 #include "backends/cuda/per_step/kernel_functions.hpp"
-#include "backends/cuda/per_step/tile_step.cuh"
 
 namespace gru::cuda {
 namespace {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tiled kernels in float64: the plain path.
 
+#include "backends/cuda/per_step/kernel/simt_product.cuh"
 #include "backends/cuda/per_step/kernel_functions.hpp"
-#include "backends/cuda/per_step/simt_product.cuh"
 
 namespace gru::cuda {
 namespace {

@@ -26,7 +26,7 @@
 #include "backends/cuda/device/memory_order.cuh"
 #include "backends/cuda/device/spin_guard.cuh"
 #include "backends/cuda/device/words.cuh"
-#include "backends/cuda/training/recurrence_tile.cuh"
+#include "backends/cuda/training/kernel/recurrence_tile.cuh"
 
 namespace gru::cuda {
 

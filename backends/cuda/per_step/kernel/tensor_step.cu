@@ -5,8 +5,8 @@
 // Fragments come from shared memory by ldmatrix, which moves 8 rows of 16 bytes: four TF32 values a row. Weights were
 // rounded to TF32 (to nearest) when they were packed, inputs and states are rounded here; sums are float32.
 
+#include "backends/cuda/per_step/kernel/tile_step.cuh"
 #include "backends/cuda/per_step/kernel_functions.hpp"
-#include "backends/cuda/per_step/tile_step.cuh"
 
 namespace gru::cuda {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "backends/cuda/device/mbarrier.cuh"
 #include "backends/cuda/device/wgmma.cuh"
-#include "backends/cuda/per_step/step_common.cuh"
+#include "backends/cuda/per_step/kernel/step_common.cuh"
 #include "backends/cuda/per_step/tiles.hpp"
 
 namespace gru::cuda {

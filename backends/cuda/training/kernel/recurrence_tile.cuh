@@ -3,7 +3,7 @@
 
 // What the recurrence of a stage in one launch is made of: sizes, sums over lanes, addresses that move.
 
-#include "backends/cuda/training/cell_math.cuh"
+#include "backends/cuda/training/kernel/cell_math.cuh"
 #include "backends/cuda/training/recurrence.hpp"
 
 namespace gru::cuda {

@@ -11,7 +11,8 @@
 /// the inputs from L2. Bound by FMA or tensor throughput once the blocks fill the device, by latency below.
 /// Not for a few rows: unit_step.cu.
 
-#include "backends/cuda/per_step/pipeline.cuh"
+#include "backends/cuda/per_step/kernel/pipeline.cuh"
+#include "backends/cuda/per_step/kernels.hpp"
 
 namespace gru::cuda {
 

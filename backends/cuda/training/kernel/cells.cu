@@ -11,7 +11,7 @@
 // Rows past their length keep their state forwards and their dh backwards and give nothing to the gradients.
 
 #include "backends/cuda/common/runtime.hpp"
-#include "backends/cuda/training/cell_math.cuh"
+#include "backends/cuda/training/kernel/cell_math.cuh"
 #include "backends/cuda/training/kernels.hpp"
 
 namespace gru::cuda {

@@ -5,7 +5,7 @@
 /// eight threads of a shared-memory phase then read one row's features (a broadcast) and eight weights' in different
 /// banks.
 
-#include "backends/cuda/per_step/tile_step.cuh"
+#include "backends/cuda/per_step/kernel/tile_step.cuh"
 
 namespace gru::cuda {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backends/cuda/training/recurrence.cuh"
+#include "backends/cuda/training/kernel/recurrence.cuh"
 
 namespace gru::cuda {
 namespace {

@@ -7,7 +7,7 @@
 /// Shared memory, one stage: rows[kTile.rows][depth + pad], weights[gates * kTile.units][depth + pad]; gate-major.
 
 #include "backends/cuda/device/cp_async.cuh"
-#include "backends/cuda/per_step/step_common.cuh"
+#include "backends/cuda/per_step/kernel/step_common.cuh"
 #include "backends/cuda/per_step/tiles.hpp"
 
 namespace gru::cuda {

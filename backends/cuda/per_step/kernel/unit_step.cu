@@ -10,8 +10,8 @@
 // launch, load of the state, shuffle reduction and gates, not by either.
 // Not for larger batches: every group of kRows rows reads all weights again.
 
+#include "backends/cuda/per_step/kernel/step_common.cuh"
 #include "backends/cuda/per_step/kernel_functions.hpp"
-#include "backends/cuda/per_step/step_common.cuh"
 
 namespace gru::cuda {
 namespace {
