@@ -12,10 +12,10 @@
 
 #include "bench/cases.hpp"
 #include "bench/jobs.hpp"
-#include "bench/machine.hpp"
-#include "bench/peak.hpp"
-#include "bench/report.hpp"
-#include "bench/subject.hpp"
+#include "bench/measure/peak.hpp"
+#include "bench/measure/subject.hpp"
+#include "bench/report/machine.hpp"
+#include "bench/report/report.hpp"
 #include "gru/error.hpp"
 
 namespace gru::bench {

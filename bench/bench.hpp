@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "bench/clock.hpp"
+#include "bench/measure/clock.hpp"
 #include "gru/device.hpp"
 #include "gru/problem.hpp"
 #include "gru/tensor.hpp"

@@ -22,13 +22,13 @@
 
 #include "bench/bench.hpp"
 #include "bench/cases.hpp"
-#include "bench/machine.hpp"
 #include "bench/peers/cudnn_gru.hpp"
 #include "bench/peers/device_clock.hpp"
 #include "bench/peers/exchange_floor.hpp"
 #include "bench/peers/gpu_shapes.hpp"
 #include "bench/peers/ours.hpp"
-#include "bench/report.hpp"
+#include "bench/report/machine.hpp"
+#include "bench/report/report.hpp"
 #include "gru/error.hpp"
 #include "gru/plan.hpp"
 

@@ -6,7 +6,7 @@
 #include <functional>
 #include <vector>
 
-#include "bench/clock.hpp"
+#include "bench/measure/clock.hpp"
 
 namespace gru::bench {
 

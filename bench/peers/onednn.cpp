@@ -18,10 +18,10 @@
 
 #include "bench/bench.hpp"
 #include "bench/cases.hpp"
-#include "bench/machine.hpp"
-#include "bench/peak.hpp"
+#include "bench/measure/peak.hpp"
 #include "bench/peers/onednn_gru.hpp"
-#include "bench/report.hpp"
+#include "bench/report/machine.hpp"
+#include "bench/report/report.hpp"
 #include "gru/error.hpp"
 #include "gru/plan.hpp"
 

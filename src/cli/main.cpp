@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/command.hpp"
+#include "cli/command/command.hpp"
 #include "cli/interrupts.hpp"
 #include "cli/standard_streams.hpp"
 #include "environment.hpp"

@@ -6,7 +6,7 @@
 #include <cstdio>
 #include <thread>
 
-#include "bench/clock.hpp"
+#include "bench/measure/clock.hpp"
 #include "gru/gru.hpp"
 
 // The bench library's clock of a CUDA stream: the device's time between two events.

@@ -16,11 +16,11 @@
 #include <vector>
 
 #include "bench/cases.hpp"
-#include "bench/clock.hpp"
-#include "bench/fma_loop.hpp"
-#include "bench/machine.hpp"
-#include "bench/peak.hpp"
-#include "bench/report.hpp"
+#include "bench/measure/clock.hpp"
+#include "bench/measure/fma_loop.hpp"
+#include "bench/measure/peak.hpp"
+#include "bench/report/machine.hpp"
+#include "bench/report/report.hpp"
 #include "gru/error.hpp"
 #include "gru/plan.hpp"
 #include "tests/support/temporary_folder.hpp"

@@ -11,8 +11,8 @@
 #include <tuple>
 #include <utility>
 
-#include "bench/machine.hpp"
-#include "cli/command.hpp"
+#include "bench/report/machine.hpp"
+#include "cli/command/command.hpp"
 #include "cli/devices.hpp"
 #include "cli/files.hpp"
 #include "cli/options.hpp"

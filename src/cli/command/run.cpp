@@ -5,7 +5,7 @@
 #include <optional>
 #include <utility>
 
-#include "cli/command.hpp"
+#include "cli/command/command.hpp"
 #include "cli/devices.hpp"
 #include "cli/files.hpp"
 #include "cli/options.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/report.hpp"
+#include "bench/report/report.hpp"
 
 #include <fmt/format.h>
 #include <fmt/ostream.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/subject.hpp"
+#include "bench/measure/subject.hpp"
 
 #include <cstddef>
 #include <utility>

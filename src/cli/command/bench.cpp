@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "bench/cases.hpp"
-#include "cli/command.hpp"
+#include "cli/command/command.hpp"
 #include "cli/devices.hpp"
 #include "cli/files.hpp"
 #include "cli/options.hpp"

@@ -2,7 +2,7 @@
 #include <cuda_runtime_api.h>
 
 #include "backends/cuda/common/runtime.hpp"
-#include "bench/clock.hpp"
+#include "bench/measure/clock.hpp"
 
 namespace gru::bench {
 namespace {

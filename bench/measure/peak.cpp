@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/peak.hpp"
+#include "bench/measure/peak.hpp"
 
 #include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <chrono>
 #include <limits>
 
-#include "bench/fma_loop.hpp"
+#include "bench/measure/fma_loop.hpp"
 
 namespace gru::bench {
 namespace {

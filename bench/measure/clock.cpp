@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/clock.hpp"
+#include "bench/measure/clock.hpp"
 
 #include <benchmark/benchmark.h>
 

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "accuracy.hpp"
-#include "cli/command.hpp"
+#include "cli/command/command.hpp"
 #include "cli/devices.hpp"
 #include "cli/files.hpp"
 #include "cli/options.hpp"

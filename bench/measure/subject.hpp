@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "bench/bench.hpp"
-#include "bench/clock.hpp"
+#include "bench/measure/clock.hpp"
 #include "gru/any_plan.hpp"
 #include "gru/device_plan.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/machine.hpp"
+#include "bench/report/machine.hpp"
 
 #include <benchmark/benchmark.h>
 #include <fmt/chrono.h>
@@ -13,7 +13,7 @@
 #include <fstream>
 #include <set>
 
-#include "bench/peak.hpp"
+#include "bench/measure/peak.hpp"
 #include "gru/device.hpp"
 #include "gru/kokkos_space.hpp"
 #include "gru/version.hpp"

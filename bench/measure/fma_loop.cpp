@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/fma_loop.hpp"
+#include "bench/measure/fma_loop.hpp"
 
 // y = y * a + b on kChains registers that do not depend on each other. Two FMA units with a latency of 4 or 5 cycles
 // need 8 to 10 chains; 12 and the two constants still fit the 16 registers of AVX2 and SSE. With a < 1 all values

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "cli/command.hpp"
+#include "cli/command/command.hpp"
 #include "cli/devices.hpp"
 #include "cli/files.hpp"
 #include "cli/options.hpp"
