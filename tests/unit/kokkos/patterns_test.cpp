@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backends/kokkos/kokkos_patterns.hpp"
-
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -15,6 +13,7 @@
 #include <vector>
 
 #include "backends/eigen/eigen_reference.hpp"
+#include "backends/kokkos/kokkos_patterns.hpp"
 #include "backends/kokkos/layout.hpp"
 #include "backends/kokkos/pack.hpp"
 #include "backends/kokkos/schedule.hpp"
