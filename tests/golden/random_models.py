@@ -6,7 +6,7 @@
 
 Each model has random sizes and a random choice of every feature, torch's initial scale, and is run in float32 and
 float64 on every backend named and at every thread count: relative L2 errors of output and h_n against torch's float64
-results must be at most 2e-6 and 1e-13 (reset-before, which torch lacks: against the NumPy loop of make.py), and the
+results must be at most 2e-6 and 1e-13 (reset-before, which torch lacks: against the NumPy loop of results.py), and the
 results must be the same bits at every thread count. Needs what make.py needs. Exit status 1 if anything is out.
 """
 
@@ -20,6 +20,8 @@ import tempfile
 import numpy as np
 
 import make
+import results
+from cases import Case
 
 BARS = {"float32": 2e-6, "float64": 1e-13}
 
@@ -32,7 +34,7 @@ def random_case(rng, index):
     T, B, unbatched = size(60), size(12), flip(0.15)
     B = 1 if unbatched else B
     lengths = [int(v) for v in rng.integers(1, T + 1, B)] if flip(0.35) and not unbatched else None
-    return make.Case(f"random{index}", "", T=T, B=B, I=size(300 if large else 40), H=size(300 if large else 70),
+    return Case(f"random{index}", "", T=T, B=B, I=size(300 if large else 40), H=size(300 if large else 70),
                      L=int(rng.integers(1, 4)), bias=flip(0.8), bidirectional=flip(0.5), batch_first=flip(0.5),
                      unbatched=unbatched, h0=flip(0.6), lengths=lengths, reset_before=flip(0.15),
                      prefix=["", "encoder.gru."][flip(0.3)], foreign=flip(0.3),
@@ -63,8 +65,8 @@ def check(case, program, backends, threads, rng):
     """Worst error as a share of its bar; a list of what is out."""
     weights = make.make_weights(case, rng)
     x, h0 = make.make_data(case, rng)
-    results = (make.run_loop if case.reset_before else make.run_torch)(case, weights, x, h0)
-    want = make.in_layout(case, results[0]), results[1][:, 0] if case.unbatched else results[1]
+    output, h_n = (results.run_loop if case.reset_before else results.run_torch)(case, weights, x, h0)
+    want = make.in_layout(case, output), h_n[:, 0] if case.unbatched else h_n
     worst, wrong = 0.0, []
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
