@@ -34,7 +34,7 @@ LIMITS = {"fp32": 2e-6, "tf32": 2e-3, "fp16": 5e-3, "bf16": 4e-2}  # of the rela
 
 
 def map_shapes():
-    """That of shared/design/map.txt: one layer and direction, and two of each; T = 64, I = H."""
+    """The map: one layer and direction, and two of each; T = 64, I = H."""
     batches = {64: (1, 4, 16, 32, 64, 128, 256, 1024), 1536: (1, 4, 16, 32, 64, 128)}
     shapes = [(64, b, h, h, 1, 1) for h in (64, 128, 192, 256, 384, 512, 768, 1024, 1536) for b in batches.get(h, batches[64])]
     return shapes + [(64, b, h, h, 2, 2) for h in (128, 256, 512, 800, 1024)

@@ -3,7 +3,9 @@
 
 #include <fmt/format.h>
 
+#include <Kokkos_Core.hpp>
 #include <algorithm>
+#include <string>
 #include <utility>
 
 #include "gru/error.hpp"
@@ -28,6 +30,17 @@ void require_on_device(std::string_view method, std::string_view name, const Con
       return;
     case cudaMemoryTypeHost: return refuse("pinned host memory");
     default: return refuse("a host pointer");
+  }
+}
+
+// Kokkos' tools hear of this memory as they hear of a View's.
+void announce(bool taken, const std::string& label, const void* data, std::size_t bytes) {
+  if (!Kokkos::Tools::profileLibraryLoaded()) return;
+  const auto space = Kokkos::Tools::make_space_handle("Cuda");
+  if (taken) {
+    Kokkos::Tools::allocateData(space, label, data, bytes);
+  } else {
+    Kokkos::Tools::deallocateData(space, label, data, bytes);
   }
 }
 
@@ -65,13 +78,17 @@ std::shared_ptr<std::byte> allocate(StreamRef stream, std::string_view what, std
   } else {
     check(code, "cudaMalloc");
   }
-  std::shared_ptr<std::byte> owner(static_cast<std::byte*>(memory), [device = stream.device](std::byte* data) {
+  std::string label = what.starts_with("gru::") ? std::string(what) : fmt::format("gru::cuda::{}", what);
+  announce(true, label, memory, bytes);
+  const auto give_back = [device = stream.device, label = std::move(label), bytes](std::byte* data) {
+    announce(false, label, data, bytes);
     // At process exit the driver may be gone already; there is nobody left to tell.
     int previous = 0;
     const bool switched = cudaGetDevice(&previous) == cudaSuccess && cudaSetDevice(device) == cudaSuccess;
     static_cast<void>(cudaFree(data));
     if (switched) static_cast<void>(cudaSetDevice(previous));
-  });
+  };
+  const std::shared_ptr<std::byte> owner(static_cast<std::byte*>(memory), give_back);
   check(cudaMemsetAsync(memory, 0, bytes, stream.stream), "cudaMemsetAsync");
   return owner;
 }

@@ -37,7 +37,7 @@ class DeviceGuard {
 
 /// `bytes` (at least one) of device memory on the stream's device, zeroed in the stream's order; freed with the last
 /// copy. cudaFree waits for the device, so memory is never pulled from under a running kernel.
-/// `what` names it in the message when the device has no more.
+/// `what` names it in the message when the device has no more, and for Kokkos' tools, as gru::cuda::`what`.
 std::shared_ptr<std::byte> allocate(StreamRef stream, std::string_view what, std::size_t bytes);
 
 /// Where the parts of one allocation begin, each at a multiple of 256 bytes, and where the last one ends.
