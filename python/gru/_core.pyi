@@ -73,5 +73,38 @@ class Plan:
 
 def load_weights(path: str | PathLike[str], prefix: str | None, reset_after: bool) -> Weights: ...
 def weights_from_arrays(arrays: dict[str, Any], prefix: str | None, reset_after: bool) -> Weights: ...
+def forward(
+    x: Any,
+    h0: Any,
+    lengths: Any,
+    weights: list[Any],
+    output: Any,
+    h_n: Any,
+    reserve: Any,
+    seed: int,
+    offset: int,
+    settings: tuple[int, bool, bool, bool, float, str, str],
+) -> None: ...
+def backward(
+    x: Any,
+    h0: Any,
+    lengths: Any,
+    weights: list[Any],
+    output: Any,
+    reserve: Any,
+    grad_output: Any,
+    grad_h_n: Any,
+    grad_x: Any,
+    grad_h0: Any,
+    grad_weights: list[Any],
+    seed: int,
+    offset: int,
+    settings: tuple[int, bool, bool, bool, float, str, str],
+) -> None: ...
+def reserve_bytes(x: Any, weights: list[Any], settings: tuple[int, bool, bool, bool, float, str, str]) -> int: ...
+def set_plan_cache_size(plans: int) -> None: ...
+def plan_cache_info() -> dict[str, int]: ...
+def clear_plans(captured: bool) -> None: ...
+def xla_calls() -> dict[str, Any]: ...
 def devices() -> list[dict[str, Any]]: ...
 def shut_down() -> None: ...

@@ -36,10 +36,7 @@ Array describe(const dlpack::Tensor& tensor, const char* argument) {
     case dlpack::kCpu:
     case dlpack::kCudaHost: break;
     case dlpack::kCuda:
-    case dlpack::kCudaManaged:
-      array.is_cuda = true;
-      array.device = tensor.device_id;
-      break;
+    case dlpack::kCudaManaged: array.place = {true, tensor.device_id}; break;
     default:
       throw Error(
           fmt::format("gru: {}: expected an array of the host's or a CUDA device's, got DLPack's device type {}; "
@@ -103,9 +100,9 @@ Array ArrayReader::read(nb::handle object, const char* argument, bool writable) 
     dlpack::Tensor tensor{};
     if (exchange->view_of_object(object.ptr(), &tensor) != 0) throw nb::python_error();
     Array array = describe(tensor, argument);
-    if (array.is_cuda && exchange->current_stream != nullptr) {
+    if (array.place.is_cuda && exchange->current_stream != nullptr) {
       void* stream = nullptr;
-      if (exchange->current_stream(dlpack::kCuda, array.device, &stream) != 0) throw nb::python_error();
+      if (exchange->current_stream(dlpack::kCuda, array.place.device, &stream) != 0) throw nb::python_error();
       stream_ = reinterpret_cast<std::uintptr_t>(stream);
     }
     return array;
@@ -127,6 +124,14 @@ Array ArrayReader::read(nb::handle object, const char* argument, bool writable) 
       "gru: {}: expected {} (NumPy, CuPy, torch, or whatever has __dlpack__ or the buffer protocol), "
       "got {}",
       argument, writable ? "a writable array" : "an array", nb::cast<std::string>(nb::str(nb::handle(object.type())))));
+}
+
+TensorView ArrayReader::read_at(const Place& place, nb::handle object, const char* argument, bool writable) {
+  const Array array = read(object, argument, writable);
+  if (!array.view.given() || array.place == place) return array.view;
+  const auto where = [](const Place& at) { return at.is_cuda ? "on " + at.name() : std::string("in host memory"); };
+  throw Error(fmt::format("gru: {}: expected an array {}, where the plan computes, got one {}; move it there first",
+                          argument, where(place), where(array.place)));
 }
 
 }  // namespace gru::python

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "gru/tensor.hpp"
+#include "python/src/place.hpp"
 
 namespace gru::python {
 
@@ -16,9 +17,8 @@ namespace nb = nanobind;
 
 /// Somebody's array as the library sees it: where its elements lie, and on which device. No element is copied.
 struct Array {
-  TensorView view;       ///< rank 1 to 3
-  bool is_cuda = false;  ///< false: memory that the host reads
-  int device = 0;        ///< which CUDA device; 0 on the host
+  TensorView view;  ///< rank 1 to 3; not given: None
+  Place place;
 };
 
 /// Reads arrays through DLPack or the buffer protocol: NumPy, CuPy, torch, JAX and others. torch tensors go through
@@ -31,8 +31,14 @@ class ArrayReader {
   /// written, for one that is read-only.
   Array read(nb::handle object, const char* argument, bool writable = false);
 
-  /// The stream that the framework of the last CUDA array which has DLPack's exchange functions works on now.
-  std::optional<std::uintptr_t> current_stream() const { return stream_; }
+  /// The same for an array that must lie where the plan computes; throws gru::Error if it does not.
+  TensorView read_at(const Place& place, nb::handle object, const char* argument, bool writable = false);
+
+  /// The stream of a call: the caller's word, or the one that the framework of the last CUDA array which has DLPack's
+  /// exchange functions works on now, or the default stream.
+  std::uintptr_t stream_of(std::optional<std::uintptr_t> named = {}) const {
+    return named.value_or(stream_.value_or(0));
+  }
 
  private:
   std::vector<nb::ndarray<nb::ro>> kept_;

@@ -115,8 +115,7 @@ void for_each_parameter(std::vector<CellWeights>& cells, const F& f) {
 
 Engine::Engine(const std::string& device, const Weights& weights, const PlanOptions& options)
     : plan_(make_plan(device, weights, options)) {
-  is_cuda_ = !plan_->device().is_host();
-  device_ = plan_->device().index();
+  place_ = {!plan_->device().is_host(), plan_->device().index()};
   stream_ = ~std::uintptr_t{0};  // none yet
   Process::instance().add(this);
 }
@@ -165,7 +164,7 @@ const DevicePlan& Engine::plan() const {
 DevicePlan& Engine::on(std::uintptr_t stream) {
   Process::instance().require_same_process();
   plan();
-  if (is_cuda_ && stream != stream_) {
+  if (place_.is_cuda && stream != stream_) {
     plan_->use_stream(reinterpret_cast<CUstream_st*>(stream));
     stream_ = stream;
   }
@@ -207,7 +206,7 @@ void Engine::remake(std::span<const CellWeights> cells) {
   });
   const Problem problem = plan_->problem();
   plan_.emplace(make_plan(plan_->device().name(), Weights(problem.config, copies), problem.options));
-  if (is_cuda_) plan_->use_stream(reinterpret_cast<CUstream_st*>(stream_));
+  if (place_.is_cuda) plan_->use_stream(reinterpret_cast<CUstream_st*>(stream_));
   last_ = std::move(bytes);
 }
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "gru/device_plan.hpp"
+#include "python/src/place.hpp"
 
 namespace gru::python {
 
@@ -34,8 +35,7 @@ class Engine {
   /// Waits for what was launched last; throws gru::Error if the device reports one.
   void wait();
 
-  bool is_cuda() const { return is_cuda_; }
-  int device() const { return device_; }
+  const Place& place() const { return place_; }
   const Problem& problem() const { return plan().problem(); }
   std::string backend() const { return std::string(plan().backend()); }
   std::string why() const { return plan().why(); }
@@ -52,8 +52,7 @@ class Engine {
   void remake(std::span<const CellWeights> cells);
 
   std::mutex mutex_;
-  bool is_cuda_ = false;
-  int device_ = 0;
+  Place place_;
   std::uintptr_t stream_ = 0;    // the last call's
   bool takes_weights_ = true;    // the backend takes new weights
   std::vector<std::byte> last_;  // if not: those that the plan was made for

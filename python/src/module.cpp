@@ -22,7 +22,7 @@
 #include "gru/io.hpp"
 #include "gru/version.hpp"
 #include "python/src/arrays.hpp"
-#include "python/src/capture.hpp"
+#include "python/src/calls.hpp"
 #include "python/src/engine.hpp"
 
 namespace gru::python {
@@ -72,10 +72,9 @@ PyWeights from_arrays(const nb::dict& arrays, const std::optional<std::string>& 
   for (const auto& [key, value] : arrays) {
     const auto name = nb::cast<std::string>(key);
     const Array array = reader->read(value, name.c_str());
-    if (array.is_cuda) {
-      throw Error(
-          fmt::format("gru.weights: {}: expected host memory, got an array on cuda:{}; copy it to the host first", name,
-                      array.device));
+    if (array.place.is_cuda) {
+      throw Error(fmt::format("gru.weights: {}: expected host memory, got an array on {}; copy it to the host first",
+                              name, array.place.name()));
     }
     tensors.emplace_back(name, array.view);
   }
@@ -102,42 +101,29 @@ nb::dict state_dict(nb::handle self) {
   return result;
 }
 
-// The stream of a call: the caller's word, or what the arrays' framework works on, or the default stream.
-std::uintptr_t stream_of(const std::optional<std::uintptr_t>& named, const ArrayReader& reader) {
-  return named.value_or(reader.current_stream().value_or(0));
-}
-
-// Every array of a call lies where the plan computes.
-Array read_for(const Engine& engine, ArrayReader& reader, nb::handle object, const char* name, bool writable = false) {
-  const Array array = reader.read(object, name, writable);
-  if (!array.view.given() || (array.is_cuda == engine.is_cuda() && array.device == engine.device())) return array;
-  const auto place = [](bool cuda, int device) { return cuda ? fmt::format("on cuda:{}", device) : "in host memory"; };
-  throw Error(fmt::format("gru.Plan: {}: expected an array {}, where the plan computes, got one {}", name,
-                          place(engine.is_cuda(), engine.device()), place(array.is_cuda, array.device)));
-}
-
 void execute(Engine& engine, nb::handle x, nb::handle output, nb::handle h_n, nb::handle h0, nb::handle lengths,
              std::optional<std::uintptr_t> stream) {
   ArrayReader reader;
   Call call;
-  call.x = read_for(engine, reader, x, "x").view;
-  call.h0 = read_for(engine, reader, h0, "h0").view;
-  call.lengths = read_for(engine, reader, lengths, "lengths").view;
-  call.output = read_for(engine, reader, output, "output", true).view;
-  call.h_n = read_for(engine, reader, h_n, "h_n", true).view;
-  const std::uintptr_t on = stream_of(stream, reader);
+  const Place& place = engine.place();
+  call.x = reader.read_at(place, x, "x");
+  call.h0 = reader.read_at(place, h0, "h0");
+  call.lengths = reader.read_at(place, lengths, "lengths");
+  call.output = reader.read_at(place, output, "output", true);
+  call.h_n = reader.read_at(place, h_n, "h_n", true);
+  const std::uintptr_t on = reader.stream_of(stream);
   nb::gil_scoped_release release;
   engine.execute(call, {}, on);
 }
 
 void step(Engine& engine, nb::handle x, nb::handle h_in, nb::handle h_out, std::optional<std::uintptr_t> stream) {
   ArrayReader reader;
-  const Array from = read_for(engine, reader, x, "x");
-  const Array before = read_for(engine, reader, h_in, "h_in");
-  const Array after = read_for(engine, reader, h_out, "h_out", true);
-  const std::uintptr_t on = stream_of(stream, reader);
+  const TensorView from = reader.read_at(engine.place(), x, "x");
+  const TensorView before = reader.read_at(engine.place(), h_in, "h_in");
+  const TensorView after = reader.read_at(engine.place(), h_out, "h_out", true);
+  const std::uintptr_t on = reader.stream_of(stream);
   nb::gil_scoped_release release;
-  engine.step(from.view, before.view, after.view, on);
+  engine.step(from, before, after, on);
 }
 
 std::shared_ptr<Engine> plan(const PyWeights& weights, const std::string& device, std::int64_t batch_size,
@@ -152,101 +138,6 @@ std::shared_ptr<Engine> plan(const PyWeights& weights, const std::string& device
   options.backend = backend;
   nb::gil_scoped_release release;
   return std::make_shared<Engine>(device, *weights.weights, options);
-}
-
-std::shared_ptr<Engine> plan_for(const std::string& device, const std::string& dtype, const std::string& math,
-                                 std::int64_t input_size, std::int64_t hidden_size, std::int64_t num_layers, bool bias,
-                                 bool bidirectional, std::int64_t seq_len, std::int64_t batch_size, bool batch_first,
-                                 const std::string& training, double dropout) {
-  Config config;
-  config.input_size = input_size;
-  config.hidden_size = hidden_size;
-  config.num_layers = num_layers;
-  config.bias = bias;
-  config.bidirectional = bidirectional;
-  PlanOptions options;
-  options.batch_size = batch_size;
-  options.seq_len = seq_len;
-  options.batch_first = batch_first;
-  options.dtype = parse_arithmetic_dtype(dtype);
-  options.math = parse_math(math);
-  options.training = parse_training(training);
-  options.dropout = dropout;
-  nb::gil_scoped_release release;
-  return std::make_shared<Engine>(device, config, options);
-}
-
-// Parameters in nn.GRU's flat order as cells; `View` is CellWeights or CellGradients.
-template <class Cell>
-std::vector<Cell> read_cells(const Engine& engine, ArrayReader& reader, const nb::sequence& flat, const char* name,
-                             bool writable) {
-  const Config& config = engine.problem().config;
-  const std::size_t each = config.bias ? 4 : 2;
-  const auto count = static_cast<std::size_t>(config.num_layers * config.num_directions());
-  if (nb::len(flat) != each * count) {
-    throw Error(fmt::format("gru.torch: {}: expected {} tensors for {}, got {}", name, each * count,
-                            gru::describe(config), nb::len(flat)));
-  }
-  std::vector<Cell> cells(count);
-  for (std::size_t i = 0; i < each * count; ++i) {
-    Cell& cell = cells[i / each];
-    const std::array places{&cell.weight_ih, &cell.weight_hh, &cell.bias_ih, &cell.bias_hh};
-    *places[i % each] = read_for(engine, reader, flat[i], name, writable).view;
-  }
-  return cells;
-}
-
-Reserve reserve_of(const Array& array) {
-  if (!array.view.given()) return {};
-  return {array.view.data, size_bytes_of(array.view)};
-}
-
-void run(Engine& engine, nb::handle x, nb::handle h0, nb::handle lengths, const nb::object& weights, nb::handle output,
-         nb::handle h_n, nb::handle reserve, std::uint64_t seed, std::uint64_t offset,
-         std::optional<std::uintptr_t> stream) {
-  ArrayReader reader;
-  std::vector<CellWeights> cells;
-  if (!weights.is_none())
-    cells = read_cells<CellWeights>(engine, reader, nb::cast<nb::sequence>(weights), "weights", false);
-  Call call;
-  call.x = read_for(engine, reader, x, "x").view;
-  call.h0 = read_for(engine, reader, h0, "h0").view;
-  call.lengths = read_for(engine, reader, lengths, "lengths").view;
-  call.output = read_for(engine, reader, output, "output", true).view;
-  call.h_n = read_for(engine, reader, h_n, "h_n", true).view;
-  call.reserve = reserve_of(read_for(engine, reader, reserve, "reserve", true));
-  call.dropout_seed = seed;
-  call.dropout_offset = offset;
-  const std::uintptr_t on = stream_of(stream, reader);
-  nb::gil_scoped_release release;
-  engine.execute(call, cells, on);
-}
-
-void backward(Engine& engine, nb::handle x, nb::handle h0, nb::handle lengths, const nb::object& weights,
-              nb::handle output, nb::handle reserve, nb::handle grad_output, nb::handle grad_h_n, nb::handle grad_x,
-              nb::handle grad_h0, const nb::sequence& grad_weights, std::uint64_t seed, std::uint64_t offset,
-              std::optional<std::uintptr_t> stream) {
-  ArrayReader reader;
-  std::vector<CellWeights> cells;
-  if (!weights.is_none())
-    cells = read_cells<CellWeights>(engine, reader, nb::cast<nb::sequence>(weights), "weights", false);
-  const auto gradients = read_cells<CellGradients>(engine, reader, grad_weights, "grad_weights", true);
-  BackwardCall call;
-  call.x = read_for(engine, reader, x, "x").view;
-  call.h0 = read_for(engine, reader, h0, "h0").view;
-  call.lengths = read_for(engine, reader, lengths, "lengths").view;
-  call.output = read_for(engine, reader, output, "output").view;
-  call.reserve = reserve_of(read_for(engine, reader, reserve, "reserve", true));
-  call.grad_output = read_for(engine, reader, grad_output, "grad_output").view;
-  call.grad_h_n = read_for(engine, reader, grad_h_n, "grad_h_n").view;
-  call.grad_x = read_for(engine, reader, grad_x, "grad_x", true).view;
-  call.grad_h0 = read_for(engine, reader, grad_h0, "grad_h0", true).view;
-  call.cells = gradients;
-  call.dropout_seed = seed;
-  call.dropout_offset = offset;
-  const std::uintptr_t on = stream_of(stream, reader);
-  nb::gil_scoped_release release;
-  engine.backward(call, cells, on);
 }
 
 nb::list list_devices() {
@@ -303,16 +194,8 @@ void describe_plan(nb::module_& module) {
       .def("execute", &execute, "x"_a, "output"_a.none(), "h_n"_a.none(), "h0"_a.none() = nb::none(),
            "lengths"_a.none() = nb::none(), "stream"_a.none() = nb::none())
       .def("step", &step, "x"_a, "h_in"_a, "h_out"_a, "stream"_a.none() = nb::none())
-      .def_static("make_for", &plan_for)
-      .def("run", &run, "x"_a, "h0"_a.none(), "lengths"_a.none(), "weights"_a.none(), "output"_a, "h_n"_a,
-           "reserve"_a.none(), "seed"_a, "offset"_a, "stream"_a.none() = nb::none())
-      .def("backward", &backward, "x"_a, "h0"_a.none(), "lengths"_a.none(), "weights"_a.none(), "output"_a, "reserve"_a,
-           "grad_output"_a.none(), "grad_h_n"_a.none(), "grad_x"_a.none(), "grad_h0"_a.none(), "grad_weights"_a,
-           "seed"_a, "offset"_a, "stream"_a.none() = nb::none())
-      .def_prop_ro("reserve_bytes", &Engine::reserve_bytes)
       .def("wait", &Engine::wait, nb::call_guard<nb::gil_scoped_release>())
-      .def_prop_ro("device",
-                   [](const Engine& self) { return self.is_cuda() ? fmt::format("cuda:{}", self.device()) : "cpu"; })
+      .def_prop_ro("device", [](const Engine& self) { return self.place().name(); })
       .def_prop_ro("config", [](const Engine& self) { return self.problem().config; })
       .def_prop_ro("batch_size", [](const Engine& self) { return self.problem().options.batch_size; })
       .def_prop_ro("seq_len", [](const Engine& self) { return self.problem().options.seq_len; })
@@ -332,8 +215,9 @@ NB_MODULE(_core, module) {
   const nb::exception<gru::Error> error(module, "Error", PyExc_ValueError);
   describe_weights(module);
   describe_plan(module);
+  describe_calls(module);
+  describe_xla_calls(module);
   module.def("devices", &list_devices);
-  module.def("capture_id", &capture_id);
   module.def("shut_down", &gru::python::shut_down, nb::call_guard<nb::gil_scoped_release>());
   module.attr("version") = std::string(gru::kVersion);
   module.attr("commit") = std::string(gru::build_commit());

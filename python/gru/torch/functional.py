@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gru.torch import _ops
+from gru.torch import _call
 
 _HALVES = (torch.float16, torch.bfloat16)
 
@@ -45,7 +45,7 @@ def gru(
         input = input.to(wide)
         hx = None if hx is None else hx.to(wide)
         weights = [weight.to(wide) for weight in weights]
-    output, h_n = _ops.forward(
+    output, h_n = _call.forward(
         input, hx, lengths, list(weights), num_layers, bias, bidirectional, batch_first, float(dropout), math, recompute
     )
     if output.dtype != result_dtype:

@@ -132,9 +132,8 @@ def test_a_first_plan_after_the_fork_works():
 def test_info():
     info = gru.info()
     assert info["version"] == gru.__version__
-    assert info["devices"][0]["name"] == "cpu"
-    assert "kokkos" in info["devices"][0]["backends"]
-    assert info["devices"][0]["concurrency"] >= 1
+    (cpu,) = [device for device in info["devices"] if device["name"] == "cpu"]
+    assert "kokkos" in cpu["backends"] and cpu["concurrency"] >= 1
 
 
 def test_a_plan_says_what_it_is():

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence
 
 import gru.torch
-from gru.torch import _plans
+from gru.torch import _ops
 
 T, B, I, H = 7, 4, 5, 6
 
@@ -304,18 +304,16 @@ def test_empty_batch():
     assert not ours.weight_hh_l0.grad.any()
 
 
-def test_specs_of_a_reserve_hold_what_backends_keep(device):
+def test_the_reserve_holds_what_backends_keep(device):
     for layers, hidden, steps, batch, training in [
         (1, 1, 1, 1, "keep"),
         (3, 33, 5, 7, "keep"),
         (2, 64, 9, 1, "remake"),
     ]:
-        spec = _plans.Spec(
-            device, "float32", "strict", 3, hidden, layers, True, True, steps, batch, False, training, 0.0
-        )
-        from gru.torch import _ops
-
-        assert _plans.reserve_bytes(spec) <= 4 * _ops._reserve_words(spec)
+        x = torch.empty(steps, batch, 3, device=device)
+        weights = list(gru.torch.GRU(3, hidden, layers, bidirectional=True, device=device).parameters())
+        settings = (layers, True, True, False, 0.0, "strict", training)
+        assert gru._core.reserve_bytes(x, weights, settings) <= 4 * _ops.reserve_words(x, weights, settings)
 
 
 def test_unsorted_packing_of_padded(device):
