@@ -4,7 +4,7 @@
     weights = gru.load_weights("model.safetensors")        # torch.nn.GRU's state_dict
     output, h_n = gru.forward(weights, x)                  # x (T, B, I), of any kind of array
 
-`gru.torch` holds torch.nn.GRU's drop-in; it is imported when it is asked for.
+`gru.torch` holds torch.nn.GRU's drop-in, `gru.jax` the GRU as an XLA call; they are imported when they are asked for.
 """
 
 import importlib
@@ -20,6 +20,6 @@ __all__ = ["Config", "Error", "Plan", "Weights", "devices", "forward", "info", "
 
 
 def __getattr__(name: str) -> types.ModuleType:
-    if name == "torch":
+    if name in ("jax", "torch"):
         return importlib.import_module(f"gru.{name}")
     raise AttributeError(f"module 'gru' has no attribute {name!r}")
