@@ -10,7 +10,8 @@ output, 40 and 42 the last states. Times are medians in ms: forward in inference
 returned
 tensor's sum. A CUDA graph of nn.GRU holds its whole forward, or forward and backward. Strict float32 everywhere: TF32
 is off.
-The last column is the largest difference of the results from nn.GRU's in float64.
+gru.Plan packs the weights once; gru.torch reads the parameters anew in each call.
+The last line is the largest difference of the results from nn.GRU's in float64.
 """
 
 import argparse
@@ -58,6 +59,13 @@ def forward_of(model, x, h0):
             return model(x, h0)
 
     return call
+
+
+def plan_of(model, x, h0):
+    """gru.Plan: the weights are packed once, for a model that is not trained any more."""
+    state = {name: value.cpu() for name, value in model.gru.state_dict().items()}
+    plan = gru.Plan(gru.weights(state), batch_size=BATCH, seq_len=STEPS, device=str(x.device))
+    return lambda: plan(x, h0)[model.returned]
 
 
 def both_of(model, x, h0):
@@ -129,6 +137,8 @@ def measure(problem, device, seconds, compile_too):
         subjects["gru.torch eager"] = lambda: of(ours, x, h0)
         if device.type == "cuda":
             subjects["gru.torch CUDA graph"] = lambda: in_graph(of(ours, x, h0))
+        if of is forward_of:
+            subjects["gru.Plan"] = lambda: plan_of(ours, x, h0)
         rows[way] = {}
         for subject, make in subjects.items():
             try:
