@@ -15,14 +15,14 @@ namespace gru::kokkos {
 ///     step      h' = cell(gates, W_hh h + b_hn)  own units
 ///     meet      one team barrier; the state has two buffers, so nobody overwrites what another still reads
 ///
-/// Where one thread owns a whole direction nobody meets; nor does anybody before the first step where h0 is read in place,
-/// nor after the last one: each thread has its own units there. In a wavefront every layer is in flight in the same stage,
-/// each chunk_steps behind the one below. Reset-before meets twice a step: r * h must be complete before W_hn
-/// multiplies it.
+/// Where one thread owns a whole direction nobody meets; nor does anybody before the first step where h0 is read in
+/// place, nor after the last one: each thread has its own units there. In a wavefront every layer is in flight in the
+/// same stage, each chunk_steps behind the one below. Reset-before meets twice a step: r * h must be complete before
+/// W_hn multiplies it.
 ///
-/// With an order, the tile's rows are in order of falling length: at each time those that take part are the first ones, a step
-/// has these alone, and the tile ends with its longest. A row that has ended leaves its last state where its last step put it;
-/// one that begins later, in the reverse direction, finds h0 in both buffers.
+/// With an order, the tile's rows are in order of falling length: at each time those that take part are the first ones,
+/// a step has these alone, and the tile ends with its longest. A row that has ended leaves its last state where its
+/// last step put it; one that begins later, in the reverse direction, finds h0 in both buffers.
 ///
 /// Multiply decides how a member takes part: on a host each thread calls SIMD kernels for its own blocks, elsewhere the
 /// team's threads share out units and rows. It has
@@ -32,7 +32,8 @@ namespace gru::kokkos {
 ///     for_team(member, n, f)       f(i) for i < n, shared out among the team
 ///     meet(member)                 the team's barrier
 ///     fuses(rows, features, hidden) true if step_with_input takes the sizes
-///     steps_beside(rows, feature_stride, features, hidden), beside_tiles(args)  whether step_beside takes them, and of how many tiles
+///     steps_beside(rows, feature_stride, features, hidden), beside_tiles(args)  whether step_beside takes them, and of
+///                                                                               how many tiles
 ///     project / step / step_with_input / step_beside / reset_step / update_step(member, args)
 template <class T, class Multiply>
 struct Recurrence {
@@ -132,8 +133,8 @@ struct Recurrence {
     }
   }
 
-  /// All steps of the layers in flight from `layer` on, directions [d_begin, d_end). meet: between stages, and within those
-  /// of reset-before; meet_after: also after the last stage.
+  /// All steps of the layers in flight from `layer` on, directions [d_begin, d_end). meet: between stages, and within
+  /// those of reset-before; meet_after: also after the last stage.
   template <class Member>
   KOKKOS_FUNCTION void run_layers(const Member& member, const Part& part, int layer, int d_begin, int d_end, bool meet,
                                   bool meet_after) const {
@@ -342,89 +343,29 @@ struct Recurrence {
     multiply.for_each(member, part.rows * units, [&](int i) { f(i / units, unit + i % units); });
   }
 
+  // What lies before the steps and after them: recurrence_edges.hpp.
+
   /// Kept outputs are memory of the caller: whatever stood in the padding must not be read.
   template <class Member>
-  KOKKOS_FUNCTION void clear_padding(const Member& member, const Part& part, int layer) const {
-    const int spare = shape.padded() - shape.hidden;
-    multiply.for_team(member, steps * part.rows * shape.directions, [&](int i) {
-      T* const end = sequence(part, layer, 0) + static_cast<std::ptrdiff_t>(i + 1) * shape.padded();
-      for (int unit = 1; unit <= spare; ++unit) end[-unit] = T(0);
-    });
-  }
+  KOKKOS_FUNCTION void clear_padding(const Member& member, const Part& part, int layer) const;
 
   /// Dropout of the member's own units of an inner layer's output.
   template <class Member>
-  KOKKOS_FUNCTION void drop(const Member& member, const Part& part, int layer, int d) const {
-    const int begin = part.block_begin(d, shape.blocks) * shape.lanes;
-    const int own_end = part.block_end(d, shape.blocks) * shape.lanes;
-    const int end = own_end < shape.hidden ? own_end : shape.hidden;
-    const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(shape.directions) * shape.padded();
-    multiply.for_each(member, steps * part.rows, [&](int i) {
-      const int t = i / part.rows;
-      const int row = i % part.rows;
-      const std::ptrdiff_t at = row * width + d * shape.padded();
-      drop_units(dropout, dropout_row(shape, layer, t, steps, part.row + row, batch) + d * shape.hidden, begin, end,
-                 sequence(part, layer, t) + at, dropped(part, layer, t) + at);
-    });
-  }
+  KOKKOS_FUNCTION void drop(const Member& member, const Part& part, int layer, int d) const;
 
   /// h0, or 0, into the state before the first step.
   template <class Member>
-  KOKKOS_FUNCTION void load_state(const Member& member, const Part& part, int layer, int d) const {
-    T* const to = state(part, layer, d, 0);
-    T* const also = order == nullptr ? to : state(part, layer, d, 1);
-    const int index = layer * shape.directions + d;
-    for_own_units(member, part, d, [&](int row, int unit) {
-      const bool from_h0 = h0.data != nullptr && unit < shape.hidden;
-      const T value = from_h0 ? *h0.at(index, place_of(part, row), unit) : T(0);
-      to[static_cast<std::ptrdiff_t>(row) * shape.padded() + unit] = value;
-      also[static_cast<std::ptrdiff_t>(row) * shape.padded() + unit] = value;
-    });
-  }
+  KOKKOS_FUNCTION void load_state(const Member& member, const Part& part, int layer, int d) const;
 
   /// 0 into the output after each row's end.
   template <class Member>
-  KOKKOS_FUNCTION void clear_ends(const Member& member, const Part& part) const {
-    if (output.data == nullptr) return;
-    for (int t = lengths[part.row + part.rows - 1]; t < steps; ++t) {
-      for (int d = 0; d < shape.directions; ++d) {
-        const int unit = part.block_begin(d, shape.blocks) * shape.lanes;
-        const int unit_end = part.block_end(d, shape.blocks) * shape.lanes;
-        const int units = (unit_end < shape.hidden ? unit_end : shape.hidden) - unit;
-        for (int row = rows_at(part, t); row < part.rows; ++row) {
-          T* const to = output.at(t, place_of(part, row), static_cast<std::ptrdiff_t>(d) * shape.hidden + unit);
-          multiply.for_each(member, units, [&](int i) { to[i * output.stride[2]] = T(0); });
-        }
-      }
-    }
-  }
+  KOKKOS_FUNCTION void clear_ends(const Member& member, const Part& part) const;
 
   /// The state after the last step into h_n.
   template <class Member>
-  KOKKOS_FUNCTION void store_state(const Member& member, const Part& part, int layer, int d) const {
-    if (h_n.data == nullptr) return;
-    const int index = layer * shape.directions + d;
-    for_own_units(member, part, d, [&](int row, int unit) {
-      if (unit < shape.hidden) {
-        const int end = order == nullptr || d == 1 ? part.steps : lengths[part.row + row];
-        *h_n.at(index, place_of(part, row), unit) =
-            state(part, layer, d, end)[static_cast<std::ptrdiff_t>(row) * shape.padded() + unit];
-      }
-    });
-  }
-};
-
-/// Zeroes a team's workspace: padding must be 0, and the team's threads touch the pages first.
-template <class T>
-struct ClearWorkspace {
-  T* workspace;
-  std::ptrdiff_t elements;
-
-  template <class Member>
-  KOKKOS_FUNCTION void operator()(const Member& member) const {
-    T* own = workspace + member.league_rank() * elements;
-    for (std::ptrdiff_t i = member.team_rank(); i < elements; i += member.team_size()) own[i] = T(0);
-  }
+  KOKKOS_FUNCTION void store_state(const Member& member, const Part& part, int layer, int d) const;
 };
 
 }  // namespace gru::kokkos
+
+#include "backends/kokkos/recurrence_edges.hpp"

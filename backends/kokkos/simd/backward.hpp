@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backends/kokkos/simd/phases.hpp"
+#include "backends/kokkos/simd/walk.hpp"
 #include "gru/cell_gradient.hpp"
 
 // The kernels of the backward pass: one product for all its sums, and the gates' gradients of a step.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backends/kokkos/simd/phases.hpp"
+#include "backends/kokkos/simd/walk.hpp"
 
 // A step of one row that projects for later steps beside its own product. That product loads each weight for a single
 // multiply-add and waits for the cache; a projection's tile loads one for each of its rows and waits for the FMA units. Side
