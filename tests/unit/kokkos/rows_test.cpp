@@ -12,20 +12,11 @@
 #include "backends/kokkos/kokkos_patterns.hpp"
 #include "gru/gru.hpp"
 #include "src/accuracy.hpp"
+#include "tests/unit/kokkos/cases.hpp"
 
 // Rows of different lengths share tiles, and long sums are made of parts: neither may show in a row's bits.
+namespace gru::test::kokkos {
 namespace {
-
-using Host = Kokkos::DefaultHostExecutionSpace;
-using Patterns = gru::KokkosPatterns<Host>;
-using Portable = gru::KokkosPatterns<Host, gru::kokkos::Multiplier::portable>;
-
-Host instance([[maybe_unused]] int threads) {
-#if defined(KOKKOS_ENABLE_OPENMP)
-  if constexpr (std::is_same_v<Host, Kokkos::OpenMP>) return Host(threads);
-#endif
-  return Host{};
-}
 
 struct Tensors {
   gru::Tensor x, h0, output, h_n;
@@ -201,3 +192,4 @@ TEST_CASE_TEMPLATE("kokkos: wide inputs and states keep their digits", B, Patter
 }
 
 }  // namespace
+}  // namespace gru::test::kokkos
