@@ -2,63 +2,75 @@
 #pragma once
 
 #include <cstddef>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <utility>
 
 #include "backends/cuda/choice.hpp"
+#include "backends/cuda/common/engine.hpp"
 #include "backends/cuda/common/stream_ref.hpp"
 #include "gru/backend.hpp"
 
 namespace gru::cuda {
 
-/// A backend of the CUDA space S made of an engine that knows only a stream and its device. The engine's code is
-/// compiled once for all spaces; it has the backend's name and its members, with StreamRef where the backend has S.
-template <class S, class Engine>
+/// A backend of the CUDA space S made of a kind of engine, which has
+///     name                                         the backend's
+///     decide(problem)                              a Decision of its schedule
+///     make(stream, problem, schedule, weights)     the engine
+template <class S, class Kind>
 class OnStream {
  public:
   using Space = S;
-  static constexpr std::string_view name = Engine::name;
+  static constexpr std::string_view name = Kind::name;
 
   static auto decide(const Problem& problem) {
     const Problem own = for_engine(problem);
-    auto answer = Engine::decide(own);
+    auto answer = Kind::decide(own);
     if (answer && own.options.math != problem.options.math) answer.reason += exacter_remark(problem);
     static_cast<Support&>(answer) = unless_slower(problem, name, answer, this_build());
     return answer;
   }
 
-  using Answer = decltype(Engine::decide(std::declval<const Problem&>()));
+  using Answer = decltype(Kind::decide(std::declval<const Problem&>()));
+  /// Engine, or what is derived from it.
+  using Made =
+      typename decltype(Kind::make(StreamRef{}, std::declval<const Problem&>(), *std::declval<Answer>().schedule,
+                                   std::declval<const Weights&>()))::element_type;
   OnStream(const S& space, const Problem& problem, Answer answer, const Weights& weights)
-      : space_(space), engine_(stream_of(space), for_engine(problem), std::move(answer), weights) {}
+      : space_(space),
+        engine_(Kind::make(stream_of(space), for_engine(problem), *std::move(answer.schedule), weights)) {}
 
-  void execute(const Call& call) { engine_.execute(call); }
+  void execute(const Call& call) { engine_->execute(call); }
   // Of engines that train.
-  std::size_t reserve_bytes() const requires requires(const Engine& engine) { engine.reserve_bytes(); }
-  { return engine_.reserve_bytes(); }
-  void backward(const BackwardCall& call) requires requires(Engine& engine) { engine.backward(call); }
-  { engine_.backward(call); }
-  void set_weights(std::span<const CellWeights> cells) requires requires(Engine& engine) { engine.set_weights(cells); }
-  { engine_.set_weights(cells); }
-  OnStream fork(const S& space) const { return OnStream(space, engine_.fork(stream_of(space))); }
+  std::size_t reserve_bytes() const requires requires(const Made& engine) { engine.reserve_bytes(); }
+  { return engine_->reserve_bytes(); }
+  void backward(const BackwardCall& call) requires requires(Made& engine) { engine.backward(call); }
+  { engine_->backward(call); }
+  void set_weights(std::span<const CellWeights> cells) requires requires(Made& engine) { engine.set_weights(cells); }
+  { engine_->set_weights(cells); }
+  OnStream fork(const S& space) const {
+    std::unique_ptr<Engine> made = engine_->fork(stream_of(space));
+    return OnStream(space, std::unique_ptr<Made>(static_cast<Made*>(made.release())));  // of the same kind
+  }
   void rebind(const S& space) {
-    engine_.rebind(stream_of(space));
+    engine_->rebind(stream_of(space));
     space_ = space;
   }
-  std::size_t workspace_bytes() const { return engine_.workspace_bytes(); }
-  Status status() const { return engine_.status(); }
+  std::size_t workspace_bytes() const { return engine_->workspace_bytes(); }
+  Status status() const { return engine_->status(); }
 
  private:
   /// An engine that has products in 16 bits says so; the others make them exacter.
   static Problem for_engine(const Problem& problem) {
-    if constexpr (requires { Engine::has_16_bits; }) return problem;
+    if constexpr (requires { Kind::has_16_bits; }) return problem;
     return with_exacter_math(problem);
   }
 
-  OnStream(const S& space, Engine engine) : space_(space), engine_(std::move(engine)) {}
+  OnStream(const S& space, std::unique_ptr<Made> engine) : space_(space), engine_(std::move(engine)) {}
 
   S space_;  // keeps the stream alive
-  Engine engine_;
+  std::unique_ptr<Made> engine_;
 };
 
 }  // namespace gru::cuda

@@ -11,18 +11,15 @@
 #include "backends/cuda/common/call_tensors.hpp"
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/launch.hpp"
+#include "backends/cuda/common/recorded_graph.hpp"
 #include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/dense_step/args.hpp"
 #include "backends/cuda/dense_step/product.hpp"
-#include "backends/cuda/dense_step/recorded.hpp"
 #include "backends/cuda/dense_step/schedule.hpp"
 #include "backends/cuda/dense_step/weights.hpp"
 
 namespace gru::cuda {
 namespace {
-
-constexpr std::int64_t kGraphFrom = 8;         // launches; below, the graph's own start costs more than it saves
-constexpr std::int64_t kGraphLimit = 1 << 15;  // nodes: about 2 KB of host and device memory each
 
 unsigned blocks_for(std::int64_t threads) { return blocks(threads, kElementThreads); }
 
@@ -50,7 +47,7 @@ Workspace::Workspace(StreamRef stream, const Problem& problem, const DenseStepSc
                      directions = c.num_directions(), units = s.hidden_padded, element = size_of(s.element);
   const std::int64_t cells = c.num_layers * directions;
   // Products always take as many rows as were planned: portions are whole.
-  const std::int64_t padded_steps = (steps + s.portion - 1) / s.portion * s.portion;
+  const std::int64_t padded_steps = round_up(steps, s.portion);
   const auto bytes_of = [](std::int64_t n) { return static_cast<std::size_t>(n); };
   const std::int64_t between_bytes = padded_steps * batch * directions * units * element;
   const std::size_t sizes[] = {
@@ -82,9 +79,15 @@ Workspace::Workspace(StreamRef stream, const Problem& problem, const DenseStepSc
 }  // namespace
 
 /// Everything that one stream's executions need beside the packed weights.
-struct DenseStep::Impl {
+struct DenseStep::Impl final : Engine {
   Impl(StreamRef on, const Problem& for_problem, DenseStepSchedule by, std::shared_ptr<const DenseStepWeights> packed);
 
+  void execute(const Call& call) override;
+  std::size_t workspace_bytes() const override { return space.bytes + kProductWorkspace; }
+  Status status() const override { return status_of(stream, name); }
+  std::unique_ptr<Engine> fork_on(StreamRef on) const override {
+    return std::make_unique<Impl>(on, problem, schedule, weights);
+  }
   void make_products();
   void warm_up();
   std::int64_t launches() const;
@@ -102,7 +105,6 @@ struct DenseStep::Impl {
   std::int64_t share_rows() const { return schedule.portion * problem.options.batch_size; }
   bool whole() const { return schedule.portion == problem.options.seq_len; }
 
-  StreamRef stream;
   Problem problem;
   DenseStepSchedule schedule;
   std::shared_ptr<const DenseStepWeights> weights;
@@ -117,7 +119,7 @@ struct DenseStep::Impl {
 
 DenseStep::Impl::Impl(StreamRef on, const Problem& for_problem, DenseStepSchedule by,
                       std::shared_ptr<const DenseStepWeights> packed)
-    : stream(on),
+    : Engine(on),
       problem(for_problem),
       schedule(std::move(by)),
       weights(std::move(packed)),
@@ -136,7 +138,7 @@ DenseStep::Impl::Impl(StreamRef on, const Problem& for_problem, DenseStepSchedul
   if (problem.options.batch_size == 0) return;
   make_products();
   warm_up();
-  if (launches() >= kGraphFrom && launches() <= kGraphLimit) {
+  if (RecordedGraph::pays(launches())) {
     graph = RecordedGraph(stream, [&](StreamRef recorder) {
       launch_all(recorder, problem.options.seq_len, problem.options.batch_size, space.stored_call, {});
     });
@@ -148,7 +150,7 @@ void DenseStep::Impl::make_products() {
   const std::int64_t directions = c.num_directions(), units = schedule.hidden_padded,
                      batch = problem.options.batch_size;
   product_workspace = allocate(stream, "cuBLASLt's workspace", kProductWorkspace);
-  ProductShape shape{.element = schedule.element, .rows = batch, .columns = 3 * units, .depth = units};
+  StepProductShape shape{.element = schedule.element, .rows = batch, .columns = 3 * units, .depth = units};
   if (schedule.joint) {
     shape.batches = 2;
     shape.x_batch = batch * units;
@@ -161,10 +163,10 @@ void DenseStep::Impl::make_products() {
     shape.y_batch = batch * 3 * units;
     for (std::int64_t layer = 0; layer < std::min<std::int64_t>(c.num_layers, 2); ++layer) {
       inputs.emplace_back(stream,
-                          ProductShape{.element = schedule.element,
-                                       .rows = share_rows(),
-                                       .columns = (whole() ? directions : 1) * 3 * units,
-                                       .depth = schedule.inputs_padded(c, layer)},
+                          StepProductShape{.element = schedule.element,
+                                           .rows = share_rows(),
+                                           .columns = (whole() ? directions : 1) * 3 * units,
+                                           .depth = schedule.inputs_padded(c, layer)},
                           product_workspace);
     }
   }
@@ -184,7 +186,7 @@ void DenseStep::Impl::warm_up() {
 std::int64_t DenseStep::Impl::launches() const {
   if (schedule.joint) return 1 + 2 * problem.config.num_layers;
   const std::int64_t steps = problem.options.seq_len;
-  const std::int64_t portions = (steps + schedule.portion - 1) / schedule.portion;
+  const std::int64_t portions = ceil_div(steps, schedule.portion);
   return 1 + problem.config.num_layers * (2 * steps + portions * (whole() ? 1 : problem.config.num_directions()));
 }
 
@@ -331,10 +333,19 @@ void DenseStep::Impl::launch_all(StreamRef on, std::int64_t steps, std::int64_t 
   }
 }
 
-DenseStep::DenseStep(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-DenseStep::DenseStep(DenseStep&&) noexcept = default;
-DenseStep& DenseStep::operator=(DenseStep&&) noexcept = default;
-DenseStep::~DenseStep() = default;
+void DenseStep::Impl::execute(const Call& call) {
+  const DeviceGuard guard(stream.device);
+  require_device_memory(call, stream);
+  const std::int64_t steps = call.x.extents[0], batch = call.x.extents[1];
+  const CallTensors tensors = call_tensors(call);
+  const bool as_planned = steps == problem.options.seq_len && batch == problem.options.batch_size;
+  if (!graph.recorded() || !as_planned || is_capturing(stream)) {
+    launch_all(stream, steps, batch, nullptr, tensors);
+    return;
+  }
+  store_call(stream, space.stored_call, tensors);
+  graph.replay(stream);
+}
 
 Decision<DenseStepSchedule> DenseStep::decide(const Problem& problem) {
   DenseStepSchedule schedule = make_dense_step_schedule(problem, this_build());
@@ -343,39 +354,10 @@ Decision<DenseStepSchedule> DenseStep::decide(const Problem& problem) {
   return Decision<DenseStepSchedule>::yes(std::move(schedule), std::move(remark));
 }
 
-DenseStep::DenseStep(StreamRef stream, const Problem& problem, Decision<DenseStepSchedule> decision,
-                     const Weights& weights) {
-  auto packed = pack_dense_step_weights(stream, weights, *decision.schedule);
-  impl_ = std::make_unique<Impl>(stream, problem, std::move(*decision.schedule), std::move(packed));
+std::unique_ptr<Engine> DenseStep::make(StreamRef stream, const Problem& problem, DenseStepSchedule schedule,
+                                        const Weights& weights) {
+  auto packed = pack_dense_step_weights(stream, weights, schedule);
+  return std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed));
 }
-
-void DenseStep::rebind(StreamRef stream) {
-  require_same_device(impl_->stream, stream);
-  impl_->stream = stream;
-}
-
-DenseStep DenseStep::fork(StreamRef stream) const {
-  require_same_device(impl_->stream, stream);
-  return DenseStep(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
-}
-
-void DenseStep::execute(const Call& call) {
-  const Impl& my = *impl_;
-  const DeviceGuard guard(my.stream.device);
-  require_device_memory(call, my.stream);
-  const std::int64_t steps = call.x.extents[0], batch = call.x.extents[1];
-  const CallTensors tensors = call_tensors(call);
-  const bool as_planned = steps == my.problem.options.seq_len && batch == my.problem.options.batch_size;
-  if (!my.graph.recorded() || !as_planned || is_capturing(my.stream)) {
-    my.launch_all(my.stream, steps, batch, nullptr, tensors);
-    return;
-  }
-  store_call(my.stream, my.space.stored_call, tensors);
-  my.graph.replay(my.stream);
-}
-
-std::size_t DenseStep::workspace_bytes() const { return impl_->space.bytes + kProductWorkspace; }
-
-Status DenseStep::status() const { return status_of(impl_->stream, name); }
 
 }  // namespace gru::cuda

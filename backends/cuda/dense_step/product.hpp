@@ -13,7 +13,7 @@
 namespace gru::cuda {
 
 /// y[i] = x[i] w[i]^T for i in [0, batches): rows of x and w lie side by side, y is float32. Strides count elements.
-struct ProductShape {
+struct StepProductShape {
   Element element = Element::float32;  ///< of x and w
   std::int64_t rows = 0;               ///< of x and y
   std::int64_t columns = 0;            ///< of y; rows of w
@@ -23,15 +23,15 @@ struct ProductShape {
   std::int64_t w_batch = 0;
   std::int64_t y_batch = 0;
 
-  auto operator<=>(const ProductShape&) const = default;
+  auto operator<=>(const StepProductShape&) const = default;
 };
 
 /// One product of a shape. Sums run in a fixed order, split over K or not: the same bits each time.
 class StepProduct {
  public:
-  /// Asks cuBLASLt for the shape's algorithm, once a shape in a process. Throws gru::Error if it refuses, or if the library
-  /// was built without it.
-  StepProduct(StreamRef stream, const ProductShape& shape, std::shared_ptr<std::byte> workspace);
+  /// Asks cuBLASLt for the shape's algorithm, once a shape in a process. Throws gru::Error if it refuses, or if the
+  /// library was built without it.
+  StepProduct(StreamRef stream, const StepProductShape& shape, std::shared_ptr<std::byte> workspace);
   StepProduct(StepProduct&&) noexcept;
   StepProduct& operator=(StepProduct&&) noexcept;
   ~StepProduct();

@@ -14,6 +14,11 @@ struct PerStep::Impl final : StepEngine {
   using StepEngine::StepEngine;
 
  private:
+  std::unique_ptr<Engine> fork_on(StreamRef on) const override {
+    auto made = std::make_unique<Impl>(on, problem, schedule, weights, name);
+    made->prepare();
+    return made;
+  }
   std::int64_t step_launches(std::int64_t steps) const override { return schedule.reset ? 2 * steps : steps; }
   void launch_layer(StreamRef on, StepArgs args, const CallTensors& inline_call) override;
 };
@@ -48,33 +53,14 @@ void PerStep::Impl::launch_layer(StreamRef on, StepArgs args, const CallTensors&
   }
 }
 
-PerStep::PerStep(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) { impl_->prepare(); }
-PerStep::PerStep(PerStep&&) noexcept = default;
-PerStep& PerStep::operator=(PerStep&&) noexcept = default;
-PerStep::~PerStep() = default;
-
 Decision<Schedule> PerStep::decide(const Problem& problem) { return decide_per_step(problem, this_build()); }
 
-PerStep::PerStep(StreamRef stream, const Problem& problem, Decision<Schedule> decision, const Weights& weights) {
-  auto packed = pack_weights(stream, weights, decision.schedule->pack);
-  impl_ = std::make_unique<Impl>(stream, problem, std::move(*decision.schedule), std::move(packed), name);
-  impl_->prepare();
+std::unique_ptr<Engine> PerStep::make(StreamRef stream, const Problem& problem, Schedule schedule,
+                                      const Weights& weights) {
+  auto packed = pack_weights(stream, weights, schedule.pack);
+  auto made = std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed), name);
+  made->prepare();
+  return made;
 }
-
-PerStep PerStep::fork(StreamRef stream) const {
-  require_same_device(impl_->stream, stream);
-  return PerStep(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights, name));
-}
-
-void PerStep::rebind(StreamRef stream) {
-  require_same_device(impl_->stream, stream);
-  impl_->stream = stream;
-}
-
-void PerStep::execute(const Call& call) { impl_->execute(call); }
-
-std::size_t PerStep::workspace_bytes() const { return impl_->workspace_bytes(); }
-
-Status PerStep::status() const { return impl_->status(); }
 
 }  // namespace gru::cuda

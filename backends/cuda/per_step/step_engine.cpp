@@ -14,16 +14,10 @@
 #include "gru/error.hpp"
 
 namespace gru::cuda {
-namespace {
-
-constexpr std::int64_t kGraphFrom = 8;         // launches; below, the graph's own start costs more than it saves
-constexpr std::int64_t kGraphLimit = 1 << 15;  // nodes: about 2 KB of host and device memory each
-
-}  // namespace
 
 StepEngine::StepEngine(StreamRef on, const Problem& for_problem, Schedule by,
                        std::shared_ptr<const PackedWeights> packed, std::string_view backend)
-    : stream(on),
+    : Engine(on),
       problem(for_problem),
       schedule(std::move(by)),
       weights(std::move(packed)),
@@ -40,8 +34,10 @@ void StepEngine::prepare() {
     if (function != nullptr) load_kernel(function);
   }
   if (schedule.dense) warm_up();
-  const std::int64_t count = launches(problem.options.seq_len);
-  if (problem.options.batch_size > 0 && count >= kGraphFrom && count <= kGraphLimit) capture();
+  if (problem.options.batch_size == 0 || !RecordedGraph::pays(launches(problem.options.seq_len))) return;
+  graph_ = RecordedGraph(stream, [&](StreamRef recorder) {
+    launch_all(recorder, problem.options.seq_len, problem.options.batch_size, space.stored_call, {});
+  });
 }
 
 std::int64_t StepEngine::launches(std::int64_t steps) const {
@@ -56,33 +52,6 @@ void StepEngine::warm_up() {
     if (layer == 0) multiply(stream, args, 0, reinterpret_cast<const float*>(space.copied_input), args.input_padded);
     if (layer > 0) multiply(stream, args, 0, static_cast<const float*>(args.input.data), args.input.stride_b);
   }
-}
-
-void StepEngine::capture() {
-  cudaStream_t recorder = nullptr;
-  check(cudaStreamCreateWithFlags(&recorder, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-  const std::shared_ptr<CUstream_st> recorder_owner(recorder,
-                                                    [](cudaStream_t s) { static_cast<void>(cudaStreamDestroy(s)); });
-  check(cudaStreamBeginCapture(recorder, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
-  const auto end = [&] {
-    cudaGraph_t made = nullptr;
-    const cudaError_t code = cudaStreamEndCapture(recorder, &made);
-    return std::pair(code, std::shared_ptr<std::remove_pointer_t<cudaGraph_t>>(
-                               made, [](cudaGraph_t g) { static_cast<void>(cudaGraphDestroy(g)); }));
-  };
-  try {
-    launch_all({recorder, stream.device}, problem.options.seq_len, problem.options.batch_size, space.stored_call, {});
-  } catch (...) {
-    static_cast<void>(end());  // memory can't be freed while this thread captures
-    static_cast<void>(cudaGetLastError());
-    throw;
-  }
-  const auto [code, recorded] = end();
-  check(code, "cudaStreamEndCapture");
-  cudaGraphExec_t executable = nullptr;
-  check(cudaGraphInstantiate(&executable, recorded.get(), 0), "cudaGraphInstantiate");
-  graph_.reset(executable);
-  check(cudaGraphUpload(executable, stream.stream), "cudaGraphUpload");
 }
 
 /// W_ih x + bias of one direction for a portion of rows, always as many as planned: what lies behind a shorter portion
@@ -186,12 +155,12 @@ void StepEngine::execute(const Call& call) {
   const std::int64_t batch = call.x.extents[1];
   const CallTensors tensors = call_tensors(call);
   const bool as_planned = steps == problem.options.seq_len && batch == problem.options.batch_size;
-  if (graph_ == nullptr || !as_planned || is_capturing(stream)) {
+  if (!graph_.recorded() || !as_planned || is_capturing(stream)) {
     launch_all(stream, steps, batch, nullptr, tensors);
     return;
   }
   store_call(stream, space.stored_call, tensors);
-  check(cudaGraphLaunch(graph_.get(), stream.stream), "cudaGraphLaunch");
+  graph_.replay(stream);
 }
 
 std::size_t StepEngine::workspace_bytes() const { return space.bytes + (dense_ ? dense_->workspace_bytes() : 0); }

@@ -4,15 +4,14 @@
 /// What engines have in common that walk over a layer's steps from the host: cuda-per-step and cuda-sequence. Weights
 /// and workspace, input projections in portions, and the graph of a planned execution.
 
-#include <cuda_runtime_api.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string_view>
-#include <type_traits>
 
+#include "backends/cuda/common/engine.hpp"
+#include "backends/cuda/common/recorded_graph.hpp"
 #include "backends/cuda/common/stream_ref.hpp"
 #include "backends/cuda/per_step/packed_weights.hpp"
 #include "backends/cuda/per_step/schedule.hpp"
@@ -23,26 +22,18 @@
 namespace gru::cuda {
 
 /// Everything that one stream's executions need beside the packed weights.
-class StepEngine {
+class StepEngine : public Engine {
  public:
   /// `backend`: the name in messages.
   StepEngine(StreamRef on, const Problem& for_problem, Schedule by, std::shared_ptr<const PackedWeights> packed,
              std::string_view backend);
-  StepEngine(const StepEngine&) = delete;
-  StepEngine& operator=(const StepEngine&) = delete;
-  virtual ~StepEngine() = default;
 
   /// Once, before the first execution: runs each projection on zeros, as the first product of a shape may synchronise,
   /// and captures the planned execution where that is worth it.
   void prepare();
-  void execute(const Call& call);
-  std::size_t workspace_bytes() const;
-  Status status() const;
-
-  StreamRef stream;
-  Problem problem;
-  Schedule schedule;
-  std::shared_ptr<const PackedWeights> weights;
+  void execute(const Call& call) override;
+  std::size_t workspace_bytes() const override;
+  Status status() const override;
 
  protected:
   /// All launches of a layer; those of its steps, of which step_launches() says how many.
@@ -54,16 +45,14 @@ class StepEngine {
   /// The portion that args describes.
   void project(StreamRef on, StepArgs args, const CallTensors& inline_call, bool early);
 
+  Problem problem;
+  Schedule schedule;
+  std::shared_ptr<const PackedWeights> weights;
   StepWorkspace space;
   bool overlap = false;
 
  private:
-  struct GraphDeleter {
-    void operator()(cudaGraphExec_t graph) const { static_cast<void>(cudaGraphExecDestroy(graph)); }
-  };
-
   void warm_up();
-  void capture();
   void launch_all(StreamRef on, std::int64_t steps, std::int64_t batch, const CallTensors* stored,
                   const CallTensors& inline_call);
   void multiply(StreamRef on, const StepArgs& args, int direction, const float* x, std::int64_t x_stride);
@@ -74,7 +63,7 @@ class StepEngine {
 
   std::string_view backend_;
   std::optional<InputProjection> dense_;
-  std::unique_ptr<std::remove_pointer_t<cudaGraphExec_t>, GraphDeleter> graph_;
+  RecordedGraph graph_;
 };
 
 }  // namespace gru::cuda

@@ -79,19 +79,25 @@ PersistentSchedule schedule_on_device(const Problem& problem, PersistentSchedule
 }  // namespace
 
 /// Everything that one stream's executions need beside the packed weights.
-struct Persistent::Impl {
+struct Persistent::Impl final : Engine {
   Impl(StreamRef on, const Problem& for_problem, const PersistentSchedule& by,
        std::shared_ptr<const PersistentWeights> packed);
 
+  void execute(const Call& call) override;
+  std::size_t workspace_bytes() const override { return bytes + (kHasDenseProduct ? kDenseWorkspace : 0); }
+  Status status() const override;
+  std::unique_ptr<Engine> fork_on(StreamRef on) const override {
+    return std::make_unique<Impl>(on, problem, schedule, weights);
+  }
+  void rebound() override { inputs->rebind(stream); }
   void launch(const PersistentArgs& args) const;
   PersistentArgs common_args(const Call& call) const;
   Status abort_status() const;
 
-  StreamRef stream;
   Problem problem;
   PersistentSchedule schedule;
   std::shared_ptr<const PersistentWeights> weights;
-  std::size_t workspace_bytes = 0;
+  std::size_t bytes = 0;             // of the workspace, without the products'
   std::optional<AbortWord> aborted;  // freed after memory, whose freeing waits for kernels that look at it
   std::shared_ptr<std::byte> memory;
   std::optional<PersistentInputs> inputs;
@@ -104,7 +110,7 @@ struct Persistent::Impl {
 
 Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const PersistentSchedule& by,
                        std::shared_ptr<const PersistentWeights> packed)
-    : stream(on), problem(for_problem), schedule(by), weights(std::move(packed)) {
+    : Engine(on), problem(for_problem), schedule(by), weights(std::move(packed)) {
   const DeviceGuard guard(stream.device);
   const Config& c = problem.config;
   const auto rows = static_cast<std::size_t>(problem.options.seq_len * problem.options.batch_size);
@@ -124,8 +130,8 @@ Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const Persisten
       PersistentInputs::workspace_bytes(problem, schedule),
   };
   const auto offsets = lay_out(sizes);
-  workspace_bytes = offsets.back();
-  memory = allocate(stream, "the workspace", workspace_bytes);
+  bytes = offsets.back();
+  memory = allocate(stream, "the workspace", bytes);
   gate_input = reinterpret_cast<GateInput*>(memory.get());
   layer_output = reinterpret_cast<EpochValue*>(memory.get() + offsets[1]);
   exchange = reinterpret_cast<EpochValue*>(memory.get() + offsets[2]);
@@ -185,71 +191,40 @@ PersistentArgs Persistent::Impl::common_args(const Call& call) const {
   return a;
 }
 
-Persistent::Persistent(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Persistent::Persistent(Persistent&&) noexcept = default;
-Persistent& Persistent::operator=(Persistent&&) noexcept = default;
-Persistent::~Persistent() = default;
-
-Decision<PersistentSchedule> Persistent::decide(const Problem& problem) {
-  return decide_persistent(problem, this_build());
-}
-
-Persistent::Persistent(StreamRef stream, const Problem& problem, Decision<PersistentSchedule> decision,
-                       const Weights& weights) {
-  const PersistentSchedule schedule = schedule_on_device(problem, std::move(*decision.schedule), stream);
-  impl_ = std::make_unique<Impl>(stream, problem, schedule, pack_persistent_weights(stream, weights, schedule));
-}
-
-Persistent Persistent::fork(StreamRef stream) const {
-  require_same_device(impl_->stream, stream);
-  return Persistent(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
-}
-
-void Persistent::rebind(StreamRef stream) {
-  require_same_device(impl_->stream, stream);
-  impl_->stream = stream;
-  impl_->inputs->rebind(stream);
-}
-
-void Persistent::execute(const Call& call) {
-  Impl& my = *impl_;
-  const DeviceGuard guard(my.stream.device);
-  require_device_memory(call, my.stream);
+void Persistent::Impl::execute(const Call& call) {
+  const DeviceGuard guard(stream.device);
+  require_device_memory(call, stream);
   // Not status(), which asks the stream: that is not allowed while another stream is being captured.
-  if (const Status before = my.abort_status(); !before.ok) {
-    my.aborted->clear_if_ended(my.stream);
+  if (const Status before = abort_status(); !before.ok) {
+    aborted->clear_if_ended(stream);
     throw Error("gru::Plan::execute: an earlier execution failed: " + before.message);
   }
-  const Config& c = my.problem.config;
-  const PersistentArgs args = my.common_args(call);
-  const std::int64_t directions = c.num_directions(), units = my.schedule.hidden_padded;
+  const Config& c = problem.config;
+  const PersistentArgs args = common_args(call);
+  const std::int64_t directions = c.num_directions(), units = schedule.hidden_padded;
   const std::int64_t width = directions * c.hidden_size;
-  const TensorView between = tensor_view(my.between, {call.x.extents[0], call.x.extents[1], width});
-  for (std::int64_t layer = 0; layer < c.num_layers; layer += my.schedule.layers) {
+  const TensorView below = tensor_view(between, {call.x.extents[0], call.x.extents[1], width});
+  for (std::int64_t layer = 0; layer < c.num_layers; layer += schedule.layers) {
     PersistentArgs of_launch = args;
-    my.inputs->before(layer, layer == 0 ? call.x : ConstTensorView(between), of_launch);
-    of_launch.layers = static_cast<int>(std::min<std::int64_t>(my.schedule.layers, c.num_layers - layer));
+    inputs->before(layer, layer == 0 ? call.x : ConstTensorView(below), of_launch);
+    of_launch.layers = static_cast<int>(std::min<std::int64_t>(schedule.layers, c.num_layers - layer));
     const std::int64_t cell = layer * directions;
-    of_launch.recurrent_weights = reinterpret_cast<const float4*>(
-        my.weights->recurrent + static_cast<std::size_t>(cell) * my.weights->matrix_bytes);
+    of_launch.recurrent_weights =
+        reinterpret_cast<const float4*>(weights->recurrent + static_cast<std::size_t>(cell) * weights->matrix_bytes);
     of_launch.input_weights =
-        reinterpret_cast<const float4*>(my.weights->input + static_cast<std::size_t>(layer) * my.weights->matrix_bytes);
+        reinterpret_cast<const float4*>(weights->input + static_cast<std::size_t>(layer) * weights->matrix_bytes);
     of_launch.bias_hn += cell * units;
     of_launch.bias_x += cell * 3 * units;
     if (args.h0 != nullptr) of_launch.h0 += cell * args.h0_stride[0];
     if (args.h_n != nullptr) of_launch.h_n += cell * args.h_n_stride[0];
     const std::int64_t next = layer + of_launch.layers;
-    if (next < c.num_layers && !my.schedule.overlap()) {
-      of_launch.output = my.between;
-      std::copy(between.strides.begin(), between.strides.end(), of_launch.output_stride);
+    if (next < c.num_layers && !schedule.overlap()) {
+      of_launch.output = between;
+      std::copy(below.strides.begin(), below.strides.end(), of_launch.output_stride);
     }
-    my.launch(of_launch);
-    my.inputs->beside(layer, of_launch);
+    launch(of_launch);
+    inputs->beside(layer, of_launch);
   }
-}
-
-std::size_t Persistent::workspace_bytes() const {
-  return impl_->workspace_bytes + (kHasDenseProduct ? kDenseWorkspace : 0);
 }
 
 Status Persistent::Impl::abort_status() const {
@@ -260,10 +235,20 @@ Status Persistent::Impl::abort_status() const {
                       spin_limit(problem.options))};
 }
 
-Status Persistent::status() const {
-  const Impl& my = *impl_;
-  if (Status aborted = my.abort_status(); !aborted.ok) return aborted;
-  return status_of(my.stream, name);
+Status Persistent::Impl::status() const {
+  if (Status before = abort_status(); !before.ok) return before;
+  return status_of(stream, name);
+}
+
+Decision<PersistentSchedule> Persistent::decide(const Problem& problem) {
+  return decide_persistent(problem, this_build());
+}
+
+std::unique_ptr<Engine> Persistent::make(StreamRef stream, const Problem& problem, PersistentSchedule schedule,
+                                         const Weights& weights) {
+  schedule = schedule_on_device(problem, std::move(schedule), stream);
+  auto packed = pack_persistent_weights(stream, weights, schedule);
+  return std::make_unique<Impl>(stream, problem, schedule, std::move(packed));
 }
 
 }  // namespace gru::cuda

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstddef>
 #include <memory>
 #include <string_view>
 
@@ -12,27 +11,15 @@
 namespace gru {
 namespace cuda {
 
-/// The space-independent part of CudaPersistent.
-class Persistent {
- public:
+struct Persistent {
   static constexpr std::string_view name = "cuda-persistent";
 
   static Decision<PersistentSchedule> decide(const Problem& problem);
-  Persistent(StreamRef stream, const Problem& problem, Decision<PersistentSchedule> decision, const Weights& weights);
-  Persistent(Persistent&&) noexcept;
-  Persistent& operator=(Persistent&&) noexcept;
-  ~Persistent();
-
-  void execute(const Call& call);
-  Persistent fork(StreamRef stream) const;
-  void rebind(StreamRef stream);  ///< another stream of the same device
-  std::size_t workspace_bytes() const;
-  Status status() const;
+  static std::unique_ptr<Engine> make(StreamRef stream, const Problem& problem, PersistentSchedule schedule,
+                                      const Weights& weights);
 
  private:
   struct Impl;
-  explicit Persistent(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace cuda

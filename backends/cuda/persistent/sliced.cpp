@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <type_traits>
+#include <utility>
 
+#include "backends/cuda/persistent/persistent.hpp"
 #include "backends/cuda/persistent/schedule.hpp"
 
 namespace gru::cuda {
@@ -32,23 +35,36 @@ Call slice_of(Call call, std::int64_t first, std::int64_t count) {
 
 }  // namespace
 
+struct PersistentSlices::Impl final : Engine {
+  Impl(StreamRef on, std::unique_ptr<Engine> made, std::int64_t rows_of_slice)
+      : Engine(on), engine(std::move(made)), rows(rows_of_slice) {}
+
+  void execute(const Call& call) override {
+    const std::int64_t batch = call.x.extents[1];
+    for (std::int64_t first = 0; first < batch; first += rows) {
+      engine->execute(slice_of(call, first, std::min(rows, batch - first)));
+    }
+  }
+  std::size_t workspace_bytes() const override { return engine->workspace_bytes(); }
+  Status status() const override { return engine->status(); }
+  std::unique_ptr<Engine> fork_on(StreamRef on) const override {
+    return std::make_unique<Impl>(on, engine->fork(on), rows);
+  }
+  void rebound() override { engine->rebind(stream); }
+
+  std::unique_ptr<Engine> engine;  // of one slice
+  std::int64_t rows;
+};
+
 Decision<SliceSchedule> PersistentSlices::decide(const Problem& problem) {
   return decide_slices(problem, this_build());
 }
 
-PersistentSlices::PersistentSlices(StreamRef stream, const Problem& problem, Decision<SliceSchedule> decision,
-                                   const Weights& weights)
-    : engine_(stream, slice_problem(problem, decision.schedule->rows),
-              Decision<PersistentSchedule>::yes(decision.schedule->of_slice), weights),
-      rows_(decision.schedule->rows) {}
-
-PersistentSlices PersistentSlices::fork(StreamRef stream) const { return {engine_.fork(stream), rows_}; }
-
-void PersistentSlices::execute(const Call& call) {
-  const std::int64_t batch = call.x.extents[1];
-  for (std::int64_t first = 0; first < batch; first += rows_) {
-    engine_.execute(slice_of(call, first, std::min(rows_, batch - first)));
-  }
+std::unique_ptr<Engine> PersistentSlices::make(StreamRef stream, const Problem& problem, SliceSchedule schedule,
+                                               const Weights& weights) {
+  const std::int64_t rows = schedule.rows;
+  return std::make_unique<Impl>(
+      stream, Persistent::make(stream, slice_problem(problem, rows), std::move(schedule.of_slice), weights), rows);
 }
 
 }  // namespace gru::cuda

@@ -17,6 +17,11 @@ struct Sequence::Impl final : StepEngine {
   using StepEngine::StepEngine;
 
  private:
+  std::unique_ptr<Engine> fork_on(StreamRef on) const override {
+    auto made = std::make_unique<Impl>(on, problem, schedule, weights, name);
+    made->prepare();
+    return made;
+  }
   /// The steps are within the projections' launches.
   std::int64_t step_launches(std::int64_t) const override { return 0; }
   void launch_layer(StreamRef on, StepArgs args, const CallTensors& inline_call) override;
@@ -46,15 +51,10 @@ void Sequence::Impl::launch_layer(StreamRef on, StepArgs args, const CallTensors
   }
 }
 
-Sequence::Sequence(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) { impl_->prepare(); }
-Sequence::Sequence(Sequence&&) noexcept = default;
-Sequence& Sequence::operator=(Sequence&&) noexcept = default;
-Sequence::~Sequence() = default;
-
 Decision<Schedule> Sequence::decide(const Problem& problem) { return decide_sequence(problem, this_build()); }
 
-Sequence::Sequence(StreamRef stream, const Problem& problem, Decision<Schedule> decision, const Weights& weights) {
-  Schedule& schedule = *decision.schedule;
+std::unique_ptr<Engine> Sequence::make(StreamRef stream, const Problem& problem, Schedule schedule,
+                                       const Weights& weights) {
   {
     const DeviceGuard guard(stream.device);
     const dim3 grid = step_grid(schedule.step, problem.config.hidden_size, problem.options.batch_size,
@@ -67,24 +67,9 @@ Sequence::Sequence(StreamRef stream, const Problem& problem, Decision<Schedule> 
     }
   }
   auto packed = pack_weights(stream, weights, schedule.pack);
-  impl_ = std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed), name);
-  impl_->prepare();
+  auto made = std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed), name);
+  made->prepare();
+  return made;
 }
-
-Sequence Sequence::fork(StreamRef stream) const {
-  require_same_device(impl_->stream, stream);
-  return Sequence(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights, name));
-}
-
-void Sequence::rebind(StreamRef stream) {
-  require_same_device(impl_->stream, stream);
-  impl_->stream = stream;
-}
-
-void Sequence::execute(const Call& call) { impl_->execute(call); }
-
-std::size_t Sequence::workspace_bytes() const { return impl_->workspace_bytes(); }
-
-Status Sequence::status() const { return impl_->status(); }
 
 }  // namespace gru::cuda

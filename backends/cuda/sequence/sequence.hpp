@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstddef>
 #include <memory>
 #include <string_view>
 
@@ -11,27 +10,15 @@
 namespace gru {
 namespace cuda {
 
-/// The space-independent part of CudaSequence.
-class Sequence {
- public:
+struct Sequence {
   static constexpr std::string_view name = "cuda-sequence";
 
   static Decision<Schedule> decide(const Problem& problem);
-  Sequence(StreamRef stream, const Problem& problem, Decision<Schedule> decision, const Weights& weights);
-  Sequence(Sequence&&) noexcept;
-  Sequence& operator=(Sequence&&) noexcept;
-  ~Sequence();
-
-  void execute(const Call& call);
-  Sequence fork(StreamRef stream) const;
-  void rebind(StreamRef stream);  ///< another stream of the same device
-  std::size_t workspace_bytes() const;
-  Status status() const;
+  static std::unique_ptr<Engine> make(StreamRef stream, const Problem& problem, Schedule schedule,
+                                      const Weights& weights);
 
  private:
   struct Impl;
-  explicit Sequence(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace cuda

@@ -24,17 +24,22 @@ std::int64_t padded_width(const Config& c) { return round_up(c.num_directions() 
 }  // namespace
 
 /// Everything that one stream's executions need beside the packed weights.
-struct SingleBlock::Impl {
+struct SingleBlock::Impl final : Engine {
   Impl(StreamRef on, const Problem& for_problem, SmallSchedule by, std::shared_ptr<const SmallWeightsOnDevice> packed);
 
+  void execute(const Call& call) override;
+  std::size_t workspace_bytes() const override { return bytes; }
+  Status status() const override { return status_of(stream, name); }
+  std::unique_ptr<Engine> fork_on(StreamRef on) const override {
+    return std::make_unique<Impl>(on, problem, schedule, weights);
+  }
   void project(std::int64_t layer, const ConstTensorView& x);
   void launch(std::int64_t layer, const Call& of_layer) const;
 
-  StreamRef stream;
   Problem problem;
   SmallSchedule schedule;
   std::shared_ptr<const SmallWeightsOnDevice> weights;
-  std::size_t workspace_bytes = 0;
+  std::size_t bytes = 0;  // of the workspace
   std::shared_ptr<std::byte> memory;
   std::optional<InputProjection>
       projection;           // where a layer's inputs are many; a tile of ours, as they are few for a library
@@ -44,7 +49,7 @@ struct SingleBlock::Impl {
 
 SingleBlock::Impl::Impl(StreamRef on, const Problem& for_problem, SmallSchedule by,
                         std::shared_ptr<const SmallWeightsOnDevice> packed)
-    : stream(on), problem(for_problem), schedule(std::move(by)), weights(std::move(packed)) {
+    : Engine(on), problem(for_problem), schedule(std::move(by)), weights(std::move(packed)) {
   const DeviceGuard guard(stream.device);
   const Config& c = problem.config;
   const auto rows = static_cast<std::size_t>(problem.options.seq_len * problem.options.batch_size);
@@ -54,14 +59,14 @@ SingleBlock::Impl::Impl(StreamRef on, const Problem& for_problem, SmallSchedule 
     projects = projects || kernel->input_depth == 0;
     allow_shared_memory(small_function(*kernel), at(kernel->max_teams * kernel->team_bytes));
   }
-  const auto whole = [](std::size_t bytes) { return at(round_up(static_cast<std::int64_t>(bytes), 256)); };
+  const auto whole = [](std::size_t n) { return at(round_up(static_cast<std::int64_t>(n), 256)); };
   if (projects) projection.emplace(stream, std::nullopt);
   const std::size_t for_shares =
       projects ? whole(directions * rows * static_cast<std::size_t>(schedule.layers[0]->k) * 3 * sizeof(float)) : 0;
   const std::size_t output = whole(rows * static_cast<std::size_t>(padded_width(c)) * sizeof(float));
-  workspace_bytes = for_shares + output * static_cast<std::size_t>(std::min<std::int64_t>(c.num_layers - 1, 2));
-  if (workspace_bytes == 0) return;
-  memory = allocate(stream, "the workspace", workspace_bytes);
+  bytes = for_shares + output * static_cast<std::size_t>(std::min<std::int64_t>(c.num_layers - 1, 2));
+  if (bytes == 0) return;
+  memory = allocate(stream, "the workspace", bytes);
   shares = reinterpret_cast<float*>(memory.get());
   between[0] = reinterpret_cast<float*>(memory.get() + for_shares);
   between[1] = reinterpret_cast<float*>(memory.get() + for_shares + output);
@@ -99,52 +104,32 @@ void SingleBlock::Impl::launch(std::int64_t layer, const Call& of_layer) const {
       .start(small_function(kernel), "the launch of single blocks", args);
 }
 
-SingleBlock::SingleBlock(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-SingleBlock::SingleBlock(SingleBlock&&) noexcept = default;
-SingleBlock& SingleBlock::operator=(SingleBlock&&) noexcept = default;
-SingleBlock::~SingleBlock() = default;
-
-Decision<SmallSchedule> SingleBlock::decide(const Problem& problem) {
-  return decide_single_block(problem, this_build());
-}
-
-SingleBlock::SingleBlock(StreamRef stream, const Problem& problem, Decision<SmallSchedule> decision,
-                         const Weights& weights) {
-  auto packed = pack_small_weights(stream, weights, *decision.schedule);
-  impl_ = std::make_unique<Impl>(stream, problem, std::move(*decision.schedule), std::move(packed));
-}
-
-SingleBlock SingleBlock::fork(StreamRef stream) const {
-  require_same_device(impl_->stream, stream);
-  return SingleBlock(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
-}
-
-void SingleBlock::rebind(StreamRef stream) {
-  require_same_device(impl_->stream, stream);
-  impl_->stream = stream;
-}
-
-void SingleBlock::execute(const Call& call) {
-  Impl& my = *impl_;
-  const DeviceGuard guard(my.stream.device);
-  require_device_memory(call, my.stream);
-  const Config& c = my.problem.config;
+void SingleBlock::Impl::execute(const Call& call) {
+  const DeviceGuard guard(stream.device);
+  require_device_memory(call, stream);
+  const Config& c = problem.config;
   const std::int64_t steps = call.x.extents[0], batch = call.x.extents[1], pitch = padded_width(c);
   Call of_layer = call;
   for (std::int64_t layer = 0; layer < c.num_layers; ++layer) {
     of_layer.output = call.output;
     if (layer + 1 < c.num_layers) {
-      of_layer.output = tensor_view(my.between[layer % 2], {steps, batch, c.num_directions() * c.hidden_size},
+      of_layer.output = tensor_view(between[layer % 2], {steps, batch, c.num_directions() * c.hidden_size},
                                     {batch * pitch, pitch, 1});
     }
-    if (my.schedule.layers[at(layer)]->input_depth == 0) my.project(layer, of_layer.x);
-    my.launch(layer, of_layer);
+    if (schedule.layers[at(layer)]->input_depth == 0) project(layer, of_layer.x);
+    launch(layer, of_layer);
     of_layer.x = of_layer.output;
   }
 }
 
-std::size_t SingleBlock::workspace_bytes() const { return impl_->workspace_bytes; }
+Decision<SmallSchedule> SingleBlock::decide(const Problem& problem) {
+  return decide_single_block(problem, this_build());
+}
 
-Status SingleBlock::status() const { return status_of(impl_->stream, name); }
+std::unique_ptr<Engine> SingleBlock::make(StreamRef stream, const Problem& problem, SmallSchedule schedule,
+                                          const Weights& weights) {
+  auto packed = pack_small_weights(stream, weights, schedule);
+  return std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed));
+}
 
 }  // namespace gru::cuda

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cstddef>
 #include <memory>
 #include <string_view>
 
@@ -12,27 +11,15 @@
 namespace gru {
 namespace cuda {
 
-/// The space-independent part of CudaSingleBlock.
-class SingleBlock {
- public:
+struct SingleBlock {
   static constexpr std::string_view name = "cuda-single-block";
 
   static Decision<SmallSchedule> decide(const Problem& problem);
-  SingleBlock(StreamRef stream, const Problem& problem, Decision<SmallSchedule> decision, const Weights& weights);
-  SingleBlock(SingleBlock&&) noexcept;
-  SingleBlock& operator=(SingleBlock&&) noexcept;
-  ~SingleBlock();
-
-  void execute(const Call& call);
-  SingleBlock fork(StreamRef stream) const;
-  void rebind(StreamRef stream);  ///< another stream of the same device
-  std::size_t workspace_bytes() const;
-  Status status() const;
+  static std::unique_ptr<Engine> make(StreamRef stream, const Problem& problem, SmallSchedule schedule,
+                                      const Weights& weights);
 
  private:
   struct Impl;
-  explicit SingleBlock(std::unique_ptr<Impl> impl);
-  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace cuda

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// A backward: stage by stage from the last one, the gates again if they were not kept, the recurrence of dh over the stage's
-// chunks, and the gradient of the layer below's output; then the parameters' gradients as products over all steps.
+// A backward: stage by stage from the last one, the gates again if they were not kept, the recurrence of dh over the
+// stage's chunks, and the gradient of the layer below's output; then the parameters' gradients as products over all
+// steps.
 
 #include <algorithm>
 
+#include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/training/engine.hpp"
 
 namespace gru::cuda {
 
 /// state[cell] (B, H) += step_gradients[cell] W_hh[cell], of some gates; of W_hn alone: reset_state = dn W_hn.
-ProductShape TrainingEngine::Impl::step_back_shape(const TrainingShape& s, std::int64_t cells, int first_gate,
-                                                   int gates) const {
+ProductShape Trainer::Impl::step_back_shape(const TrainingShape& s, std::int64_t cells, int first_gate,
+                                            int gates) const {
   const std::int64_t h = s.config.hidden_size;
   ProductShape p;
   p.rows = s.batch;
@@ -28,7 +30,7 @@ ProductShape TrainingEngine::Impl::step_back_shape(const TrainingShape& s, std::
   return p;
 }
 
-void TrainingEngine::Impl::run_steps_back(const TrainingShape& s, CellArgs args) {
+void Trainer::Impl::run_steps_back(const TrainingShape& s, CellArgs args) {
   const std::int64_t directions = s.config.num_directions(), h = s.config.hidden_size;
   const std::int64_t first = args.stage.first_layer * directions, cells = args.stage.layers * directions;
   const std::byte* w = recurrent(first);
@@ -53,8 +55,7 @@ void TrainingEngine::Impl::run_steps_back(const TrainingShape& s, CellArgs args)
 }
 
 /// hidden (rows, gates H) = states before (rows, H) W_hh^T, of all steps of a chunk.
-ProductShape TrainingEngine::Impl::remake_shape(const TrainingShape& s, std::int64_t rows, int first_gate,
-                                                int gates) const {
+ProductShape Trainer::Impl::remake_shape(const TrainingShape& s, std::int64_t rows, int first_gate, int gates) const {
   const std::int64_t h = s.config.hidden_size;
   ProductShape p;
   p.rows = rows;
@@ -67,7 +68,7 @@ ProductShape TrainingEngine::Impl::remake_shape(const TrainingShape& s, std::int
 }
 
 /// The gates of a stage's chunks from the states.
-void TrainingEngine::Impl::remake(const TrainingShape& s, CellArgs args, const RowMatrix& first) {
+void Trainer::Impl::remake(const TrainingShape& s, CellArgs args, const RowMatrix& first) {
   const Stage& stage = args.stage;
   const std::int64_t directions = s.config.num_directions(), h = s.config.hidden_size, width = s.width();
   const auto* states = static_cast<const std::byte*>(args.states);
@@ -99,8 +100,8 @@ void TrainingEngine::Impl::remake(const TrainingShape& s, CellArgs args, const R
 }
 
 /// dx (rows, features) = (dn, dr, dz) W_ih, of one direction.
-ProductShape TrainingEngine::Impl::input_grad_shape(const TrainingShape& s, std::int64_t layer, std::int64_t rows,
-                                                    std::int64_t pitch, bool add) const {
+ProductShape Trainer::Impl::input_grad_shape(const TrainingShape& s, std::int64_t layer, std::int64_t rows,
+                                             std::int64_t pitch, bool add) const {
   const std::int64_t h = s.config.hidden_size;
   ProductShape p;
   p.rows = rows;
@@ -115,9 +116,9 @@ ProductShape TrainingEngine::Impl::input_grad_shape(const TrainingShape& s, std:
 }
 
 /// The gradient of a layer's input in rows [first_row, first_row + rows), from all directions, to `to`.
-void TrainingEngine::Impl::input_gradient(const TrainingShape& s, std::int64_t layer, std::int64_t slot,
-                                          std::int64_t first_row, std::int64_t rows, std::byte* to, std::int64_t pitch,
-                                          bool add) {
+void Trainer::Impl::input_gradient(const TrainingShape& s, std::int64_t layer, std::int64_t slot,
+                                   std::int64_t first_row, std::int64_t rows, std::byte* to, std::int64_t pitch,
+                                   bool add) {
   const std::int64_t directions = s.config.num_directions(), h = s.config.hidden_size;
   const std::int64_t features = s.config.layer_input_size(layer);
   for (std::int64_t d = 0; d < directions; ++d) {
@@ -128,7 +129,7 @@ void TrainingEngine::Impl::input_gradient(const TrainingShape& s, std::int64_t l
 }
 
 /// After a stage of a wavefront: the gradients of the outputs that the next stage needs.
-void TrainingEngine::Impl::inner_gradients(const TrainingShape& s, const Stage& stage) {
+void Trainer::Impl::inner_gradients(const TrainingShape& s, const Stage& stage) {
   const std::int64_t h = s.config.hidden_size;
   for (int i = 0; i < stage.layers; ++i) {
     const std::int64_t layer = stage.first_layer + i;
@@ -140,8 +141,8 @@ void TrainingEngine::Impl::inner_gradients(const TrainingShape& s, const Stage& 
 }
 
 /// parts (gates H, columns) = gradients^T rows, split over the rows.
-ProductShape TrainingEngine::Impl::weight_shape(const TrainingShape& s, std::int64_t columns, std::int64_t pitch,
-                                                std::int64_t each, std::int64_t count, int gates) const {
+ProductShape Trainer::Impl::weight_shape(const TrainingShape& s, std::int64_t columns, std::int64_t pitch,
+                                         std::int64_t each, std::int64_t count, int gates) const {
   const std::int64_t h = s.config.hidden_size;
   ProductShape p;
   p.rows = gates * h;
@@ -161,9 +162,9 @@ ProductShape TrainingEngine::Impl::weight_shape(const TrainingShape& s, std::int
 
 /// A parameter's gradient from `gradients`, [T B][4H] from its first gate's column on, and what it multiplied. With
 /// `reset_rows`, r h, which W_hn multiplies when the reset gate comes before.
-void TrainingEngine::Impl::weight_gradient(const TrainingShape& s, const std::byte* gradients, const std::byte* rows,
-                                           std::int64_t columns, std::int64_t pitch, const std::byte* reset_rows,
-                                           const int (&order)[3], const TensorView& to, bool accumulate) {
+void Trainer::Impl::weight_gradient(const TrainingShape& s, const std::byte* gradients, const std::byte* rows,
+                                    std::int64_t columns, std::int64_t pitch, const std::byte* reset_rows,
+                                    const int (&order)[3], const TensorView& to, bool accumulate) {
   const std::int64_t h = s.config.hidden_size, part = 3 * h * columns;
   const Parts parts = parts_of(s.rows(), 3 * h, columns);
   const auto multiply = [&](const std::byte* left, const std::byte* right, std::int64_t right_pitch, int of_gates,
@@ -193,8 +194,8 @@ void TrainingEngine::Impl::weight_gradient(const TrainingShape& s, const std::by
 }
 
 /// The gradients of a layer's parameters, whose gates' gradients are all there. `input`: x of the layer.
-void TrainingEngine::Impl::parameter_gradients(const TrainingShape& s, std::int64_t layer, const RowMatrix& input,
-                                               const CellArgs& args, const BackwardCall& call) {
+void Trainer::Impl::parameter_gradients(const TrainingShape& s, std::int64_t layer, const RowMatrix& input,
+                                        const CellArgs& args, const BackwardCall& call) {
   if (call.cells.empty()) return;
   const std::int64_t directions = s.config.num_directions(), h = s.config.hidden_size, width = s.width();
   const std::int64_t slot = s.wavefront ? layer : 0;
@@ -226,7 +227,7 @@ void TrainingEngine::Impl::parameter_gradients(const TrainingShape& s, std::int6
     ParameterArgs bias;
     bias.hidden = static_cast<int>(h);
     bias.pitch = 1;
-    bias.parts = static_cast<int>((sums.rows + sums.rows_each - 1) / sums.rows_each);
+    bias.parts = static_cast<int>(ceil_div(sums.rows, sums.rows_each));
     bias.part_stride = 4 * h;
     bias.accumulate = call.accumulate;
     const auto store = [&](const TensorView& view, std::int64_t first, const int(&order)[3]) {
@@ -243,7 +244,7 @@ void TrainingEngine::Impl::parameter_gradients(const TrainingShape& s, std::int6
 }
 
 /// The gradient of x, in place where a product can write it.
-void TrainingEngine::Impl::store_grad_x(const TrainingShape& s, const BackwardCall& call) {
+void Trainer::Impl::store_grad_x(const TrainingShape& s, const BackwardCall& call) {
   const TensorView& to = call.grad_x;
   if (!to.given()) return;
   if (merges_rows(to.extents, to.strides)) {
@@ -261,7 +262,7 @@ void TrainingEngine::Impl::store_grad_x(const TrainingShape& s, const BackwardCa
   copy(stream, dtype, a);
 }
 
-void TrainingEngine::Impl::backward(const BackwardCall& call) {
+void Trainer::Impl::run_backward(const BackwardCall& call) {
   const TrainingShape s = shape_of(call.x.extents[0], call.x.extents[1]);
   const std::int64_t h = s.config.hidden_size, layers = s.config.num_layers;
   const RowLengths lengths = row_lengths(call.lengths);

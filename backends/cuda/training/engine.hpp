@@ -22,12 +22,22 @@ struct RowMatrix {
   std::int64_t pitch = 0;  ///< elements from row to row
 };
 
-struct TrainingEngine::Impl {
+struct Trainer::Impl final : TrainingEngine {
   Impl(StreamRef on, const Problem& for_problem, const RecurrenceSchedule& by, std::shared_ptr<TrainingWeights> packed);
+
+  // They check what they are given.
+  void execute(const Call& call) override;
+  void backward(const BackwardCall& call) override;
+  void set_weights(std::span<const CellWeights> cells) override;
+  std::size_t reserve_bytes() const override;
+  std::size_t workspace_bytes() const override;
+  Status status() const override;
+  std::unique_ptr<Engine> fork_on(StreamRef on) const override;
+  void rebound() override;
 
   // One call.
   void forward(const Call& call);
-  void backward(const BackwardCall& call);
+  void run_backward(const BackwardCall& call);
 
   // Shapes of products: the same for a stage whose chunks are whole, so that they can be prepared.
   ProductShape input_shape(const TrainingShape& s, std::int64_t layer, std::int64_t rows, std::int64_t pitch) const;
@@ -75,7 +85,6 @@ struct TrainingEngine::Impl {
     return static_cast<const std::byte*>(weights->w_hh()) + bytes(cell * 3 * h * h);
   }
 
-  StreamRef stream;
   Problem problem;
   RecurrenceSchedule schedule;
   DType dtype;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A training forward: stage by stage, x's shares of the stage's chunks as dense products, then the recurrence over them.
+// A training forward: stage by stage, x's shares of the stage's chunks as dense products, then the recurrence over
+// them.
 
 #include <algorithm>
 
@@ -31,8 +32,8 @@ RowLengths row_lengths(const ConstTensorView& lengths) {
   return r;
 }
 
-CellArgs TrainingEngine::Impl::cell_args(const TrainingShape& s, const RowLengths& lengths, std::byte* states,
-                                         std::byte* gates) const {
+CellArgs Trainer::Impl::cell_args(const TrainingShape& s, const RowLengths& lengths, std::byte* states,
+                                  std::byte* gates) const {
   CellArgs a;
   a.kept_cells_by_layer = s.keeps_gates ? 1 : 0;
   a.num_layers = static_cast<int>(s.config.num_layers);
@@ -53,9 +54,8 @@ CellArgs TrainingEngine::Impl::cell_args(const TrainingShape& s, const RowLength
 }
 
 /// x of a layer, as rows that a product reads: in place where that can be, else copied.
-RowMatrix TrainingEngine::Impl::layer_input(const TrainingShape& s, std::int64_t layer, const ConstTensorView& x,
-                                            const RowLengths& lengths, const std::byte* states,
-                                            const Dropout& dropout) {
+RowMatrix Trainer::Impl::layer_input(const TrainingShape& s, std::int64_t layer, const ConstTensorView& x,
+                                     const RowLengths& lengths, const std::byte* states, const Dropout& dropout) {
   const std::int64_t width = s.width();
   if (layer > 0 && !dropout.active()) return rows_below(s, layer, {}, states);
   // NaN in the padding would meet zeros in the products of the weights' gradients.
@@ -80,15 +80,15 @@ RowMatrix TrainingEngine::Impl::layer_input(const TrainingShape& s, std::int64_t
 }
 
 /// The outputs of the layer below, or x for the first.
-RowMatrix TrainingEngine::Impl::rows_below(const TrainingShape& s, std::int64_t layer, const RowMatrix& first,
-                                           const std::byte* states) const {
+RowMatrix Trainer::Impl::rows_below(const TrainingShape& s, std::int64_t layer, const RowMatrix& first,
+                                    const std::byte* states) const {
   if (layer == 0 || first.data != nullptr) return first;
   return {states + bytes((layer - 1) * s.layer_states() + s.batch * s.width()), s.width()};
 }
 
 /// y (rows, 3H) = x W_ih^T, of both directions where they have the same rows.
-ProductShape TrainingEngine::Impl::input_shape(const TrainingShape& s, std::int64_t layer, std::int64_t rows,
-                                               std::int64_t pitch) const {
+ProductShape Trainer::Impl::input_shape(const TrainingShape& s, std::int64_t layer, std::int64_t rows,
+                                        std::int64_t pitch) const {
   ProductShape p;
   p.rows = rows;
   p.columns = 3 * s.config.hidden_size;
@@ -100,8 +100,8 @@ ProductShape TrainingEngine::Impl::input_shape(const TrainingShape& s, std::int6
 }
 
 /// x's shares of a stage's chunks. `first`: x of its first layer, unless that is the output of the layer below.
-void TrainingEngine::Impl::project(const TrainingShape& s, const Stage& stage, const RowMatrix& first,
-                                   const std::byte* states) {
+void Trainer::Impl::project(const TrainingShape& s, const Stage& stage, const RowMatrix& first,
+                            const std::byte* states) {
   const std::int64_t directions = s.config.num_directions(), h = s.config.hidden_size;
   for (int i = 0; i < stage.layers; ++i) {
     const std::int64_t layer = stage.first_layer + i;
@@ -118,7 +118,7 @@ void TrainingEngine::Impl::project(const TrainingShape& s, const Stage& stage, c
 }
 
 /// hidden[cell] (B, gates H) = state[cell] W_hh[cell]^T, of some gates.
-ProductShape TrainingEngine::Impl::step_shape(const TrainingShape& s, std::int64_t cells, int, int gates) const {
+ProductShape Trainer::Impl::step_shape(const TrainingShape& s, std::int64_t cells, int, int gates) const {
   const std::int64_t h = s.config.hidden_size;
   ProductShape p;
   p.rows = s.batch;
@@ -135,7 +135,7 @@ ProductShape TrainingEngine::Impl::step_shape(const TrainingShape& s, std::int64
 }
 
 /// The steps of a stage, a product and a kernel each.
-void TrainingEngine::Impl::run_steps(const TrainingShape& s, CellArgs args) {
+void Trainer::Impl::run_steps(const TrainingShape& s, CellArgs args) {
   const std::int64_t directions = s.config.num_directions(), h = s.config.hidden_size;
   const std::int64_t first = args.stage.first_layer * directions, cells = args.stage.layers * directions;
   const std::byte* w = recurrent(first);
@@ -159,7 +159,7 @@ void TrainingEngine::Impl::run_steps(const TrainingShape& s, CellArgs args) {
   }
 }
 
-void TrainingEngine::Impl::forward(const Call& call) {
+void Trainer::Impl::forward(const Call& call) {
   const TrainingShape s = shape_of(call.x.extents[0], call.x.extents[1]);
   const bool keeps = call.reserve.given();
   const RowLengths lengths = row_lengths(call.lengths);

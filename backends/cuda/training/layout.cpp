@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "backends/cuda/common/integers.hpp"
+
 namespace gru::cuda {
 namespace {
 
@@ -61,7 +63,7 @@ TrainingShape::TrainingShape(const Problem& problem, std::int64_t t, std::int64_
 }
 
 std::int64_t TrainingShape::stage_count(std::int64_t chunk) const {
-  const std::int64_t chunks = (steps + chunk - 1) / chunk;
+  const std::int64_t chunks = ceil_div(steps, chunk);
   return wavefront ? chunks + config.num_layers - 1 : chunks * config.num_layers;
 }
 
@@ -73,7 +75,7 @@ Stage TrainingShape::stage(std::int64_t index, std::int64_t chunk, bool backward
   s.directions = static_cast<int>(config.num_directions());
   s.chunk_steps = static_cast<int>(chunk);
   s.wavefront = wavefront;
-  const std::int64_t chunks = (steps + chunk - 1) / chunk, layers = config.num_layers;
+  const std::int64_t chunks = ceil_div(steps, chunk), layers = config.num_layers;
   if (!wavefront) {
     const std::int64_t layer = index / chunks, place = index % chunks;
     s.first_layer = static_cast<int>(backwards ? layers - 1 - layer : layer);
@@ -95,17 +97,15 @@ std::size_t TrainingShape::gates_bytes() const {
 }
 
 Parts parts_of(std::int64_t rows, std::int64_t out_rows, std::int64_t columns) {
-  const std::int64_t tiles = (out_rows + 127) / 128 * ((columns + 63) / 64);
-  std::int64_t count = (kBlocksWanted + tiles - 1) / tiles;
+  const std::int64_t tiles = ceil_div(out_rows, 128) * ceil_div(columns, 64);
+  std::int64_t count = ceil_div(kBlocksWanted, tiles);
   count = std::min(
       {count, kMaxParts, kMaxPartElements / std::max<std::int64_t>(out_rows * columns, 1), rows / kMinRowsOfPart});
   count = std::max<std::int64_t>(count, 1);
   return {count, rows / count, rows % count};
 }
 
-std::int64_t bias_rows_each(std::int64_t rows) {
-  return std::max<std::int64_t>((rows + kBiasParts - 1) / kBiasParts, 32);
-}
+std::int64_t bias_rows_each(std::int64_t rows) { return std::max<std::int64_t>(ceil_div(rows, kBiasParts), 32); }
 
 bool merges_rows(const Dims& extents, const Dims& strides) {
   const bool side_by_side = strides[2] == 1 || extents[2] == 1;
@@ -155,7 +155,7 @@ TrainingArena::TrainingArena(const TrainingShape& s) {
   }
   place(parts, most_parts);
   const std::int64_t each = bias_rows_each(s.rows());
-  place(bias_parts, (s.rows() + each - 1) / each * 4 * h);
+  place(bias_parts, ceil_div(s.rows(), each) * 4 * h);
   bytes = std::max(end, forward_end);
 }
 

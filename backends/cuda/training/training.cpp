@@ -30,9 +30,9 @@ void require_cell(std::string_view method, std::size_t cell, const std::array<Co
 
 }  // namespace
 
-TrainingEngine::Impl::Impl(StreamRef on, const Problem& for_problem, const RecurrenceSchedule& by,
-                           std::shared_ptr<TrainingWeights> packed)
-    : stream(on),
+Trainer::Impl::Impl(StreamRef on, const Problem& for_problem, const RecurrenceSchedule& by,
+                    std::shared_ptr<TrainingWeights> packed)
+    : TrainingEngine(on),
       problem(for_problem),
       schedule(by),
       dtype(for_problem.options.dtype),
@@ -48,7 +48,7 @@ TrainingEngine::Impl::Impl(StreamRef on, const Problem& for_problem, const Recur
 }
 
 /// Everything that a call of the plan's own T and B multiplies.
-void TrainingEngine::Impl::prepare() {
+void Trainer::Impl::prepare() {
   const TrainingShape s = shape_of(problem.options.seq_len, problem.options.batch_size);
   const std::int64_t directions = s.config.num_directions();
   const std::int64_t at_once = s.slots() * directions;
@@ -76,7 +76,7 @@ void TrainingEngine::Impl::prepare() {
   products.prepared();
 }
 
-void TrainingEngine::Impl::prepare_backward(const TrainingShape& s) {
+void Trainer::Impl::prepare_backward(const TrainingShape& s) {
   const std::int64_t h = s.config.hidden_size, chunk = s.chunk_backward, rest = s.steps % chunk;
   const auto for_chunks = [&](auto&& f) {
     f(chunk * s.batch);
@@ -111,12 +111,68 @@ void TrainingEngine::Impl::prepare_backward(const TrainingShape& s) {
   }
 }
 
-TrainingEngine::TrainingEngine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-TrainingEngine::TrainingEngine(TrainingEngine&&) noexcept = default;
-TrainingEngine& TrainingEngine::operator=(TrainingEngine&&) noexcept = default;
-TrainingEngine::~TrainingEngine() = default;
+void Trainer::Impl::execute(const Call& call) {
+  const DeviceGuard guard(stream.device);
+  require_device_memory(call, stream);
+  require_reserve("execute", call.reserve, stream);
+  if (recurrence) recurrence->require_no_abort();
+  forward(call);
+}
 
-Decision<RecurrenceSchedule> TrainingEngine::decide(const Problem& p) {
+void Trainer::Impl::backward(const BackwardCall& call) {
+  const DeviceGuard guard(stream.device);
+  const std::pair<std::string_view, ConstTensorView> tensors[] = {{"x", call.x},
+                                                                  {"h0", call.h0},
+                                                                  {"lengths", call.lengths},
+                                                                  {"grad_output", call.grad_output},
+                                                                  {"grad_h_n", call.grad_h_n},
+                                                                  {"grad_x", call.grad_x},
+                                                                  {"grad_h0", call.grad_h0}};
+  for (const auto& [tensor, view] : tensors) require_device_memory("backward", tensor, view, stream);
+  require_reserve("backward", call.reserve, stream);
+  for (std::size_t i = 0; i < call.cells.size(); ++i) {
+    const CellGradients& g = call.cells[i];
+    require_cell("backward", i, {g.weight_ih, g.weight_hh, g.bias_ih, g.bias_hh}, stream);
+  }
+  if (recurrence) recurrence->require_no_abort();
+  run_backward(call);
+}
+
+void Trainer::Impl::set_weights(std::span<const CellWeights> cells) {
+  const DeviceGuard guard(stream.device);
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    const CellWeights& w = cells[i];
+    require_cell("set_weights", i, {w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh}, stream);
+  }
+  weights->load(stream, cells);
+}
+
+std::size_t Trainer::Impl::reserve_bytes() const {
+  const PlanOptions& o = problem.options;
+  return shape_of(o.seq_len, o.batch_size).reserve_bytes();
+}
+
+std::size_t Trainer::Impl::workspace_bytes() const {
+  return arena.bytes + products.workspace_bytes() + (recurrence ? recurrence->workspace_bytes() : 0);
+}
+
+Status Trainer::Impl::status() const {
+  if (recurrence) {
+    if (Status aborted = recurrence->status(); !aborted.ok) return aborted;
+  }
+  return status_of(stream, name);
+}
+
+std::unique_ptr<Engine> Trainer::Impl::fork_on(StreamRef on) const {
+  return std::make_unique<Impl>(on, problem, schedule, weights);
+}
+
+void Trainer::Impl::rebound() {
+  products.rebind(stream);
+  if (recurrence) recurrence->rebind(stream);
+}
+
+Decision<RecurrenceSchedule> Trainer::decide(const Problem& p) {
   using Answer = Decision<RecurrenceSchedule>;
   if (p.options.training == Training::none) return Answer::no("is for plans with training, which this one has not");
   const bool tf32 = p.options.math == Math::tf32 && kHasDenseProduct;
@@ -133,79 +189,13 @@ Decision<RecurrenceSchedule> TrainingEngine::decide(const Problem& p) {
   return Answer::yes(std::move(schedule), std::move(remark));
 }
 
-TrainingEngine::TrainingEngine(StreamRef stream, const Problem& problem, Decision<RecurrenceSchedule> decision,
-                               const Weights& weights) {
-  const RecurrenceSchedule& schedule = *decision.schedule;
+std::unique_ptr<TrainingEngine> Trainer::make(StreamRef stream, const Problem& problem, RecurrenceSchedule schedule,
+                                              const Weights& weights) {
   const DeviceGuard guard(stream.device);
   load_training_kernels(problem.options.dtype);
   auto on_device = std::make_shared<TrainingWeights>(stream, problem, schedule.possible());
   on_device->upload(stream, weights);
-  impl_ = std::make_unique<Impl>(stream, problem, schedule, std::move(on_device));
-}
-
-TrainingEngine TrainingEngine::fork(StreamRef stream) const {
-  require_same_device(impl_->stream, stream);
-  return TrainingEngine(std::make_unique<Impl>(stream, impl_->problem, impl_->schedule, impl_->weights));
-}
-
-void TrainingEngine::rebind(StreamRef stream) {
-  require_same_device(impl_->stream, stream);
-  impl_->stream = stream;
-  impl_->products.rebind(stream);
-  if (impl_->recurrence) impl_->recurrence->rebind(stream);
-}
-
-void TrainingEngine::execute(const Call& call) {
-  const DeviceGuard guard(impl_->stream.device);
-  require_device_memory(call, impl_->stream);
-  require_reserve("execute", call.reserve, impl_->stream);
-  if (impl_->recurrence) impl_->recurrence->require_no_abort();
-  impl_->forward(call);
-}
-
-void TrainingEngine::backward(const BackwardCall& call) {
-  const DeviceGuard guard(impl_->stream.device);
-  const std::pair<std::string_view, ConstTensorView> tensors[] = {{"x", call.x},
-                                                                  {"h0", call.h0},
-                                                                  {"lengths", call.lengths},
-                                                                  {"grad_output", call.grad_output},
-                                                                  {"grad_h_n", call.grad_h_n},
-                                                                  {"grad_x", call.grad_x},
-                                                                  {"grad_h0", call.grad_h0}};
-  for (const auto& [tensor, view] : tensors) require_device_memory("backward", tensor, view, impl_->stream);
-  require_reserve("backward", call.reserve, impl_->stream);
-  for (std::size_t i = 0; i < call.cells.size(); ++i) {
-    const CellGradients& g = call.cells[i];
-    require_cell("backward", i, {g.weight_ih, g.weight_hh, g.bias_ih, g.bias_hh}, impl_->stream);
-  }
-  if (impl_->recurrence) impl_->recurrence->require_no_abort();
-  impl_->backward(call);
-}
-
-void TrainingEngine::set_weights(std::span<const CellWeights> cells) {
-  const DeviceGuard guard(impl_->stream.device);
-  for (std::size_t i = 0; i < cells.size(); ++i) {
-    const CellWeights& w = cells[i];
-    require_cell("set_weights", i, {w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh}, impl_->stream);
-  }
-  impl_->weights->load(impl_->stream, cells);
-}
-
-std::size_t TrainingEngine::reserve_bytes() const {
-  const PlanOptions& o = impl_->problem.options;
-  return impl_->shape_of(o.seq_len, o.batch_size).reserve_bytes();
-}
-
-std::size_t TrainingEngine::workspace_bytes() const {
-  return impl_->arena.bytes + impl_->products.workspace_bytes() +
-         (impl_->recurrence ? impl_->recurrence->workspace_bytes() : 0);
-}
-
-Status TrainingEngine::status() const {
-  if (impl_->recurrence) {
-    if (Status aborted = impl_->recurrence->status(); !aborted.ok) return aborted;
-  }
-  return status_of(impl_->stream, name);
+  return std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(on_device));
 }
 
 }  // namespace gru::cuda

@@ -3,13 +3,16 @@
 //
 //   forwards   hidden = W_hh h (product), then r = sigmoid(x_r + h_r), z = sigmoid(x_z + h_z), n = tanh(x_n + r h_n),
 //              h' = n + z (h - n); r, z, n and h_n = W_hn h + b_hn are kept, 16 bytes a unit in float
-//   backwards  dh += gradient of the output; dz = dh (h - n) z (1 - z), dn = dh (1 - z) (1 - n^2), dr = dn h_n r (1 - r),
-//              dn' = dn r; dh = dh z, then dh += W_hh^T (dr, dz, dn') (product)
-// reset-before, n = tanh(x_n + W_hn (r h) + b_hn), splits each in two around the product with W_hn: dr = (W_hn^T dn) h r (1 - r).
+//   backwards  dh += gradient of the output; dz = dh (h - n) z (1 - z), dn = dh (1 - z) (1 - n^2), dr = dn h_n r (1 -
+//              r), dn' = dn r; dh = dh z, then dh += W_hh^T (dr, dz, dn') (product)
+// reset-before, n = tanh(x_n + W_hn (r h) + b_hn), splits each in two around the product with W_hn: dr = (W_hn^T dn) h
+// r (1 - r).
 //
-// A thread owns one unit of one sequence. Each value is read and written once: bound by memory and by the launch itself.
-// Rows past their length keep their state forwards and their dh backwards and give nothing to the gradients.
+// A thread owns one unit of one sequence. Each value is read and written once: bound by memory and by the launch
+// itself. Rows past their length keep their state forwards and their dh backwards and give nothing to the gradients.
 
+#include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/training/kernel/cell_math.cuh"
 #include "backends/cuda/training/kernels.hpp"
@@ -48,6 +51,8 @@ struct CellView {
     const long long row = static_cast<long long>(p.cell) * a.stage.batch + p.row;
     return static_cast<const T*>(a.hidden)[(row * 3 + gate) * hidden + p.unit];
   }
+  __device__ T reset_gate() const { return DeviceMath::sigmoid(input(1) + product(0) + bias(0)); }
+  __device__ T update_gate() const { return DeviceMath::sigmoid(input(2) + product(1) + bias(1)); }
   __device__ Kept<T>* kept() const {
     return a.gates == nullptr ? nullptr : static_cast<Kept<T>*>(a.gates) + kept_at(a, p);
   }
@@ -90,8 +95,8 @@ struct ForwardStep {
       if (!v.p.at_work) return;
       Kept<T> k{};
       if (v.valid) {
-        k.r = DeviceMath::sigmoid(v.input(1) + v.product(0) + v.bias(0));
-        k.z = DeviceMath::sigmoid(v.input(2) + v.product(1) + v.bias(1));
+        k.r = v.reset_gate();
+        k.z = v.update_gate();
         k.hn = v.product(2) + v.bias(3);
         k.n = DeviceMath::tanh(v.input(0) + v.bias(2) + k.r * k.hn);
       }
@@ -104,7 +109,7 @@ struct ForwardReset {
   template <class T>
   static __device__ void run(const CellArgs& a) {
     for_each_unit<T>(a, false, [](const CellView<T>& v) {
-      const T r = v.valid ? DeviceMath::sigmoid(v.input(1) + v.product(0) + v.bias(0)) : T(0);
+      const T r = v.valid ? v.reset_gate() : T(0);
       v.reset_state() = v.valid ? r * v.state() : T(0);
     });
   }
@@ -117,8 +122,8 @@ struct ForwardUpdate {
       if (!v.p.at_work) return;
       Kept<T> k{};
       if (v.valid) {
-        k.r = DeviceMath::sigmoid(v.input(1) + v.product(0) + v.bias(0));
-        k.z = DeviceMath::sigmoid(v.input(2) + v.product(1) + v.bias(1));
+        k.r = v.reset_gate();
+        k.z = v.update_gate();
         k.n = DeviceMath::tanh(v.input(0) + v.bias(2) + v.product(2));
       }
       v.finish(k, v.state());
@@ -221,11 +226,10 @@ __global__ void __launch_bounds__(kThreads) reset_rows_kernel(const __grid_const
       v.valid ? v.kept()->r * v.before() : T(0);
 }
 
-void launch(StreamRef stream, const void* kernel, long long items, void** arguments) {
+template <class... Arguments>
+void launch(StreamRef stream, const void* kernel, long long items, const Arguments&... arguments) {
   if (items == 0) return;
-  check(cudaLaunchKernel(kernel, dim3(static_cast<unsigned>((items + kThreads - 1) / kThreads)), dim3(kThreads),
-                         arguments, 0, stream.stream),
-        "cudaLaunchKernel of training");
+  Launch(dim3(blocks(items, kThreads)), dim3(kThreads), 0, stream).start(kernel, "a launch of training", arguments...);
 }
 
 long long units_of(const Stage& s) { return static_cast<long long>(s.layers) * s.directions * s.batch * s.hidden; }
@@ -237,8 +241,7 @@ const void* step_of(DType dtype) {
 }
 template <class Step>
 void launch_step(StreamRef stream, DType dtype, const CellArgs& args) {
-  void* arguments[] = {const_cast<CellArgs*>(&args)};  // copied, not written
-  launch(stream, step_of<Step>(dtype), units_of(args.stage), arguments);
+  launch(stream, step_of<Step>(dtype), units_of(args.stage), args);
 }
 const void* remake_of(DType dtype) {
   return dtype == DType::float64 ? reinterpret_cast<const void*>(&remake_kernel<double>)
@@ -249,8 +252,7 @@ const void* reset_rows_of(DType dtype) {
                                  : reinterpret_cast<const void*>(&reset_rows_kernel<float>);
 }
 void launch_remake(StreamRef stream, DType dtype, const CellArgs& args, bool reset_after, void* rows) {
-  void* arguments[] = {const_cast<CellArgs*>(&args), &reset_after, static_cast<void*>(&rows)};
-  launch(stream, remake_of(dtype), units_of(args.stage) * args.stage.chunk_steps, arguments);
+  launch(stream, remake_of(dtype), units_of(args.stage) * args.stage.chunk_steps, args, reset_after, rows);
 }
 
 }  // namespace
@@ -271,8 +273,7 @@ void remake_reset(StreamRef stream, DType dtype, const CellArgs& args, void* row
   launch_remake(stream, dtype, args, false, rows);
 }
 void reset_rows(StreamRef stream, DType dtype, const CellArgs& args, void* to) {
-  void* arguments[] = {const_cast<CellArgs*>(&args), static_cast<void*>(&to)};
-  launch(stream, reset_rows_of(dtype), units_of(args.stage) * args.stage.steps, arguments);
+  launch(stream, reset_rows_of(dtype), units_of(args.stage) * args.stage.steps, args, to);
 }
 
 void load_cell_kernels(DType dtype) {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tensors of the caller into a plan's order and back: one thread an element, each read and written once, bound by memory.
-// Parameters' gradients come as partial sums, which are added in order.
+// The tensors of the caller into a plan's order and back: one thread an element, each read and written once, bound by
+// memory. Parameters' gradients come as partial sums, which are added in order.
 
+#include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/training/kernel/cell_math.cuh"
 #include "backends/cuda/training/kernels.hpp"
@@ -140,12 +142,12 @@ __global__ void __launch_bounds__(kThreads) column_sum_kernel(const __grid_const
   static_cast<T*>(a.to)[static_cast<long long>(blockIdx.y) * a.columns + column] = sum;
 }
 
-void launch(StreamRef stream, const void* kernel, dim3 grid, const void* args) {
+template <class Args>
+void launch(StreamRef stream, const void* kernel, dim3 grid, const Args& args) {
   if (grid.x == 0 || grid.y == 0) return;
-  void* arguments[] = {const_cast<void*>(args)};  // copied, not written
-  check(cudaLaunchKernel(kernel, grid, dim3(kThreads), arguments, 0, stream.stream), "cudaLaunchKernel of training");
+  Launch(grid, dim3(kThreads), 0, stream).start(kernel, "a launch of training", args);
 }
-dim3 blocks_for(long long items) { return {static_cast<unsigned>((items + kThreads - 1) / kThreads)}; }
+dim3 blocks_for(long long items) { return {blocks(items, kThreads)}; }
 
 // The kernel of a dtype, as an address.
 #define GRU_TRAINING_KERNEL(name, dtype)                                    \
@@ -156,29 +158,28 @@ dim3 blocks_for(long long items) { return {static_cast<unsigned>((items + kThrea
 
 void load_input(StreamRef stream, DType dtype, const InputArgs& a) {
   launch(stream, GRU_TRAINING_KERNEL(input_kernel, dtype),
-         blocks_for(static_cast<long long>(a.steps) * a.batch * a.features), &a);
+         blocks_for(static_cast<long long>(a.steps) * a.batch * a.features), a);
 }
 void copy(StreamRef stream, DType dtype, const CopyArgs& a) {
   launch(stream, GRU_TRAINING_KERNEL(copy_kernel, dtype),
-         blocks_for(static_cast<long long>(a.extents[0]) * a.extents[1] * a.extents[2]), &a);
+         blocks_for(static_cast<long long>(a.extents[0]) * a.extents[1] * a.extents[2]), a);
 }
 void start_states(StreamRef stream, DType dtype, const StartArgs& a) {
   launch(stream, GRU_TRAINING_KERNEL(start_kernel, dtype),
-         blocks_for(static_cast<long long>(a.layers) * a.directions * a.batch * a.hidden), &a);
+         blocks_for(static_cast<long long>(a.layers) * a.directions * a.batch * a.hidden), a);
 }
 void load_parameter(StreamRef stream, DType dtype, const ParameterArgs& a) {
-  launch(stream, GRU_TRAINING_KERNEL(load_parameter_kernel, dtype), blocks_for(3LL * a.hidden * a.columns), &a);
+  launch(stream, GRU_TRAINING_KERNEL(load_parameter_kernel, dtype), blocks_for(3LL * a.hidden * a.columns), a);
 }
 void store_parameter(StreamRef stream, DType dtype, const ParameterArgs& a) {
-  launch(stream, GRU_TRAINING_KERNEL(store_parameter_kernel, dtype), blocks_for(3LL * a.hidden * a.columns), &a);
+  launch(stream, GRU_TRAINING_KERNEL(store_parameter_kernel, dtype), blocks_for(3LL * a.hidden * a.columns), a);
 }
 void load_bias(StreamRef stream, DType dtype, const BiasArgs& a) {
-  launch(stream, GRU_TRAINING_KERNEL(bias_kernel, dtype), blocks_for(4LL * a.hidden), &a);
+  launch(stream, GRU_TRAINING_KERNEL(bias_kernel, dtype), blocks_for(4LL * a.hidden), a);
 }
 void sum_columns(StreamRef stream, DType dtype, const ColumnSumArgs& a) {
-  const long long parts = (a.rows + a.rows_each - 1) / a.rows_each;
   launch(stream, GRU_TRAINING_KERNEL(column_sum_kernel, dtype),
-         dim3(static_cast<unsigned>((a.columns + 31) / 32), static_cast<unsigned>(parts)), &a);
+         dim3(blocks(a.columns, 32), blocks(a.rows, a.rows_each)), a);
 }
 
 void load_cell_kernels(DType dtype);  // cells.cu

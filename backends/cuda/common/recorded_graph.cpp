@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backends/cuda/dense_step/recorded.hpp"
+#include "backends/cuda/common/recorded_graph.hpp"
 
 #include <utility>
 
 #include "backends/cuda/common/runtime.hpp"
 
 namespace gru::cuda {
+
+bool RecordedGraph::pays(std::int64_t launches) {
+  constexpr std::int64_t kFrom = 8;         // launches; below, the graph's own start costs more than it saves
+  constexpr std::int64_t kLimit = 1 << 15;  // nodes: about 2 KB of host and device memory each
+  return launches >= kFrom && launches <= kLimit;
+}
 
 RecordedGraph::RecordedGraph(StreamRef stream, const std::function<void(StreamRef)>& launch) {
   const DeviceGuard guard(stream.device);

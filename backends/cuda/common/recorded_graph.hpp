@@ -3,8 +3,10 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <type_traits>
 
 #include "backends/cuda/common/stream_ref.hpp"
 
@@ -13,9 +15,12 @@ namespace gru::cuda {
 /// Launches recorded once as a CUDA graph, and replayed on any stream of the device.
 class RecordedGraph {
  public:
+  /// Whether so many launches are worth a graph.
+  static bool pays(std::int64_t launches);
+
   RecordedGraph() = default;
-  /// Records what `launch` launches on the stream that it is given, which is not `stream`; uploads it on `stream`. Throws
-  /// what `launch` throws.
+  /// Records what `launch` launches on the stream that it is given, which is not `stream`; uploads it on `stream`.
+  /// Throws what `launch` throws.
   RecordedGraph(StreamRef stream, const std::function<void(StreamRef recorder)>& launch);
   bool recorded() const { return graph_ != nullptr; }
   void replay(StreamRef stream) const;

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backends/cuda/common/engine.hpp"
+
+#include "backends/cuda/common/runtime.hpp"
+
+namespace gru::cuda {
+
+std::unique_ptr<Engine> Engine::fork(StreamRef on) const {
+  require_same_device(stream, on);
+  return fork_on(on);
+}
+
+void Engine::rebind(StreamRef on) {
+  require_same_device(stream, on);
+  stream = on;
+  rebound();
+}
+
+}  // namespace gru::cuda

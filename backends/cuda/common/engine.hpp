@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "backends/cuda/common/stream_ref.hpp"
+#include "gru/backend.hpp"
+
+namespace gru::cuda {
+
+/// A plan's executions on one stream: packed weights, which its forks share, and a workspace of its own. It knows a
+/// stream and its device, no execution space, so that it is compiled once for all of them.
+class Engine {
+ public:
+  explicit Engine(StreamRef on) : stream(on) {}
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+  virtual ~Engine() = default;
+
+  virtual void execute(const Call& call) = 0;
+  virtual std::size_t workspace_bytes() const = 0;
+  virtual Status status() const = 0;
+  /// Both on another stream of the same device; throw gru::Error for one of another device.
+  std::unique_ptr<Engine> fork(StreamRef on) const;
+  void rebind(StreamRef on);
+
+ protected:
+  StreamRef stream;
+
+ private:
+  virtual std::unique_ptr<Engine> fork_on(StreamRef on) const = 0;
+  virtual void rebound() {}  ///< `stream` is another now
+};
+
+}  // namespace gru::cuda

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#if defined(GRU_CUDA_CUBLASLT)
+#include "backends/cuda/projection/blas.hpp"
+
+#include <fmt/format.h>
+
+#include "gru/error.hpp"
+
+namespace gru::cuda::blas {
+namespace {
+
+using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
+
+Layout make_layout(const Matrix& m, std::int64_t batches) {
+  cublasLtMatrixLayout_t made = nullptr;
+  check(cublasLtMatrixLayoutCreate(&made, m.type, static_cast<std::uint64_t>(m.rows),
+                                   static_cast<std::uint64_t>(m.columns), m.stride),
+        "cublasLtMatrixLayoutCreate");
+  Layout layout(made);
+  set(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<std::int32_t>(batches));
+  set(layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, m.batch_stride);
+  return layout;
+}
+
+}  // namespace
+
+void check(cublasStatus_t status, std::string_view call) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  throw Error(fmt::format("gru::cuda: {} failed with {}; build with GRU_CUDA_CUBLASLT=OFF to do without cuBLASLt", call,
+                          cublasLtGetStatusString(status)));
+}
+
+Context make_context() {
+  cublasLtHandle_t made = nullptr;
+  check(cublasLtCreate(&made), "cublasLtCreate");
+  return Context(made);
+}
+
+Product::Product(cublasComputeType_t compute, cudaDataType_t scale, const Matrix& first, const Matrix& second,
+                 const Matrix& result, std::int64_t batches) {
+  cublasLtMatmulDesc_t made = nullptr;
+  check(cublasLtMatmulDescCreate(&made, compute, scale), "cublasLtMatmulDescCreate");
+  operation.reset(made);
+  set(operation, CUBLASLT_MATMUL_DESC_TRANSA, first.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+  set(operation, CUBLASLT_MATMUL_DESC_TRANSB, second.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+  a = make_layout(first, batches);
+  b = make_layout(second, batches);
+  c = make_layout(result, batches);
+}
+
+cublasStatus_t Product::find_algorithm(cublasLtHandle_t context, const Limits& limits) {
+  cublasLtMatmulPreference_t made = nullptr;
+  check(cublasLtMatmulPreferenceCreate(&made), "cublasLtMatmulPreferenceCreate");
+  const Preference preference(made);
+  const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+    check(cublasLtMatmulPreferenceSetAttribute(made, attribute, &value, sizeof value),
+          "cublasLtMatmulPreferenceSetAttribute");
+  };
+  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, std::uint64_t{limits.workspace});
+  prefer(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, limits.reduction);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, limits.alignment[0]);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, limits.alignment[1]);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, limits.alignment[2]);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, limits.alignment[2]);
+  cublasLtMatmulHeuristicResult_t found{};
+  int count = 0;
+  const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(context, operation.get(), a.get(), b.get(), c.get(),
+                                                               c.get(), made, 1, &found, &count);
+  if (status != CUBLAS_STATUS_SUCCESS) return status;
+  if (count == 0) return CUBLAS_STATUS_NOT_SUPPORTED;
+  algorithm = found.algo;
+  return status;
+}
+
+void Product::launch(cublasLtHandle_t context, const void* alpha, const void* first, const void* second,
+                     const void* beta, void* result, std::byte* workspace, std::size_t workspace_bytes,
+                     cudaStream_t stream) const {
+  check(cublasLtMatmul(context, operation.get(), alpha, first, a.get(), second, b.get(), beta, result, c.get(), result,
+                       c.get(), &algorithm, workspace, workspace_bytes, stream),
+        "cublasLtMatmul");
+}
+
+}  // namespace gru::cuda::blas
+#endif
