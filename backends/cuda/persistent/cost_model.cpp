@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "backends/cuda/common/cost_model.hpp"
+#include "backends/cuda/common/integers.hpp"
 
 namespace gru::cuda {
 namespace {
@@ -21,7 +22,7 @@ double step_clocks(const PersistentSchedule& s) {
                        exchange;
   if (!k.dedicated) return std::max(chain, s.slices * (kCosts.busy_of_product * product + kCosts.busy_shared));
   const double words = k.cluster() ? 0 : std::max(1.0, k.pack * k.k / 512.0);  // of 16 bytes that a lane polls
-  const int turns = (s.slices + s.gate_sets - 1) / s.gate_sets;
+  const auto turns = static_cast<int>(ceil_div(s.slices, s.gate_sets));
   return std::max({chain + (s.slices - 1) * kCosts.next_slice * product,
                    s.slices * (kCosts.busy_of_product * product + kCosts.busy_slice + kCosts.busy_words * words),
                    turns > 1 ? turns * kCosts.gate_turn : 0.0});
