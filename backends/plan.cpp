@@ -12,6 +12,7 @@
 #include "backends/spaces.hpp"
 #include "gru/error.hpp"
 #include "src/overlap.hpp"
+#include "src/tensor_checks.hpp"
 
 namespace gru {
 namespace {
@@ -28,9 +29,13 @@ void require_sequence(const ConstTensorView& x) {
                           format_extents(x.rank, x.extents)));
 }
 
-// What a step adds to the rules of execute, in the words of its own arguments.
-void require_step(const Config& config, const ConstTensorView& x, const ConstTensorView& h_in,
+constexpr TensorChecks kStepChecks{"gru::Plan::step"};
+
+// The rules of execute in the words of a step's own arguments, and what a step adds to them.
+void require_step(const Problem& problem, const ConstTensorView& x, const ConstTensorView& h_in,
                   const TensorView& h_out) {
+  const Config& config = problem.config;
+  const PlanOptions& options = problem.options;
   if (config.bidirectional) {
     throw Error(
         "gru::Plan::step: a bidirectional GRU cannot be run step by step: its reverse direction starts at the "
@@ -39,16 +44,30 @@ void require_step(const Config& config, const ConstTensorView& x, const ConstTen
   if (x.rank != 1 && x.rank != 2) {
     throw Error(fmt::format("gru::Plan::step: x: expected (B, I) or (I), got {}", format_extents(x.rank, x.extents)));
   }
+  kStepChecks.require_tensor("x", x, x.rank, options.dtype, "(B, I) or (I)");
+  if (x.extents[x.rank == 1 ? 0 : 1] != config.input_size) {
+    kStepChecks.refuse("x", fmt::format("expected {} features (input_size), got {}", config.input_size,
+                                        x.extents[x.rank == 1 ? 0 : 1]));
+  }
+  if (x.rank == 2 && x.extents[0] > options.batch_size) {
+    kStepChecks.refuse("x", fmt::format("B = {} exceeds the plan's batch_size = {}; make a larger plan", x.extents[0],
+                                        options.batch_size));
+  }
   const Dims expected = x.rank == 1 ? Dims{config.num_layers, config.hidden_size, 0}
                                     : Dims{config.num_layers, x.extents[0], config.hidden_size};
+  const std::string_view shape = x.rank == 1 ? "(L, H)" : "(L, B, H)";
   const auto require_state = [&](std::string_view name, const ConstTensorView& state) {
-    if (state.rank == x.rank + 1 && state.extents == expected) return;
-    throw Error(fmt::format("gru::Plan::step: {}: expected {} = {} for x of {}, got {}", name,
-                            x.rank == 1 ? "(L, H)" : "(L, B, H)", format_extents(x.rank + 1, expected),
+    if (state.rank != x.rank + 1 || state.extents != expected) {
+      kStepChecks.refuse(
+          name, fmt::format("expected {} = {} for x of {}, got {}", shape, format_extents(x.rank + 1, expected),
                             format_extents(x.rank, x.extents), format_extents(state.rank, state.extents)));
+    }
+    kStepChecks.require_tensor(name, state, x.rank + 1, options.dtype, shape);
   };
   require_state("h_in", h_in);
   require_state("h_out", h_out);
+  kStepChecks.require_distinct_elements("h_out", h_out);
+  kStepChecks.require_apart("h_out", h_out, "x", x);
   if (surely_overlap(h_in, h_out)) {
     throw Error("gru::Plan::step: h_in and h_out overlap; keep two states and swap them after each step");
   }
@@ -135,7 +154,7 @@ void AnyPlan::use_stream(CUstream_st* stream) {
 
 void AnyPlan::step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out) {
   const Problem& problem = impl_->choice.problem;
-  require_step(problem.config, x, h_in, h_out);
+  require_step(problem, x, h_in, h_out);
   const ConstTensorView sequence = with_time(x, problem.options.batch_first);
   impl_->run(canonical({.x = sequence, .h0 = h_in, .h_n = h_out}, problem));
 }

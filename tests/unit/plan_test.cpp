@@ -249,7 +249,13 @@ TEST_CASE("plan: step's own rules") {
   refuse(gru::tensor_view(x.data(), {3}), h_in, h_out, "step: h_in: expected (L, H) = (1, 4)");
   refuse(x_view, h_in, gru::tensor_view(h.data(), {1, 2, 4}), "overlap");
   refuse(x_view, h_in, gru::tensor_view(h.data() + 5, {1, 2, 4}), "overlap");
-  refuse(gru::tensor_view(x.data(), {2, 2}), h_in, h_out, "expected 3 features");
+  refuse(gru::tensor_view(x.data(), {2, 2}), h_in, h_out, "step: x: expected 3 features");
+  std::vector<double> wide(24);
+  refuse(gru::tensor_view(wide.data(), {2, 3}), h_in, h_out, "step: x: expected float32 (the plan's dtype)");
+  refuse(x_view, gru::tensor_view(wide.data(), {1, 2, 4}), h_out, "step: h_in: expected float32");
+  refuse(gru::tensor_view(h.data(), {3, 3}), h_in, h_out, "step: x: B = 3 exceeds the plan's batch_size = 2");
+  refuse(gru::tensor_view(h.data() + 8, {2, 3}), h_in, h_out, "step: h_out: shares memory with x");
+  refuse(x_view, h_in, gru::tensor_view(h.data() + 8, {1, 2, 4}, {4, 0, 1}), "step: h_out: an output's elements");
   gru::Plan<Host> both(Host{}, gru::Weights::random({.input_size = 3, .hidden_size = 4, .bidirectional = true}, 1),
                        {.batch_size = 2});
   CHECK_THROWS_WITH_AS(both.step(x_view, h_in, h_out), doctest::Contains("bidirectional"), gru::Error);
