@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -92,7 +93,23 @@ struct Offer {
 struct Candidate {
   std::string name;
   Offer (*ask)(const Problem&) = nullptr;
+  // For the tuner.
+  std::vector<std::string> (*arrangements)(const Problem&) = nullptr;
+  double (*estimated_seconds)(const Problem&) = nullptr;  ///< infinite: it does not take the problem, or gives none
+  bool is_reference = false;
 };
+
+template <Backend B>
+double estimated_seconds_of([[maybe_unused]] const Problem& problem) {
+  if constexpr (requires { B::estimated_seconds(problem); }) return B::estimated_seconds(problem);
+  return std::numeric_limits<double>::infinity();
+}
+
+template <Backend B>
+constexpr bool is_reference() {
+  if constexpr (requires { B::is_reference; }) return B::is_reference;
+  return false;
+}
 
 template <Backend B>
 Offer offer_of(const Problem& problem) {
@@ -106,7 +123,8 @@ Offer offer_of(const Problem& problem) {
 
 template <Backend... Bs>
 std::vector<Candidate> candidates_of(list<Bs...>) {
-  return {Candidate{std::string(std::string_view(Bs::name)), &offer_of<Bs>}...};
+  return {Candidate{std::string(std::string_view(Bs::name)), &offer_of<Bs>, &arrangements_of<Bs>,
+                    &estimated_seconds_of<Bs>, is_reference<Bs>()}...};
 }
 
 }  // namespace gru

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <utility>
 
+#include "backends/tuner.hpp"
+
 namespace gru {
 namespace {
 
@@ -56,7 +58,9 @@ class Chooser {
     std::shared_ptr<AnySpace> space;
     std::string absent;
     Problem problem;
+    const std::string measured = prefer(seat, space, problem, absent);
     for (const Candidate& candidate : seat.candidates) {
+      if (candidate.name == measured) continue;  // has answered
       if (!names_.ask(seat, candidate)) {
         note(seat, candidate, fmt::format("not asked, as {} was named", options_.backend));
       } else if (choice_.backend) {
@@ -69,6 +73,26 @@ class Chooser {
     }
   }
 
+  /// Asks the backend that was measured to be the fastest, if the options want that; returns its name.
+  std::string prefer(const Seat& seat, std::shared_ptr<AnySpace>& space, Problem& problem, std::string& absent) {
+    if (options_.tuning == Tuning::never || names_.by_backend() || choice_.backend) return {};
+    if (seat.candidates.empty() || !names_.ask(seat, seat.candidates.front())) return {};
+    take(seat, space, problem, absent);
+    if (!space) return {};
+    const Preference found = preferred(seat, space, problem, weights_);
+    const auto candidate = std::ranges::find(seat.candidates, found.arrangement.backend, &Candidate::name);
+    if (candidate == seat.candidates.end()) {
+      if (!found.note.empty()) notes_.push_back(found.note);
+      return {};
+    }
+    Problem asked = problem;
+    asked.options.backend = found.arrangement.backend;
+    asked.options.arrangement = found.arrangement.arrangement;
+    ask(seat, *candidate, space, asked, found.note);
+    // Without the arrangement it may still say yes.
+    return choice_.backend || asked.options.arrangement.empty() ? candidate->name : std::string();
+  }
+
   void take(const Seat& seat, std::shared_ptr<AnySpace>& space, Problem& problem, std::string& absent) const {
     try {
       space = seat.instance();
@@ -79,8 +103,8 @@ class Chooser {
     problem = problem_on(*space, weights_.config(), options_);
   }
 
-  void ask(const Seat& seat, const Candidate& candidate, const std::shared_ptr<AnySpace>& space,
-           const Problem& problem) {
+  void ask(const Seat& seat, const Candidate& candidate, const std::shared_ptr<AnySpace>& space, const Problem& problem,
+           const std::string& measured = {}) {
     const Offer offer = candidate.ask(problem);
     if (!offer.support) return note(seat, candidate, "no, " + offer.support.reason);
     try {
@@ -93,7 +117,10 @@ class Chooser {
     choice_.name = candidate.name;
     const std::string& remark = offer.support.reason;
     note(seat, candidate,
-         fmt::format("{}{}{}", names_.by_backend() ? "named by the caller" : "first to accept",
+         fmt::format("{}{}{}",
+                     !measured.empty()     ? measured
+                     : names_.by_backend() ? "named by the caller"
+                                           : "first to accept",
                      remark.empty() ? "" : ": ", remark));
   }
 

@@ -30,6 +30,13 @@ struct TrainingName {
 constexpr std::array kTrainingNames = {TrainingName{"none", Training::none}, TrainingName{"keep", Training::keep_gates},
                                        TrainingName{"remake", Training::remake_gates}};
 
+struct TuningName {
+  std::string_view name;
+  Tuning tuning;
+};
+constexpr std::array kTuningNames = {TuningName{"never", Tuning::never}, TuningName{"cache", Tuning::cache},
+                                     TuningName{"now", Tuning::now}};
+
 /// NVIDIA's tuning guides and the CUDA C++ programming guide; multiprocessors and L2 cache as the products have them.
 struct Profile {
   std::string_view name;
@@ -96,6 +103,14 @@ Training parse_training(std::string_view name) {
   throw Error(fmt::format("gru: there is no training mode '{}'; choose one of none, keep, remake", name));
 }
 
+std::string_view name_of(Tuning tuning) { return std::ranges::find(kTuningNames, tuning, &TuningName::tuning)->name; }
+
+Tuning parse_tuning(std::string_view name) {
+  const auto* found = std::ranges::find(kTuningNames, name, &TuningName::name);
+  if (found != kTuningNames.end()) return found->tuning;
+  throw Error(fmt::format("gru: there is no tuning '{}'; choose one of never, cache, now", name));
+}
+
 DType parse_arithmetic_dtype(std::string_view name) {
   for (const DType dtype : {DType::float32, DType::float64}) {
     if (name == name_of(dtype)) return dtype;
@@ -155,6 +170,9 @@ void validate(const Problem& problem) {
   }
   if (o.dtype == DType::float64 && o.math != Math::strict) {
     throw Error(fmt::format("gru: math mode {} needs dtype float32, got float64; use math strict", name_of(o.math)));
+  }
+  if (!o.arrangement.empty() && o.backend == "auto") {
+    throw Error(fmt::format("gru: the arrangement '{}' is a backend's; name the backend too", o.arrangement));
   }
   if (!(o.dropout >= 0.0 && o.dropout <= 1.0)) {  // NaN too
     throw Error(fmt::format("gru: dropout is a probability from 0 to 1, got {}", o.dropout));

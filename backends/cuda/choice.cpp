@@ -152,6 +152,12 @@ Estimates estimate(const Problem& problem, const Build& build) {
           dense.accepted ? dense.seconds : kNever};
 }
 
+double estimate_of(const Problem& problem, std::string_view name, const Build& build) {
+  const auto* const found = std::ranges::find(kEngines, name);
+  if (found == kEngines.end() || problem.options.dtype != DType::float32) return kNever;
+  return estimate(problem, build)[static_cast<std::size_t>(found - kEngines.begin())];
+}
+
 namespace {
 
 /// Engines that have been measured on the named cases: of those the first that accepts is taken, unless another promises

@@ -31,5 +31,7 @@ inline constexpr std::array<std::string_view, 6> kEngines = {"cuda-single-block"
 /// Seconds of an execution on an H200, roughly, as kEngines; infinite where an engine does not take the problem.
 using Estimates = std::array<double, kEngines.size()>;
 Estimates estimate(const Problem& problem, const Build& build);
+/// That of one of them; infinite for other names.
+double estimate_of(const Problem& problem, std::string_view name, const Build& build);
 
 }  // namespace gru::cuda

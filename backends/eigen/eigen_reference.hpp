@@ -28,6 +28,7 @@ class EigenReference {
  public:
   using Space = S;
   static constexpr std::string_view name = "eigen";
+  static constexpr bool is_reference = true;
 
   static Decision<> decide(const Problem& problem) {
     if (problem.options.math != Math::strict) {

@@ -55,6 +55,7 @@ int parse_and_work(int argc, char** argv) {
   commands.push_back(gru::cli::add_check(program));
   commands.push_back(gru::cli::add_info(program));
   commands.push_back(gru::cli::add_bench(program));
+  commands.push_back(gru::cli::add_tune(program));
 
   bool reading_input = true;
   try {

@@ -91,6 +91,15 @@ void add_plan_flags(CLI::App& app, PlanFlags& flags) {
       ->check(CLI::NonNegativeNumber);
 }
 
+void add_tuning_flag(CLI::App& app, PlanFlags& flags) {
+  app.add_option(
+         "--tuning", flags.tuning,
+         "Which arrangement auto takes: never (by estimates), cache (as measured before by gru tune), now (measures "
+         "first, if nothing is kept)")
+      ->type_name("MODE")
+      ->capture_default_str();
+}
+
 PlanOptions PlanFlags::options(bool batch_first) const {
   PlanOptions options;
   options.batch_first = batch_first;
@@ -99,6 +108,7 @@ PlanOptions PlanFlags::options(bool batch_first) const {
   options.backend = backend;
   options.device_profile = device_profile;
   options.reserve_sms = reserve_sms;
+  options.tuning = parse_tuning(tuning);
   return options;
 }
 

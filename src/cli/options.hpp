@@ -48,7 +48,7 @@ void add_size_flags(CLI::App& app, SizeFlags& flags);
 
 /// How to compute.
 struct PlanFlags {
-  std::string device_name = "auto", backend = "auto", math = "strict", dtype = "float32", device_profile;
+  std::string device_name = "auto", backend = "auto", math = "strict", dtype = "float32", device_profile, tuning = "never";
   int reserve_sms = 0;
 
   /// Throws gru::Error for names that do not exist. Sizes stay 1.
@@ -58,6 +58,8 @@ struct PlanFlags {
 };
 /// --device --backend --math --dtype --device-profile --reserve-sms
 void add_plan_flags(CLI::App& app, PlanFlags& flags);
+/// --tuning
+void add_tuning_flag(CLI::App& app, PlanFlags& flags);
 
 /// Uniform in [-1, 1); the same numbers for a seed everywhere.
 Tensor random_tensor(DType dtype, std::vector<std::int64_t> extents, std::uint64_t seed);

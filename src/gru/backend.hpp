@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <optional>
@@ -9,6 +10,7 @@
 #include <string_view>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include "gru/call.hpp"
 #include "gru/error.hpp"
@@ -80,10 +82,35 @@ concept TrainingBackend = Backend<B> && requires(B& b, const B& cb, const Backwa
   { b.backward(call) } -> std::same_as<void>;
 };
 
+/// What the tuner asks beside the contract; a backend may leave any of it out.
+///
+/// * `arrangements(problem)`: names for PlanOptions::arrangement, other than its own choice, that `decide` takes then.
+///   kConservative is the baseline which the others must beat.
+/// * `estimated_seconds(problem)`: of an execution, for the choice of what is worth a measurement.
+/// * `is_reference`: for checking, never drawn.
+template <class B>
+concept OffersArrangements = Backend<B> && requires(const Problem& problem) {
+  { B::arrangements(problem) } -> std::same_as<std::vector<std::string>>;
+};
+inline constexpr std::string_view kConservative = "conservative";  ///< four warps a block, two stages
+
+/// The names of B's arrangements for a problem.
+template <Backend B>
+std::vector<std::string> arrangements_of([[maybe_unused]] const Problem& problem) {
+  if constexpr (OffersArrangements<B>) return B::arrangements(problem);
+  return {};
+}
+
 /// A backend's decision; one that does not train says no to a plan for training.
 template <Backend B>
 auto ask(const Problem& problem) {
   using Answer = decltype(B::decide(problem));
+  if (const std::string& wanted = problem.options.arrangement; !wanted.empty()) {
+    const std::vector<std::string> offered = arrangements_of<B>(problem);
+    if (std::ranges::find(offered, wanted) == offered.end()) {
+      return Answer::no("it has no arrangement '" + wanted + "' for this problem");
+    }
+  }
   if (!TrainingBackend<B> && problem.options.training != Training::none) {
     return Answer::no("it computes no gradients; use training none");
   }

@@ -23,5 +23,6 @@
 #include "gru/space.hpp"
 #include "gru/tensor.hpp"
 #include "gru/training.hpp"
+#include "gru/tuning.hpp"
 #include "gru/version.hpp"
 #include "gru/weights.hpp"

@@ -14,5 +14,6 @@
 #include "gru/problem.hpp"
 #include "gru/runtime.hpp"
 #include "gru/tensor.hpp"
+#include "gru/tuning.hpp"
 #include "gru/version.hpp"
 #include "gru/weights.hpp"

@@ -11,6 +11,7 @@
 #include "gru/config.hpp"
 #include "gru/tensor.hpp"
 #include "gru/training.hpp"
+#include "gru/tuning.hpp"
 
 namespace gru {
 
@@ -40,8 +41,12 @@ struct PlanOptions {
   std::string backend = "auto";  ///< a name from the backend trait's list, or "auto": the first that says yes
   /// Plan as if the GPU were another one: "" (the device as it is) or a name from device_profiles().
   std::string device_profile = {};
-  int reserve_sms = 0;          ///< GPU: leave so many multiprocessors to other work
-  std::int64_t spin_limit = 0;  ///< GPU: polls after which a waiting block gives up; 0: the backend's default
+  int reserve_sms = 0;            ///< GPU: leave so many multiprocessors to other work
+  std::int64_t spin_limit = 0;    ///< GPU: polls after which a waiting block gives up; 0: the backend's default
+  Tuning tuning = Tuning::never;  ///< which arrangement is taken for "auto": by estimates, or as measured
+  std::string tuning_cache = {};  ///< the file of measured choices; empty: tuning_cache_file()
+  /// One of the arrangements that a named backend offers, as "conservative"; empty: the backend chooses.
+  std::string arrangement = {};
 };
 
 /// What a device is, in the numbers that planning needs. Host: all GPU fields are 0.
@@ -56,6 +61,7 @@ struct DeviceInfo {
   std::size_t l2_bytes = 0;                 ///< bytes of L2 cache
   int max_cluster_size = 1;                 ///< thread blocks; 1: no clusters
   std::size_t memory_bytes = 0;             ///< of the whole device; 0: not known
+  int driver = 0;                           ///< CUDA's version that the driver serves, 1000 * major + 10 * minor
 };
 
 /// The names that PlanOptions::device_profile takes, e.g. "rtx4090".

@@ -42,7 +42,7 @@ TEST_CASE("gru: --version and --help") {
   CHECK(contains(version.out, "gru " + std::string(gru::kVersion)));
   CHECK(version.err.empty());
   for (const std::vector<std::string>& command :
-       {std::vector<std::string>{}, {"run"}, {"check"}, {"info"}, {"bench"}}) {
+       {std::vector<std::string>{}, {"run"}, {"check"}, {"info"}, {"bench"}, {"tune"}}) {
     std::vector<std::string> arguments = command;
     arguments.emplace_back("--help");
     const Finished help = run_program(arguments);

@@ -71,6 +71,36 @@ TEST_CASE("schedule: reset-before takes two launches, float64 the plain tiles") 
   CHECK(make_schedule(p, kAll).step.tile == Double::shape);
 }
 
+TEST_CASE("schedule: the arrangements that the tuner may draw, by register pressure") {
+  const Problem strict = problem(512, 64, 64, Math::strict, 89);
+  const Problem tensor = problem(512, 64, 64, Math::tf32, 89);
+  const std::vector<std::string> conservative = {"conservative"};
+  CHECK(per_step_arrangements(strict, {.registers = 80}) == conservative);
+  CHECK(per_step_arrangements(tensor, {.registers = 95}) == std::vector<std::string>{"conservative", "pipelined"});
+  CHECK(per_step_arrangements(tensor, {.registers = 96}) == conservative);
+  CHECK(per_step_arrangements(tensor, {.registers = 80, .spills = true}) == conservative);
+  CHECK(per_step_arrangements(tensor, {.registers = 80, .loads = 3}) == conservative);
+  CHECK(per_step_arrangements(tensor, {.registers = 80, .occupancy = true}) == conservative);
+  Problem before = tensor;
+  before.config.reset_after = false;
+  CHECK(per_step_arrangements(before, {}).empty());
+}
+
+TEST_CASE("schedule: an arrangement is taken as it is named") {
+  Problem p = problem(512, 64, 64, Math::tf32, 90);
+  p.options.arrangement = "conservative";
+  const Schedule conservative = make_schedule(p, kAll);
+  CHECK(conservative.step.tile.warps == 4);
+  CHECK(conservative.step.tile.stages == 2);
+  p.options.arrangement = "pipelined";
+  const Schedule pipelined = make_schedule(p, kAll);
+  CHECK(pipelined.step.tile.warps == 8);
+  CHECK(pipelined.step.tile.stages == 3);
+  p.options.arrangement = "conservative";
+  p.options.math = Math::strict;
+  CHECK(make_schedule(p, kAll).step.tile.stages == 2);
+}
+
 TEST_CASE("schedule: on every device every kernel fits a block's shared memory") {
   for (const std::string_view profile : kProfiles) {
     for (const Math math : {Math::strict, Math::tf32}) {

@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "backends/cuda/choice.hpp"
 #include "backends/cuda/common/engine.hpp"
@@ -30,6 +32,13 @@ class OnStream {
     if (answer && own.options.math != problem.options.math) answer.reason += exacter_remark(problem);
     static_cast<Support&>(answer) = unless_slower(problem, name, answer, this_build());
     return answer;
+  }
+
+  // For the tuner.
+  static double estimated_seconds(const Problem& problem) { return estimate_of(problem, name, this_build()); }
+  static std::vector<std::string> arrangements(const Problem& problem) {
+    if constexpr (requires { Kind::arrangements(problem); }) return Kind::arrangements(for_engine(problem));
+    return {};
   }
 
   using Answer = decltype(Kind::decide(std::declval<const Problem&>()));

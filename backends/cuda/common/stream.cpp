@@ -61,6 +61,7 @@ DeviceInfo read_device_info(int device) {
   info.l2_bytes = bytes(cudaDevAttrL2CacheSize);
   info.max_cluster_size = major >= 9 && major < 12 ? 16 : 1;
   info.memory_bytes = properties.totalGlobalMem;
+  check(cudaDriverGetVersion(&info.driver), "cudaDriverGetVersion");
   return info;
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/per_step/kernel_functions.hpp"
 #include "backends/cuda/per_step/step_engine.hpp"
 #include "backends/cuda/per_step/step_launch.hpp"
 
@@ -54,6 +55,25 @@ void PerStep::Impl::launch_layer(StreamRef on, StepArgs args, const CallTensors&
 }
 
 Decision<Schedule> PerStep::decide(const Problem& problem) { return decide_per_step(problem, this_build()); }
+
+std::vector<std::string> PerStep::arrangements(const Problem& problem) {
+  const Kernel kernel = problem.options.math == Math::tf32 ? tensor_kernel(Phase::fused, TensorConservative::shape)
+                                                           : simt_kernel(Phase::fused, false);
+  Pressure pressure{.registers = 255, .loads = 2};  // the rows' slices and the weights'
+  cudaFuncAttributes attributes{};
+  if (cudaFuncGetAttributes(&attributes, function_of(kernel)) == cudaSuccess) {
+    const int threads = kernel.tile.threads();
+    const int by_registers = problem.device.registers_per_sm / std::max(1, attributes.numRegs * threads);
+    const auto by_memory =
+        static_cast<int>(problem.device.shared_memory_per_sm / std::max<std::size_t>(1, kernel.shared_bytes));
+    pressure.registers = attributes.numRegs;
+    pressure.spills = attributes.localSizeBytes > 0;
+    pressure.occupancy = by_registers < by_memory;
+  } else {
+    static_cast<void>(cudaGetLastError());
+  }
+  return per_step_arrangements(problem, pressure);
+}
 
 std::unique_ptr<Engine> PerStep::make(StreamRef stream, const Problem& problem, Schedule schedule,
                                       const Weights& weights) {

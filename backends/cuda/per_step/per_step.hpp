@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "backends/cuda/common/on_stream.hpp"
 #include "backends/cuda/per_step/schedule.hpp"
@@ -14,6 +16,8 @@ struct PerStep {
   static constexpr std::string_view name = "cuda-per-step";
 
   static Decision<Schedule> decide(const Problem& problem);
+  /// For the tuner; reads the kernels' attributes.
+  static std::vector<std::string> arrangements(const Problem& problem);
   static std::unique_ptr<Engine> make(StreamRef stream, const Problem& problem, Schedule schedule,
                                       const Weights& weights);
 

@@ -135,7 +135,28 @@ void choose_float(Schedule& s, const Problem& p, const Build& build) {
       fmt::format(", input projections of {} steps at once{}", s.projected_steps, s.dense ? " by cuBLASLt" : "");
 }
 
+void choose_arrangement(Schedule& s, const Problem& p) {
+  const bool tensor = p.options.math == Math::tf32;
+  s.pack.tf32 = tensor;
+  s.step = !tensor ? simt_kernel(Phase::fused, false)
+                   : tensor_kernel(Phase::fused, p.options.arrangement == kPipelined ? TensorMedium::shape
+                                                                                     : TensorConservative::shape);
+  s.remark = fmt::format("{}: tiles of {} rows x {} units, {} warps, {} stages", p.options.arrangement,
+                         s.step.tile.rows, s.step.tile.units, s.step.tile.warps, s.step.tile.stages);
+}
+
 }  // namespace
+
+bool may_pipeline(const Pressure& conservative) {
+  return conservative.registers < 96 && !conservative.spills && conservative.loads < 3 && !conservative.occupancy;
+}
+
+std::vector<std::string> per_step_arrangements(const Problem& p, const Pressure& conservative) {
+  if (p.options.dtype != DType::float32 || !p.config.reset_after) return {};  // one tile, which is conservative
+  std::vector<std::string> names = {std::string(kConservative)};
+  if (p.options.math == Math::tf32 && may_pipeline(conservative)) names.emplace_back(kPipelined);
+  return names;
+}
 
 Schedule make_schedule(const Problem& p, const Build& build) {
   const bool tensor = p.options.math == Math::tf32;
@@ -150,6 +171,8 @@ Schedule make_schedule(const Problem& p, const Build& build) {
     s.step = tensor ? tensor_kernel(Phase::candidate, TensorSmall::shape) : simt_kernel(Phase::candidate, false);
     s.reset = tensor ? tensor_kernel(Phase::reset, TensorSmall::shape) : simt_kernel(Phase::reset, false);
     s.remark = "two launches a step";
+  } else if (!p.options.arrangement.empty()) {
+    choose_arrangement(s, p);
   } else {
     choose_float(s, p, build);
   }

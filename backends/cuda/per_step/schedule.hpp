@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "backends/cuda/common/build.hpp"
 #include "backends/cuda/per_step/kernels.hpp"
@@ -47,6 +49,22 @@ void plan_projection(Schedule& schedule, const Problem& problem, const Build& bu
 std::int64_t streamed_bytes(const Problem& problem);
 
 Schedule make_schedule(const Problem& problem, const Build& build);
+
+/// What a kernel takes of a multiprocessor's registers, and what it loads.
+struct Pressure {
+  int registers = 0;       ///< a thread
+  bool spills = false;     ///< some of them lie in memory
+  int loads = 2;           ///< distinct loads a stage
+  bool occupancy = false;  ///< registers alone bound how many blocks a multiprocessor holds
+};
+/// Whether a tile of eight warps and three stages is worth a try where four warps and two stages have this pressure: with
+/// fewer than 96 registers, no spill, fewer than three loads a stage, and registers that bound nothing.
+bool may_pipeline(const Pressure& conservative);
+
+/// PlanOptions::arrangement: tiles of eight warps and three stages, in TF32.
+inline constexpr std::string_view kPipelined = "pipelined";
+/// The arrangements beside the schedule's own choice: kConservative where it is another, kPipelined where it is built.
+std::vector<std::string> per_step_arrangements(const Problem& problem, const Pressure& conservative);
 
 /// Yes for any shape in float32, tf32 and float64.
 Decision<Schedule> decide_per_step(const Problem& problem, const Build& build);

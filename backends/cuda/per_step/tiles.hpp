@@ -47,6 +47,10 @@ struct Double {
 struct TensorSmall {
   static constexpr TileShape shape{.rows = 32, .units = 16, .depth = 32, .stages = 3, .warps = 4};
 };
+/// TF32, the tuner's baseline: four warps, two stages.
+struct TensorConservative {
+  static constexpr TileShape shape{.rows = 32, .units = 16, .depth = 32, .stages = 2, .warps = 4};
+};
 /// TF32: B = 256, H = 512 gives 128 blocks, one for a multiprocessor, so eight warps to hide their own latencies.
 struct TensorMedium {
   static constexpr TileShape shape{.rows = 64, .units = 16, .depth = 32, .stages = 3, .warps = 8};
@@ -67,7 +71,7 @@ inline constexpr bool kFits = Tile::shape.shared_bytes(3, kElement) <= kSharedLi
                               kRowPadding % Tile::shape.units == 0;
 static_assert(kFits<SimtSmall, 4> && kFits<SimtLarge, 4>, "an FFMA tile needs more than a block has on sm_89");
 static_assert(kFits<Double, 8>, "the float64 tile needs more than a block has on sm_89");
-static_assert(kFits<TensorSmall, 4> && kFits<TensorMedium, 4> && kFits<TensorLarge, 4>,
+static_assert(kFits<TensorSmall, 4> && kFits<TensorConservative, 4> && kFits<TensorMedium, 4> && kFits<TensorLarge, 4>,
               "a TF32 tile needs more than a block has on sm_89");
 
 /// Features of a slice that Hopper's kernels copy in bulk: 128 bytes a row, one swizzle period.

@@ -56,6 +56,7 @@ class Bench final : public Command {
                     "Time forward and backward with all gradients: keep (the gates), or remake (they are made again)")
         ->type_name("MODE");
     add_plan_flags(*app, plan_);
+    add_tuning_flag(*app, plan_);
     app->footer(
         "Example:\n"
         "  OMP_PROC_BIND=close gru bench kb39 cell --json results.json\n"

@@ -29,5 +29,6 @@ std::unique_ptr<Command> add_grad(CLI::App& program);
 std::unique_ptr<Command> add_check(CLI::App& program);
 std::unique_ptr<Command> add_info(CLI::App& program);
 std::unique_ptr<Command> add_bench(CLI::App& program);
+std::unique_ptr<Command> add_tune(CLI::App& program);
 
 }  // namespace gru::cli

@@ -32,6 +32,7 @@ class Run final : public Command {
                     "Where to write the last state (.npy or .safetensors; - is stdout): (L*D, B, H), or (L*D, H)")
         ->type_name("FILE");
     add_plan_flags(*app, plan_);
+    add_tuning_flag(*app, plan_);
     app->footer(
         "Example:\n"
         "  gru run --weights model.safetensors --input x.npy --output y.npy --hn hn.npy\n"

@@ -136,9 +136,10 @@ const void* function() {
 const void* tensor_function(Phase phase, const TileShape& tile) {
   switch (phase) {
     case Phase::fused:
-      return tile == TensorLarge::shape    ? function<Phase::fused, TensorLarge>()
-             : tile == TensorMedium::shape ? function<Phase::fused, TensorMedium>()
-                                           : function<Phase::fused, TensorSmall>();
+      return tile == TensorLarge::shape          ? function<Phase::fused, TensorLarge>()
+             : tile == TensorMedium::shape       ? function<Phase::fused, TensorMedium>()
+             : tile == TensorConservative::shape ? function<Phase::fused, TensorConservative>()
+                                                 : function<Phase::fused, TensorSmall>();
     case Phase::reset: return function<Phase::reset, TensorSmall>();
     case Phase::candidate: return function<Phase::candidate, TensorSmall>();
     default: return nullptr;
