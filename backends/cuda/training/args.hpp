@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// What the kernels of training are told, as plain data. Strides count elements. T steps, B sequences, H units, L layers,
-/// D directions, C steps of a chunk; A: layers that have buffers of their own at once, L in a wavefront, else 1.
+/// What the kernels of training are told, as plain data. Strides count elements. T steps, B sequences, H units, L
+/// layers, D directions, C steps of a chunk; A: layers at work at once, each with buffers of its own: a wavefront if
+/// more than one.
 ///
-/// The gates of W_ih, x's share and its gradient lie in the order n, r, z; those of W_hh, the state's share and its gradient
-/// in the order r, z, n. So the four gradients n, r, z, n' (of W_hn h + b_hn) of a unit's step are one row of 4H, whose
-/// first three quarters are the gradient of x's share and whose last three that of the state's.
+/// The gates of W_ih, x's share and its gradient lie in the order n, r, z; those of W_hh, the state's share and its
+/// gradient in the order r, z, n. So the four gradients n, r, z, n' (of W_hn h + b_hn) of a unit's step are one row of
+/// 4H, whose first three quarters are the gradient of x's share and whose last three that of the state's.
 
 #include <cstdint>
 
@@ -40,7 +41,7 @@ struct Stage {
   int steps = 0, batch = 0, hidden = 0, directions = 1;  ///< T, B, H, D
   int first_layer = 0, layers = 1;
   int chunk = 0, chunk_steps = 0;  ///< of first_layer; C
-  bool wavefront = false;          ///< layer l has buffers of its own, else all share those of slot 0
+  int slots = 1;                   ///< A: layer l has the buffers of slot l % A
 
   GRU_FUNCTION int begin(int i) const { return (chunk - i) * chunk_steps; }
   GRU_FUNCTION int end(int i) const { return begin(i) + chunk_steps < steps ? begin(i) + chunk_steps : steps; }
@@ -50,7 +51,7 @@ struct Stage {
     return direction == 0 ? step - begin(i) : end(i) - 1 - step;
   }
   GRU_FUNCTION int first_time(int i, int direction) const { return direction == 0 ? begin(i) : steps - end(i); }
-  GRU_FUNCTION int slot(int i) const { return wavefront ? first_layer + i : 0; }
+  GRU_FUNCTION int slot(int i) const { return (first_layer + i) % slots; }
 };
 
 /// The recurrence of a stage, forwards and backwards. Rows (t, b) lie at t B + b. T is float or double.
@@ -63,16 +64,15 @@ struct CellArgs {
   const void* w_hh_transposed = nullptr;  ///< likewise, each gate's matrix transposed; for the recurrence in one launch
   void* states =
       nullptr;  ///< [L][T + 2][B][D*H]: time t at t + 1, h0 of the forward direction at 0, of the reverse at T + 1
-  void* gates = nullptr;           ///< rows of [H][4: r, z, n, W_hn h + b_hn]; null: not kept
-  const void* input = nullptr;     ///< [A*D][C B][3: n, r, z][H], x's share without bias
-  const void* hidden = nullptr;    ///< [L*D][B][3: r, z, n][H], the state's share without bias, of a step
-  void* state = nullptr;           ///< [L*D][B][H], the state of a step, or dh on the way back
-  void* reset_state = nullptr;     ///< [L*D][B][H], reset-before: r h of a step; backwards W_hn^T dn
-  void* gradients = nullptr;       ///< [A*D][T B][4: n, r, z, n'][H]
-  void* step_gradients = nullptr;  ///< [L*D][B][3: r, z, n'][H] of a step
-  const void* inner_grad =
-      nullptr;           ///< gradient of inner layers' outputs: wavefront [L][C B][H] by place, else [T B][D*H]
-  Operand3 grad_output;  ///< of the last layer
+  void* gates = nullptr;             ///< rows of [H][4: r, z, n, W_hn h + b_hn]; null: not kept
+  const void* input = nullptr;       ///< [A*D][C B][3: n, r, z][H], x's share without bias
+  const void* hidden = nullptr;      ///< [L*D][B][3: r, z, n][H], the state's share without bias, of a step
+  void* state = nullptr;             ///< [L*D][B][H], the state of a step, or dh on the way back
+  void* reset_state = nullptr;       ///< [L*D][B][H], reset-before: r h of a step; backwards W_hn^T dn
+  void* gradients = nullptr;         ///< [A*D][T B][4: n, r, z, n'][H]
+  void* step_gradients = nullptr;    ///< [L*D][B][3: r, z, n'][H] of a step
+  const void* inner_grad = nullptr;  ///< [A][T B][D*H], gradient of inner layers' outputs
+  Operand3 grad_output;              ///< of the last layer
   RowLengths lengths;
   int step = 0;  ///< from the chunk's first one, backwards from its last one
 };

@@ -128,7 +128,8 @@ void Trainer::Impl::input_gradient(const TrainingShape& s, std::int64_t layer, s
   }
 }
 
-/// After a stage of a wavefront: the gradients of the outputs that the next stage needs.
+/// After a stage of a wavefront: the gradients of the outputs below. The last layer of the pass below has the place of
+/// this pass's last one, which has read its chunk by then.
 void Trainer::Impl::inner_gradients(const TrainingShape& s, const Stage& stage) {
   const std::int64_t h = s.config.hidden_size;
   for (int i = 0; i < stage.layers; ++i) {
@@ -136,7 +137,7 @@ void Trainer::Impl::inner_gradients(const TrainingShape& s, const Stage& stage) 
     if (layer == 0) continue;
     input_gradient(s, layer, stage.slot(i), std::int64_t{stage.begin(i)} * s.batch,
                    (stage.end(i) - stage.begin(i)) * s.batch,
-                   at(arena.inner_grad, (layer - 1) * stage.chunk_steps * s.batch * h), h, false);
+                   at(arena.inner_grad, ((layer - 1) % s.at_once * s.steps + stage.begin(i)) * s.batch * h), h, false);
   }
 }
 
@@ -166,7 +167,7 @@ void Trainer::Impl::weight_gradient(const TrainingShape& s, const std::byte* gra
                                     std::int64_t columns, std::int64_t pitch, const std::byte* reset_rows,
                                     const int (&order)[3], const TensorView& to, bool accumulate) {
   const std::int64_t h = s.config.hidden_size, part = 3 * h * columns;
-  const Parts parts = parts_of(s.rows(), 3 * h, columns);
+  const Parts parts = s.parts(columns);
   const auto multiply = [&](const std::byte* left, const std::byte* right, std::int64_t right_pitch, int of_gates,
                             std::int64_t first) {
     products.run(weight_shape(s, columns, right_pitch, parts.each, parts.count, of_gates), left, right,
@@ -198,7 +199,7 @@ void Trainer::Impl::parameter_gradients(const TrainingShape& s, std::int64_t lay
                                         const CellArgs& args, const BackwardCall& call) {
   if (call.cells.empty()) return;
   const std::int64_t directions = s.config.num_directions(), h = s.config.hidden_size, width = s.width();
-  const std::int64_t slot = s.wavefront ? layer : 0;
+  const std::int64_t slot = layer % s.at_once;
   for (std::int64_t d = 0; d < directions; ++d) {
     const CellGradients& to = call.cells[static_cast<std::size_t>(layer * directions + d)];
     const std::byte* gradients = at(arena.gradients, (slot * directions + d) * s.rows() * 4 * h);
@@ -253,13 +254,28 @@ void Trainer::Impl::store_grad_x(const TrainingShape& s, const BackwardCall& cal
     return;
   }
   const std::int64_t features = s.config.input_size;
-  input_gradient(s, 0, 0, 0, s.rows(), at(arena.clean_x), features, false);
+  input_gradient(s, 0, 0, 0, s.rows(), at(arena.clean_x_back), features, false);
   CopyArgs a;
   for (std::size_t i = 0; i < 3; ++i) a.extents[i] = static_cast<int>(to.extents[i]);
-  a.from = {at(arena.clean_x), {s.batch * features, features, 1}};
+  a.from = {at(arena.clean_x_back), {s.batch * features, features, 1}};
   a.to = result3(to);
   a.accumulate = call.accumulate;
   copy(stream, dtype, a);
+}
+
+/// After a layer that runs alone: the gradient of the output of the one below.
+void Trainer::Impl::layer_below(const TrainingShape& s, std::int64_t layer, const Dropout& dropout) {
+  input_gradient(s, layer, 0, 0, s.rows(), at(arena.inner_grad), s.width(), false);
+  if (!dropout.active()) return;
+  InputArgs mask;
+  mask.steps = static_cast<int>(s.steps);
+  mask.batch = static_cast<int>(s.batch);
+  mask.features = static_cast<int>(s.width());
+  mask.from = {at(arena.inner_grad), {s.batch * s.width(), s.width(), 1}};
+  mask.to = at(arena.inner_grad);
+  mask.dropout = dropout;
+  mask.first_index = static_cast<std::uint64_t>((layer - 1) * s.rows() * s.width());
+  load_input(stream, dtype, mask);
 }
 
 void Trainer::Impl::run_backward(const BackwardCall& call) {
@@ -282,7 +298,7 @@ void Trainer::Impl::run_backward(const BackwardCall& call) {
   RowMatrix input;
   std::int64_t input_layer = -1;
   const auto input_of = [&](std::int64_t layer) {
-    if (input_layer != layer) input = layer_input(s, layer, call.x, lengths, states, dropout);
+    if (input_layer != layer) input = layer_input(s, layer, call.x, lengths, states, dropout, at(arena.clean_x_back));
     input_layer = layer;
     return input;
   };
@@ -291,7 +307,7 @@ void Trainer::Impl::run_backward(const BackwardCall& call) {
     args.stage = s.stage(i, s.chunk_backward, true);
     const Stage& stage = args.stage;
     if (!s.keeps_gates) {
-      const bool needs_input = stage.first_layer == 0 || !s.wavefront;
+      const bool needs_input = stage.first_layer == 0 || !s.wavefront();
       remake(s, args, needs_input ? input_of(stage.first_layer) : RowMatrix{});
     }
     if (s.persistent) {
@@ -299,27 +315,12 @@ void Trainer::Impl::run_backward(const BackwardCall& call) {
     } else {
       run_steps_back(s, args);
     }
-    if (s.wavefront) {
-      inner_gradients(s, stage);
-    } else if (stage.chunk == 0) {  // the layer has ended
-      const std::int64_t layer = stage.first_layer;
+    if (s.wavefront()) inner_gradients(s, stage);
+    if (!s.begins_pass(stage)) continue;
+    const std::int64_t end = std::min<std::int64_t>(stage.first_layer + s.at_once, layers);
+    for (std::int64_t layer = stage.first_layer; layer < end; ++layer)
       parameter_gradients(s, layer, input_of(layer), args, call);
-      if (layer == 0) continue;
-      input_gradient(s, layer, 0, 0, s.rows(), at(arena.inner_grad), s.width(), false);
-      if (!dropout.active()) continue;
-      InputArgs mask;
-      mask.steps = static_cast<int>(s.steps);
-      mask.batch = static_cast<int>(s.batch);
-      mask.features = static_cast<int>(s.width());
-      mask.from = {at(arena.inner_grad), {s.batch * s.width(), s.width(), 1}};
-      mask.to = at(arena.inner_grad);
-      mask.dropout = dropout;
-      mask.first_index = static_cast<std::uint64_t>((layer - 1) * s.rows() * s.width());
-      load_input(stream, dtype, mask);
-    }
-  }
-  if (s.wavefront) {
-    for (std::int64_t layer = 0; layer < layers; ++layer) parameter_gradients(s, layer, input_of(layer), args, call);
+    if (!s.wavefront() && stage.first_layer > 0) layer_below(s, stage.first_layer, dropout);
   }
   store_grad_x(s, call);
   if (call.grad_h0.given()) {

@@ -54,7 +54,7 @@ struct Trainer::Impl final : TrainingEngine {
   // Both ways.
   CellArgs cell_args(const TrainingShape& s, const RowLengths& lengths, std::byte* states, std::byte* gates) const;
   RowMatrix layer_input(const TrainingShape& s, std::int64_t layer, const ConstTensorView& x, const RowLengths& lengths,
-                        const std::byte* states, const Dropout& dropout);
+                        const std::byte* states, const Dropout& dropout, std::byte* copied);
   void project(const TrainingShape& s, const Stage& stage, const RowMatrix& first, const std::byte* states);
   RowMatrix rows_below(const TrainingShape& s, std::int64_t layer, const RowMatrix& first,
                        const std::byte* states) const;
@@ -66,6 +66,7 @@ struct Trainer::Impl final : TrainingEngine {
   void run_steps_back(const TrainingShape& s, CellArgs args);
   void remake(const TrainingShape& s, CellArgs args, const RowMatrix& first);
   void inner_gradients(const TrainingShape& s, const Stage& stage);
+  void layer_below(const TrainingShape& s, std::int64_t layer, const Dropout& dropout);
   void input_gradient(const TrainingShape& s, std::int64_t layer, std::int64_t slot, std::int64_t first_row,
                       std::int64_t rows, std::byte* to, std::int64_t pitch, bool add);
   void parameter_gradients(const TrainingShape& s, std::int64_t layer, const RowMatrix& input, const CellArgs& args,
@@ -76,7 +77,9 @@ struct Trainer::Impl final : TrainingEngine {
   void store_grad_x(const TrainingShape& s, const BackwardCall& call);
 
   TrainingShape shape_of(std::int64_t steps, std::int64_t batch) const {
-    return {problem, steps, batch, recurrence.has_value() && steps >= kMinRecurrenceSteps};
+    TrainingPace pace = schedule.pace;
+    pace.persistent = recurrence.has_value() && steps >= kMinRecurrenceSteps;
+    return {problem, steps, batch, pace};
   }
   std::byte* at(std::size_t offset, std::int64_t elements = 0) const { return memory.get() + offset + bytes(elements); }
   std::int64_t bytes(std::int64_t elements) const { return elements * static_cast<std::int64_t>(size_of(dtype)); }

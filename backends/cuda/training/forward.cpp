@@ -55,7 +55,8 @@ CellArgs Trainer::Impl::cell_args(const TrainingShape& s, const RowLengths& leng
 
 /// x of a layer, as rows that a product reads: in place where that can be, else copied.
 RowMatrix Trainer::Impl::layer_input(const TrainingShape& s, std::int64_t layer, const ConstTensorView& x,
-                                     const RowLengths& lengths, const std::byte* states, const Dropout& dropout) {
+                                     const RowLengths& lengths, const std::byte* states, const Dropout& dropout,
+                                     std::byte* copied) {
   const std::int64_t width = s.width();
   if (layer > 0 && !dropout.active()) return rows_below(s, layer, {}, states);
   // NaN in the padding would meet zeros in the products of the weights' gradients.
@@ -66,7 +67,7 @@ RowMatrix Trainer::Impl::layer_input(const TrainingShape& s, std::int64_t layer,
   a.steps = static_cast<int>(s.steps);
   a.batch = static_cast<int>(s.batch);
   a.features = static_cast<int>(s.config.layer_input_size(layer));
-  a.to = at(arena.clean_x);
+  a.to = copied;
   a.lengths = lengths;
   if (layer == 0) {
     a.from = operand3(x);
@@ -76,7 +77,7 @@ RowMatrix Trainer::Impl::layer_input(const TrainingShape& s, std::int64_t layer,
     a.first_index = static_cast<std::uint64_t>((layer - 1) * s.rows() * width);
   }
   load_input(stream, dtype, a);
-  return {at(arena.clean_x), a.features};
+  return {copied, a.features};
 }
 
 /// The outputs of the layer below, or x for the first.
@@ -185,9 +186,9 @@ void Trainer::Impl::forward(const Call& call) {
   std::int64_t first_layer = -1;
   for (std::int64_t i = 0; i < s.stage_count(s.chunk_forward); ++i) {
     args.stage = s.stage(i, s.chunk_forward, false);
-    if (args.stage.first_layer == 0 || !s.wavefront) {
+    if (args.stage.first_layer == 0 || !s.wavefront()) {
       if (first_layer != args.stage.first_layer)
-        first = layer_input(s, args.stage.first_layer, call.x, lengths, states, dropout);
+        first = layer_input(s, args.stage.first_layer, call.x, lengths, states, dropout, at(arena.clean_x));
       first_layer = args.stage.first_layer;
       project(s, args.stage, first, states);
     } else {

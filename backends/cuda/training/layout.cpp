@@ -10,16 +10,17 @@
 namespace gru::cuda {
 namespace {
 
-/// Microseconds that a stage takes beside its steps (launches, weights onto the chip, small products), and a step.
-constexpr double kStageCost = 30.0, kPersistentStep = 1.3, kSeparateStep = 20.0;
+/// What a stage takes beside its steps: the recurrence's launch, weights onto the chip, and each layer's small products.
+constexpr double kStageMicroseconds = 15.0, kLayerMicroseconds = 12.0;
 /// Chunks of a backward that makes gates again: they hold its memory down.
 constexpr double kRemakeChunks = 8.0;
-constexpr std::int64_t kMinChunk = 8;
+constexpr std::int64_t kMinChunk = 16;
 
-/// Partial sums: one wave of blocks on a large device, each of enough rows, and no more memory than this.
-constexpr std::int64_t kBlocksWanted = 264, kMinRowsOfPart = 512, kMaxParts = 160,
-                       kMaxPartElements = std::int64_t{1} << 24;
-constexpr std::int64_t kBiasParts = 64;
+/// Partial sums: each of enough rows, and no more memory than this.
+constexpr std::int64_t kMinRowsOfPart = 128, kMaxParts = 160, kMaxPartElements = std::int64_t{1} << 24;
+/// What a part adds to a product of so many rows, as a share of it: its sums written and read; and a rest's own launch.
+constexpr double kPartRows = 50.0, kRestShare = 0.02;
+constexpr std::int64_t kBiasParts = 64, kMinBiasRows = 32;
 
 /// The divisor of `steps` that comes nearest to steps / wanted, from kMinChunk up.
 std::int64_t chunk_near(std::int64_t steps, double wanted) {
@@ -40,31 +41,54 @@ std::size_t padded(std::int64_t elements, std::int64_t element) {
   return (static_cast<std::size_t>(elements * element) + 255) / 256 * 256;
 }
 
+/// The share of the multiprocessors that `blocks` of one size keep busy, wave after wave.
+double busy_share(double blocks, std::int64_t multiprocessors) {
+  const double waves = blocks / static_cast<double>(std::max<std::int64_t>(multiprocessors, 1));
+  return waves / std::ceil(waves);
+}
+
 }  // namespace
 
-TrainingShape::TrainingShape(const Problem& problem, std::int64_t t, std::int64_t b, bool in_one_launch)
+std::int64_t most_layers_at_once(const Problem& p) {
+  return p.config.reset_after && !p.config.bidirectional && p.options.dropout == 0.0 ? p.config.num_layers : 1;
+}
+
+TrainingPace::TrainingPace(const Problem& problem, bool in_one_launch, std::int64_t layers, double step_microseconds)
+    : persistent(in_one_launch), chunk_forward(problem.options.seq_len), chunk_backward(problem.options.seq_len) {
+  const std::int64_t steps = problem.options.seq_len;
+  const double stage = kStageMicroseconds + kLayerMicroseconds * static_cast<double>(layers);
+  if (layers > 1) {
+    const double later = static_cast<double>(layers - 1) * static_cast<double>(steps);
+    const std::int64_t chunk = chunk_near(steps, std::max(1.0, std::sqrt(later * step_microseconds / stage)));
+    if (chunk < steps) {
+      at_once = layers;
+      chunk_forward = chunk_backward = chunk;
+    }
+  }
+  // reset-before needs r h of all steps at once for its n.
+  if (at_once == 1 && problem.options.training == Training::remake_gates && problem.config.reset_after)
+    chunk_backward = chunk_near(steps, kRemakeChunks);
+  const TrainingShape shape(problem, steps, problem.options.batch_size, *this);
+  microseconds = static_cast<double>(shape.stage_count(chunk_forward)) *
+                 (static_cast<double>(chunk_forward) * step_microseconds + stage);
+}
+
+TrainingShape::TrainingShape(const Problem& problem, std::int64_t t, std::int64_t b, const TrainingPace& pace)
     : config(problem.config),
       keeps_gates(problem.options.training != Training::remake_gates),
-      persistent(in_one_launch),
+      persistent(pace.persistent),
+      at_once(pace.at_once),
       element(static_cast<std::int64_t>(size_of(problem.options.dtype))),
+      plan_rows(problem.options.seq_len * problem.options.batch_size),
+      multiprocessors(problem.device.sm_count),
       steps(t),
       batch(b),
-      chunk_forward(t),
-      chunk_backward(t) {
-  if (!config.reset_after) return;  // its n needs r h of all steps at once
-  if (config.num_layers > 1 && !config.bidirectional && problem.options.dropout == 0.0) {
-    const double step = persistent ? kPersistentStep : kSeparateStep;
-    const double later = static_cast<double>(config.num_layers - 1) * static_cast<double>(steps);
-    const std::int64_t chunk = chunk_near(steps, std::max(1.0, std::sqrt(later * step / kStageCost)));
-    wavefront = chunk < steps;
-    chunk_forward = chunk_backward = chunk;
-  }
-  if (!wavefront && !keeps_gates) chunk_backward = chunk_near(steps, kRemakeChunks);
-}
+      chunk_forward(std::min(pace.chunk_forward, t)),
+      chunk_backward(std::min(pace.chunk_backward, t)) {}
 
 std::int64_t TrainingShape::stage_count(std::int64_t chunk) const {
   const std::int64_t chunks = ceil_div(steps, chunk);
-  return wavefront ? chunks + config.num_layers - 1 : chunks * config.num_layers;
+  return passes() * (chunks - 1) + config.num_layers;
 }
 
 Stage TrainingShape::stage(std::int64_t index, std::int64_t chunk, bool backwards) const {
@@ -74,18 +98,13 @@ Stage TrainingShape::stage(std::int64_t index, std::int64_t chunk, bool backward
   s.hidden = static_cast<int>(config.hidden_size);
   s.directions = static_cast<int>(config.num_directions());
   s.chunk_steps = static_cast<int>(chunk);
-  s.wavefront = wavefront;
-  const std::int64_t chunks = ceil_div(steps, chunk), layers = config.num_layers;
-  if (!wavefront) {
-    const std::int64_t layer = index / chunks, place = index % chunks;
-    s.first_layer = static_cast<int>(backwards ? layers - 1 - layer : layer);
-    s.chunk = static_cast<int>(backwards ? chunks - 1 - place : place);
-    return s;
-  }
+  s.slots = static_cast<int>(at_once);
+  const std::int64_t chunks = ceil_div(steps, chunk);
   // Backwards is forwards mirrored: the last layer begins with the last chunk.
-  const std::int64_t at = backwards ? stage_count(chunk) - 1 - index : index;
-  const std::int64_t first = std::max<std::int64_t>(0, at - chunks + 1), last = std::min(layers - 1, at);
-  s.first_layer = static_cast<int>(first);
+  std::int64_t at = backwards ? stage_count(chunk) - 1 - index : index, pass = 0;
+  for (; at >= chunks - 1 + layers_of(pass); ++pass) at -= chunks - 1 + layers_of(pass);
+  const std::int64_t first = std::max<std::int64_t>(0, at - chunks + 1), last = std::min(layers_of(pass) - 1, at);
+  s.first_layer = static_cast<int>(pass * at_once + first);
   s.layers = static_cast<int>(last - first + 1);
   s.chunk = static_cast<int>(at - first);
   return s;
@@ -96,16 +115,36 @@ std::size_t TrainingShape::gates_bytes() const {
   return keeps_gates ? padded(cells() * rows() * config.hidden_size * 4, element) : 0;
 }
 
-Parts parts_of(std::int64_t rows, std::int64_t out_rows, std::int64_t columns) {
-  const std::int64_t tiles = ceil_div(out_rows, 128) * ceil_div(columns, 64);
-  std::int64_t count = ceil_div(kBlocksWanted, tiles);
-  count = std::min(
-      {count, kMaxParts, kMaxPartElements / std::max<std::int64_t>(out_rows * columns, 1), rows / kMinRowsOfPart});
-  count = std::max<std::int64_t>(count, 1);
-  return {count, rows / count, rows % count};
+std::int64_t TrainingShape::most_parts(std::int64_t columns) const {
+  // A product's tiles are thought to be of 128 x 128 or twice that.
+  const std::int64_t out_rows = 3 * config.hidden_size, across = ceil_div(columns, 128);
+  const auto tiles = static_cast<double>(ceil_div(out_rows, 128) * across);
+  const auto large = static_cast<double>(ceil_div(out_rows, 256) * across);
+  const std::int64_t most = std::min(
+      {kMaxParts, kMaxPartElements / std::max<std::int64_t>(out_rows * columns, 1), plan_rows / kMinRowsOfPart});
+  std::int64_t best = 1;
+  double least = 0.0;
+  for (std::int64_t count = 1; count <= std::max<std::int64_t>(most, 1); ++count) {
+    const auto times = static_cast<double>(count);
+    const double share = (busy_share(tiles * times, multiprocessors) + busy_share(large * times, multiprocessors)) / 2;
+    const double cost = 1.0 / share + kPartRows * times / static_cast<double>(std::max<std::int64_t>(plan_rows, 1)) +
+                        (plan_rows % count == 0 ? 0.0 : kRestShare);
+    if (count > 1 && cost >= least) continue;
+    best = count;
+    least = cost;
+  }
+  return best;
 }
 
-std::int64_t bias_rows_each(std::int64_t rows) { return std::max<std::int64_t>(ceil_div(rows, kBiasParts), 32); }
+Parts TrainingShape::parts(std::int64_t columns) const {
+  const std::int64_t count = std::clamp<std::int64_t>(rows() / kMinRowsOfPart, 1, most_parts(columns));
+  return {count, rows() / count, rows() % count};
+}
+
+std::int64_t bias_rows_each(std::int64_t rows) {
+  return std::max<std::int64_t>(ceil_div(rows, kBiasParts), kMinBiasRows);
+}
+std::int64_t most_bias_parts(std::int64_t rows) { return std::min(ceil_div(rows, kMinBiasRows), kBiasParts); }
 
 bool merges_rows(const Dims& extents, const Dims& strides) {
   const bool side_by_side = strides[2] == 1 || extents[2] == 1;
@@ -126,14 +165,14 @@ TrainingArena::TrainingArena(const TrainingShape& s) {
   std::int64_t features = 0;
   for (std::int64_t layer = 0; layer < std::min<std::int64_t>(c.num_layers, 2); ++layer)
     features = std::max(features, c.layer_input_size(layer));
-  place(clean_x, s.rows() * features);
   place(state, cells * s.batch * h);
   place(reset_state, c.reset_after ? 0 : cells * s.batch * h);
   place(step_product, cells * s.batch * 3 * h);
   const std::size_t shared = end;
 
-  const auto slot_rows = [&](std::int64_t chunk) { return s.slots() * d * chunk * s.batch; };
+  const auto slot_rows = [&](std::int64_t chunk) { return s.at_once * d * chunk * s.batch; };
   place(input, slot_rows(s.chunk_forward) * 3 * h);
+  place(clean_x, s.rows() * features);
   place(states, c.num_layers * s.layer_states());
   const std::size_t forward_end = end;
 
@@ -143,19 +182,22 @@ TrainingArena::TrainingArena(const TrainingShape& s) {
     place(input, std::max(slot_rows(s.chunk_backward), slot_rows(s.chunk_forward)) * 3 * h);
     place(hidden, slot_rows(s.chunk_backward) * 3 * h);
     place(gates, slot_rows(s.chunk_backward) * 4 * h);
+    place(clean_x_back, s.rows() * features);
   }
   place(reset_rows, c.reset_after ? 0 : d * s.rows() * h);
-  place(gradients, s.slots() * d * s.rows() * 4 * h);
-  place(inner_grad,
-        c.num_layers > 1 ? (s.wavefront ? c.num_layers * s.chunk_backward * s.batch * h : s.rows() * d * h) : 0);
+  place(gradients, s.at_once * d * s.rows() * 4 * h);
+  // The last place is for the layer below a pass. Kept gates need x for the parameters alone, when a layer's recurrence has
+  // read the gradient of its output; several layers at once copy only x of the first, which ends the last pass.
+  const std::int64_t inner = (s.passes() > 1 ? s.at_once : s.at_once - 1) * s.rows() * d * h;
+  place(inner_grad, s.keeps_gates ? std::max(inner, s.rows() * features) : inner);
+  if (s.keeps_gates) clean_x_back = inner_grad;
   std::int64_t most_parts = 0;
   for (std::int64_t layer = 0; layer < std::min<std::int64_t>(c.num_layers, 2); ++layer) {
     for (const std::int64_t columns : {c.layer_input_size(layer), h})
-      most_parts = std::max(most_parts, parts_of(s.rows(), 3 * h, columns).all() * 3 * h * columns);
+      most_parts = std::max(most_parts, (s.most_parts(columns) + 1) * 3 * h * columns);
   }
   place(parts, most_parts);
-  const std::int64_t each = bias_rows_each(s.rows());
-  place(bias_parts, ceil_div(s.rows(), each) * 4 * h);
+  place(bias_parts, most_bias_parts(s.rows()) * 4 * h);
   bytes = std::max(end, forward_end);
 }
 

@@ -17,65 +17,100 @@ namespace gru::cuda {
 namespace {
 
 /// Clocks of a step: the way through L2; what a visit takes beside its products (shuffles, gates, the block's meeting), more
-/// where slices take turns; a pair of words that a thread reads. Of a step made of launches of their own: launches, and what
-/// a multiprocessor makes of a clock's products, strict and in TF32.
-constexpr double kExchangeClocks = 1100, kVisitClocks = 900, kTurnClocks = 200, kPairClocks = 60;
-constexpr double kLaunchClocks = 9000, kStrictFlops = 160, kTf32Flops = 600;
+/// where slices take turns; what a pair of words that a thread reads adds; how much longer products take than their issue
+/// alone. Of a step made of launches of their own: two of them, and what a multiprocessor makes of a clock's products, strict
+/// and in TF32. Fitted to an H200: within a quarter for kb41, speech, db1024, mid, batch256 and shapes like those.
+constexpr double kExchangeClocks = 1100, kVisitClocks = 700, kTurnClocks = 1200, kPairClocks = 80, kProductShare = 1.4;
+constexpr double kLaunchClocks = 22000, kStrictFlops = 110, kTf32Flops = 600;
+constexpr double kClocksPerMicrosecond = 1900;
 
 double clocks_of(const RecurrenceKernel& k, std::int64_t slices) {
+  // Backwards reads three gradients from shared memory where forwards reads the state: 128 bytes a clock.
+  const double products = 2.0 * k.weights * k.pack;
+  const double reads = 3.0 * k.pack * k.depth * 4 / 128 * (kRecurrenceThreads / 32);
   const double visit =
-      kVisitClocks + 2.0 * k.weights * k.pack +
+      kVisitClocks + kProductShare * std::max(products, reads) +
       kPairClocks * static_cast<double>(ceil_div(std::int64_t{k.pack} * k.depth / 2, kRecurrenceThreads));
-  if (slices == 1) return kExchangeClocks + visit;
-  return std::max((visit + kTurnClocks) * static_cast<double>(slices), kExchangeClocks + visit);
+  return slices == 1 ? kExchangeClocks + visit : (kTurnClocks + visit) * static_cast<double>(slices);
+}
+
+/// Of a step of teams: the chain of one, and what a warp issues; so many warps are resident on a multiprocessor.
+constexpr double kTeamClocks = 450, kTeamIssue = 210, kTeamWarps = 12;
+
+double clocks_of_teams(const RecurrenceKernel& k, std::int64_t teams, std::int64_t multiprocessors) {
+  const double warps = static_cast<double>(ceil_div(teams * k.threads / k.teams / 32, multiprocessors));
+  return std::max(kTeamClocks * std::ceil(warps / kTeamWarps), kTeamIssue * warps / 4);
+}
+
+/// `layers` at once by one kernel; without one where it can't.
+RecurrenceSchedule fit(const Problem& p, const RecurrenceKernel& k, std::int64_t layers) {
+  const std::int64_t cells = layers * p.config.num_directions(), batch = p.options.batch_size;
+  RecurrenceSchedule none(TrainingPace(p, false, 1, 0.0));
+  if (p.config.hidden_size > k.depth ||
+      std::max(k.shared_bytes[0], k.shared_bytes[1]) > p.device.shared_memory_per_block)
+    return none;
+  if (k.teams > 0) {
+    const double clocks = clocks_of_teams(k, cells * batch, std::max(p.device.sm_count, 1));
+    RecurrenceSchedule s(TrainingPace(p, true, layers, clocks / kClocksPerMicrosecond));
+    s.kernel = &k;
+    return s;
+  }
+  const std::int64_t group = ceil_div(p.config.hidden_size, k.units);
+  const std::int64_t most = (p.device.sm_count - p.options.reserve_sms) / (cells * group);
+  if (most < 1) return none;
+  const std::int64_t groups = std::min(most, ceil_div(batch, k.pack));
+  const std::int64_t slices = ceil_div(ceil_div(batch, groups), k.pack);
+  if (slices * k.pack > kMaxGroupSequences) return none;
+  RecurrenceSchedule s(TrainingPace(p, true, layers, clocks_of(k, slices) / kClocksPerMicrosecond));
+  if (layers > 1 && !(s.pace.at_once > 1)) return none;  // as one layer at once, which has more groups
+  s.kernel = &k;
+  s.group_blocks = static_cast<int>(group);
+  s.slices = static_cast<int>(slices);
+  s.batch_groups = static_cast<int>(ceil_div(batch, slices * k.pack));
+  s.most_cells = static_cast<int>(cells);
+  return s;
 }
 
 }  // namespace
 
 RecurrenceSchedule make_recurrence_schedule(const Problem& p) {
-  RecurrenceSchedule best;
   const Config& c = p.config;
+  const std::int64_t layers = most_layers_at_once(p), batch = p.options.batch_size;
+  const double flops = static_cast<double>(layers * c.num_directions() * batch * 6 * c.hidden_size * c.hidden_size);
+  const double clocks = kLaunchClocks + flops / ((p.options.math == Math::tf32 ? kTf32Flops : kStrictFlops) *
+                                                 std::max(1.0, static_cast<double>(p.device.sm_count)));
+  RecurrenceSchedule separate(TrainingPace(p, false, layers, clocks / kClocksPerMicrosecond));
   const auto no = [&](std::string reason) {
-    best.reason = "a product and a kernel a step, as " + std::move(reason);
-    return best;
+    separate.reason = "a product and a kernel a step, as " + std::move(reason);
+    return separate;
   };
   if (p.options.dtype != DType::float32) return no("the recurrence in one launch is for float32");
   if (!c.reset_after) return no("reset-before needs two exchanges a step");
   if (p.options.seq_len < kMinRecurrenceSteps) return no("a single step has no recurrence");
-  const TrainingShape shape(p, p.options.seq_len, p.options.batch_size, true);
-  const std::int64_t cells = shape.slots() * c.num_directions(), batch = p.options.batch_size;
-  const std::int64_t multiprocessors = p.device.sm_count - p.options.reserve_sms;
-  double best_clocks = 0.0;
-  for (const RecurrenceKernel& k : recurrence_kernels()) {
-    if (c.hidden_size > k.depth || std::max(k.shared_bytes[0], k.shared_bytes[1]) > p.device.shared_memory_per_block)
-      continue;
-    const std::int64_t group = ceil_div(c.hidden_size, k.units);
-    const std::int64_t most = multiprocessors / (cells * group);
-    if (most < 1) continue;
-    const std::int64_t groups = std::min(most, ceil_div(batch, k.pack));
-    const std::int64_t slices = ceil_div(ceil_div(batch, groups), k.pack);
-    const double clocks = clocks_of(k, slices);
-    if (best.possible() && clocks >= best_clocks) continue;
-    best_clocks = clocks;
-    best.kernel = &k;
-    best.group_blocks = static_cast<int>(group);
-    best.slices = static_cast<int>(slices);
-    best.batch_groups = static_cast<int>(ceil_div(batch, slices * k.pack));
-    best.most_cells = static_cast<int>(cells);
+  RecurrenceSchedule best = separate;
+  for (std::int64_t at_once = 1; at_once <= layers; ++at_once) {
+    for (const auto& kernels : {team_kernels(), recurrence_kernels()}) {
+      for (const RecurrenceKernel& k : kernels) {
+        const RecurrenceSchedule s = fit(p, k, at_once);
+        if (s.possible() && (!best.possible() || s.pace.microseconds < best.pace.microseconds)) best = s;
+      }
+    }
   }
   if (!best.possible()) {
-    return no(fmt::format("W_hh of {} cells with H={} does not fit on {} multiprocessors", cells, c.hidden_size,
-                          multiprocessors));
+    return no(fmt::format("W_hh of {} cells with H={} does not fit on {} multiprocessors", c.num_directions(),
+                          c.hidden_size, p.device.sm_count - p.options.reserve_sms));
   }
-  const double separate = kLaunchClocks + static_cast<double>(cells * batch * 6 * c.hidden_size * c.hidden_size) /
-                                              ((p.options.math == Math::tf32 ? kTf32Flops : kStrictFlops) *
-                                               static_cast<double>(std::max<std::int64_t>(multiprocessors, 1)));
-  if (best_clocks > separate) {
-    best.kernel = nullptr;
-    return no(fmt::format("that is faster for B={}", batch));
+  if (best.pace.microseconds > separate.pace.microseconds) return no(fmt::format("that is faster for B={}", batch));
+  if (best.kernel->teams > 0) {
+    best.reason = fmt::format("the recurrence in one launch a stage, {} of {} layers at once: {} threads a sequence",
+                              best.pace.at_once, c.num_layers, best.kernel->threads / best.kernel->teams);
+    return best;
   }
-  best.reason = fmt::format("the recurrence in one launch a stage: {} groups of {} blocks, {} slices of {} sequences",
-                            cells * best.batch_groups, best.group_blocks, best.slices, best.kernel->pack);
+  best.reason = fmt::format(
+      "the recurrence in one launch a stage, {} of {} layers at once: {} groups of {} blocks, {} slices of {} "
+      "sequences",
+      best.pace.at_once, c.num_layers, best.most_cells * best.batch_groups, best.group_blocks, best.slices,
+      best.kernel->pack);
   return best;
 }
 
@@ -83,6 +118,10 @@ Recurrence::Recurrence(StreamRef stream, const Problem& problem, RecurrenceSched
     : stream_(stream), schedule_(std::move(schedule)), spin_limit_(spin_limit(problem.options)), aborted_(stream) {
   const DeviceGuard guard(stream.device);
   const RecurrenceKernel& k = *schedule_.kernel;
+  if (k.teams > 0) {
+    for (const void* function : k.function) load_kernel(function);
+    return;
+  }
   const int blocks_needed = schedule_.most_cells * schedule_.batch_groups * schedule_.group_blocks;
   for (const int way : {0, 1}) {
     allow_shared_memory(k.function[way], k.shared_bytes[way]);
@@ -108,6 +147,13 @@ Recurrence::Recurrence(StreamRef stream, const Problem& problem, RecurrenceSched
 void Recurrence::run(const CellArgs& cells, bool backwards) const {
   if (cells.stage.batch == 0) return;
   const RecurrenceKernel& k = *schedule_.kernel;
+  const int at_work = cells.stage.layers * cells.stage.directions;
+  if (k.teams > 0) {
+    const std::int64_t blocks = ceil_div(std::int64_t{at_work} * cells.stage.batch, std::int64_t{k.teams});
+    Launch(dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(k.threads)), 0, stream_)
+        .start(k.function[backwards ? 1 : 0], "the launch of a recurrence", cells);
+    return;
+  }
   RecurrenceArgs args;
   args.cells = cells;
   args.group_blocks = schedule_.group_blocks;
@@ -119,7 +165,6 @@ void Recurrence::run(const CellArgs& cells, bool backwards) const {
   args.blocks_done = counters_ + 1;
   args.aborted = aborted_.device();
   args.spin_limit = spin_limit_;
-  const int at_work = cells.stage.layers * cells.stage.directions;
   Launch launch(dim3(static_cast<unsigned>(at_work * args.batch_groups * args.group_blocks)), dim3(kRecurrenceThreads),
                 k.shared_bytes[backwards ? 1 : 0], stream_);
   launch.cooperative().start(k.function[backwards ? 1 : 0], "cudaLaunchKernelExC of a recurrence", args);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// The recurrence of a stage in one launch, W_hh on chip: kernel/recurrence.cuh.
+/// The recurrence of a stage in one launch, W_hh on chip: kernel/recurrence.cuh, and for few units kernel/team.cu.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,11 +11,12 @@
 
 #include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/training/args.hpp"
+#include "backends/cuda/training/layout.hpp"
 #include "gru/problem.hpp"
 
 namespace gru::cuda {
 
-/// One pair of kernels, void(RecurrenceArgs), and the sizes of their blocks.
+/// One pair of kernels, and the sizes of their blocks.
 struct RecurrenceKernel {
   const void* function[2];      ///< forwards, backwards
   std::size_t shared_bytes[2];  ///< likewise
@@ -23,9 +24,15 @@ struct RecurrenceKernel {
   int depth;                    ///< K: the largest H, padded
   int pack;                     ///< sequences of a slice
   int weights;                  ///< that a lane holds
+  int threads;                  ///< of a block
+  int teams;                    ///< of a block, that exchange nothing; 0: groups of blocks hold a W_hh together
 };
+/// Of groups of blocks: void(RecurrenceArgs); of teams: void(CellArgs).
 std::span<const RecurrenceKernel> recurrence_kernels();
+std::span<const RecurrenceKernel> team_kernels();
 inline constexpr int kRecurrenceThreads = 256;
+/// Whose lengths a block keeps in shared memory.
+inline constexpr int kMaxGroupSequences = 1024;
 /// Its blocks begin with what others write at its end: they must meet between.
 inline constexpr std::int64_t kMinRecurrenceSteps = 2;
 
@@ -35,7 +42,9 @@ struct RecurrenceSchedule {
   int batch_groups = 0;  ///< for each cell at work
   int slices = 0;        ///< of a group's sequences
   int most_cells = 0;    ///< at work at once
-  std::string reason;    ///< what was chosen, or why nothing
+  TrainingPace pace;
+  std::string reason;  ///< what was chosen, or why nothing
+  explicit RecurrenceSchedule(TrainingPace of_steps) : pace(of_steps) {}
   bool possible() const { return kernel != nullptr; }
 };
 

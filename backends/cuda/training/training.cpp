@@ -38,7 +38,7 @@ Trainer::Impl::Impl(StreamRef on, const Problem& for_problem, const RecurrenceSc
       dtype(for_problem.options.dtype),
       weights(std::move(packed)),
       products(on, for_problem.options.dtype, for_problem.options.math),
-      arena(TrainingShape(for_problem, 1, 1, false)) {
+      arena(TrainingShape(for_problem, 1, 1, by.pace)) {
   const DeviceGuard guard(stream.device);
   load_training_kernels(dtype);
   if (schedule.possible()) recurrence.emplace(stream, problem, schedule);
@@ -51,7 +51,7 @@ Trainer::Impl::Impl(StreamRef on, const Problem& for_problem, const RecurrenceSc
 void Trainer::Impl::prepare() {
   const TrainingShape s = shape_of(problem.options.seq_len, problem.options.batch_size);
   const std::int64_t directions = s.config.num_directions();
-  const std::int64_t at_once = s.slots() * directions;
+  const std::int64_t at_once = s.at_once * directions;
   const auto project = [&](std::int64_t chunk) {
     for (std::int64_t layer = 0; layer < std::min<std::int64_t>(s.config.num_layers, 2); ++layer) {
       const std::int64_t pitch = s.config.layer_input_size(layer), rest = s.steps % chunk;
@@ -90,7 +90,7 @@ void Trainer::Impl::prepare_backward(const TrainingShape& s) {
     });
   }
   const auto parts = [&](std::int64_t columns, std::int64_t pitch, int gates) {
-    const Parts p = parts_of(s.rows(), 3 * h, columns);
+    const Parts p = s.parts(columns);
     products.prepare(weight_shape(s, columns, pitch, p.each, p.count, gates));
     if (p.rest > 0) products.prepare(weight_shape(s, columns, pitch, p.rest, 1, gates));
   };
@@ -98,9 +98,9 @@ void Trainer::Impl::prepare_backward(const TrainingShape& s) {
     const std::int64_t features = s.config.layer_input_size(layer);
     parts(features, features, 3);
     for (const bool add : {false, true}) {
-      if (layer == 0 || !s.wavefront) products.prepare(input_grad_shape(s, layer, s.rows(), features, add));
+      if (layer == 0 || !s.wavefront()) products.prepare(input_grad_shape(s, layer, s.rows(), features, add));
     }
-    if (layer == 1 && s.wavefront)
+    if (layer == 1 && s.wavefront())
       for_chunks([&](std::int64_t rows) { products.prepare(input_grad_shape(s, 1, rows, h, false)); });
   }
   if (s.config.reset_after) {

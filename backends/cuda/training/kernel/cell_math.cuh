@@ -24,8 +24,8 @@ __device__ inline int length_of(const RowLengths& lengths, int row, int steps) {
   return valid_steps(lengths.data, lengths.stride, lengths.are_64bit, row, steps);
 }
 
-/// What a gradient dh of the new state gives to each gate's argument, as factors: dr = dh r_factor and so on; hidden_n is that
-/// of W_hn h + b_hn. The gradient of the old state beside the products is dh z.
+/// What a gradient dh of the new state gives to each gate's argument, as factors: dr = dh r_factor and so on; hidden_n
+/// is that of W_hn h + b_hn. The gradient of the old state beside the products is dh z.
 template <class T>
 struct GateFactors {
   T r, z, n, hidden_n;
@@ -99,6 +99,11 @@ __device__ T state_past_end(int direction, int length, T state) {
   return direction == 1 && length > 0 ? state : T(0);
 }
 
+/// Where the gradient of the output of the stage's layer i lies, of a row t B + b.
+__device__ inline long long inner_grad_at(const Stage& s, int i, long long row, int feature) {
+  return (static_cast<long long>(s.slot(i)) * s.steps * s.batch + row) * s.directions * s.hidden + feature;
+}
+
 /// The gradient of a layer's output at a place.
 template <class T>
 __device__ T output_gradient(const CellArgs& a, const CellPlace& p) {
@@ -111,9 +116,31 @@ __device__ T output_gradient(const CellArgs& a, const CellPlace& p) {
         a.grad_output.data)[p.time * a.grad_output.stride[0] + p.row * a.grad_output.stride[1] +
                             feature * a.grad_output.stride[2]];
   }
-  const T* from = static_cast<const T*>(a.inner_grad);
-  if (!s.wavefront) return from[p.by_time(s) * s.directions * s.hidden + feature];
-  return from[((static_cast<long long>(layer) * s.chunk_steps + p.local) * s.batch + p.row) * s.hidden + p.unit];
+  return static_cast<const T*>(a.inner_grad)[inner_grad_at(s, p.i, p.by_time(s), feature)];
 }
+
+/// The gradient of the output of one unit of one sequence, from visit to visit.
+struct OutputGradient {
+  const float* first = nullptr;  // null: zeros
+  long long of_visit = 0, of_sequence = 0;
+
+  OutputGradient() = default;
+  /// `ahead`: of time, from one visit to the next.
+  __device__ OutputGradient(const CellArgs& a, const CellPlace& p, int ahead) {
+    const Stage& s = a.stage;
+    const int feature = p.direction * s.hidden + p.unit;
+    if (s.first_layer + p.i + 1 == a.num_layers) {
+      const Operand3& g = a.grad_output;
+      of_visit = ahead * g.stride[0];
+      of_sequence = g.stride[1];
+      if (g.data != nullptr)
+        first = static_cast<const float*>(g.data) + p.time * g.stride[0] + p.row * g.stride[1] + feature * g.stride[2];
+    } else {
+      of_sequence = s.directions * s.hidden;
+      of_visit = ahead * s.batch * of_sequence;
+      first = static_cast<const float*>(a.inner_grad) + inner_grad_at(s, p.i, p.by_time(s), feature);
+    }
+  }
+};
 
 }  // namespace gru::cuda

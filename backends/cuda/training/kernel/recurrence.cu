@@ -14,7 +14,9 @@ RecurrenceKernel describe() {
           .units = Forwards::units,
           .depth = Forwards::k,
           .pack = Pack,
-          .weights = Forwards::weights};
+          .weights = Forwards::weights,
+          .threads = kRecurrenceThreads,
+          .teams = 0};
 }
 
 }  // namespace
@@ -22,8 +24,8 @@ RecurrenceKernel describe() {
 std::span<const RecurrenceKernel> recurrence_kernels() {
   // Units a warp, columns a lane, sequences a slice. Weights take up to 96 registers a lane.
   static const RecurrenceKernel all[] = {
-      describe<4, 4, 1>(), describe<4, 4, 4>(),  describe<4, 8, 1>(),  describe<4, 8, 2>(),
-      describe<4, 8, 4>(), describe<2, 16, 1>(), describe<2, 16, 2>(), describe<2, 16, 4>(),
+      describe<4, 4, 1>(),  describe<4, 4, 4>(),  describe<4, 8, 1>(),  describe<4, 8, 2>(),  describe<4, 8, 4>(),
+      describe<2, 16, 1>(), describe<2, 16, 2>(), describe<2, 16, 4>(), describe<1, 32, 1>(), describe<1, 32, 2>(),
   };
   return all;
 }

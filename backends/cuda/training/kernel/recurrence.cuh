@@ -16,12 +16,14 @@
 // A visit to a slice in a step: every thread waits for its pairs of the exchanged vector, words {value, epoch} in L2,
 // and puts them (backwards: the three gradients made of them) into shared memory; the block meets once; every warp
 // multiplies all columns with its units; a butterfly of shuffles leaves each (unit, sequence) in one lane; that lane
-// makes the gates and publishes. Two buffers by the visit's parity are enough, in shared memory and in L2: who
-// publishes a step has seen all of the step before, and a block publishes only after it has read all words of the step
-// before.
+// makes the gates and publishes. The owners publish what the chunk begins with, too, so that all visits are alike. Two
+// buffers by the visit's parity are enough, in shared memory and in L2: who publishes a step has seen all of the step
+// before, and a block publishes only after it has read all words of the step before.
 //
-// Bound: one visit takes 2 x 3 x UnitsPerWarp x Columns x Pack clocks of FMA beside the way through L2 of about 0.5 us,
-// which a single slice waits for and several hide. float32 and reset-after only; all blocks must be resident at once.
+// Bound: one visit takes 2 x 3 x UnitsPerWarp x Columns x Pack clocks of FMA, backwards as many or more of reads from
+// shared memory (Pack x 3 x K x 4 bytes for each of eight warps), beside the way through L2 of about 0.5 us, which a
+// single slice waits for and several hide. A visit is all instruction issue: what it needs comes by predicated loads a
+// visit ahead, and nothing branches on a lane. float32 and reset-after only; all blocks must be resident at once.
 
 #include <type_traits>
 
@@ -29,6 +31,7 @@
 #include "backends/cuda/device/memory_order.cuh"
 #include "backends/cuda/device/spin_guard.cuh"
 #include "backends/cuda/device/words.cuh"
+#include "backends/cuda/training/kernel/recurrence_product.cuh"
 #include "backends/cuda/training/kernel/recurrence_tile.cuh"
 
 namespace gru::cuda {
@@ -50,7 +53,7 @@ class RecurrenceBlock {
     own_units_ = a_.group_blocks * Tile::units;
     words_ =
         static_cast<EpochValue*>(a_.exchange) + static_cast<long long>(group) * 2 * a_.slices * Tile::pack * Tile::k;
-    base_ = load_relaxed(a_.epoch_base);
+    base_ = load_relaxed(a_.epoch_base) + 1;
     const int item = lane_ / (32 / Tile::items);
     own_unit_ = rank_ * Tile::units + thread_ / 32 * Tile::warp_units + item / Tile::pack;
     own_sequence_ = item % Tile::pack;
@@ -59,7 +62,10 @@ class RecurrenceBlock {
   }
 
   __device__ __forceinline__ void run() {
+    load_lengths();
     load_weights();
+    __syncthreads();
+    for (int slice = 0; slice < a_.slices; ++slice) publish(0, slice, first_value(slice));
     Own own = load_own(0, 0);
     uint4 words[Tile::thread_pairs] = {};
     Pairs pairs;
@@ -73,11 +79,11 @@ class RecurrenceBlock {
         if constexpr (Tile::backwards && !Tile::ahead) load_pairs(pairs, visit, slice);
         receive(buffer, visit, slice, words, asked, pairs);
         __syncthreads();
-        Sums sums;
-        multiply(buffer, sums);
+        Sums<Tile> sums;
+        multiply<Tile>(weights_, buffer, lane_, sums);
         // Others' words of the next slice are there by now, unless this is the only one.
         if (Tile::ahead && a_.slices > 1) {
-          asked = next_visit > 0 && next_visit < steps_;
+          asked = next_visit < steps_;
           if (asked) ask(words, next_visit, next_slice);
           if constexpr (Tile::backwards) load_pairs(pairs, next_visit, next_slice);
         }
@@ -92,26 +98,29 @@ class RecurrenceBlock {
   }
 
  private:
-  using Sums = float[Tile::backwards ? 1 : 3][Tile::items];
   using Own = std::conditional_t<Tile::backwards, OwnBackward, OwnForward>;
-  /// Backwards: what was kept of a thread's pairs, and their old states. `in_time`: the sequence has such a step.
-  struct Pairs {
-    Kept<float> kept[Tile::backwards ? Tile::thread_pairs : 1][2];
-    float before[Tile::backwards ? Tile::thread_pairs : 1][2];
-    bool in_time[Tile::backwards ? Tile::thread_pairs : 1];
-  };
+  struct NoPairs {};
+  using Pairs = std::conditional_t<Tile::backwards, KeptPairs<Tile>, NoPairs>;
 
   __device__ int time_of(int visit) const { return time_ + ahead_ * visit; }
-  __device__ int sequence(int slice, int j) const { return first_sequence_ + slice * Tile::pack + j; }
-  __device__ bool counts(int visit, int b) const {
-    return a_.cells.lengths.data == nullptr || time_of(visit) < length_of(a_.cells.lengths, b, s_.steps);
+  /// Rows (t, b) from the first visit of the group's first sequence to this one of the slice's first.
+  __device__ long long rows_to(int visit, int slice) const {
+    return static_cast<long long>(ahead_ * s_.batch) * visit + Tile::pack * slice;
   }
-  __device__ bool owns(int slice) const { return own_unit_ < s_.hidden && sequence(slice, own_sequence_) < s_.batch; }
-  __device__ CellPlace first_place(int b, int unit) const {
+  /// Of a sequence of a slice; < 0: there is none.
+  __device__ int length(int slice, int j) const { return lengths()[slice * Tile::pack + j]; }
+  __device__ bool owns(int slice) const { return own_unit_ < s_.hidden && length(slice, own_sequence_) >= 0; }
+  /// Whether the sequence has the step of a visit.
+  __device__ bool in_time(int visit, int slice, int j) const {
+    return visit < steps_ && time_of(visit) < length(slice, j);
+  }
+
+  /// The place of the first visit, for addresses: nothing is read there.
+  __device__ CellPlace first_place(int j, int unit) const {
     CellPlace p;
     p.i = i_;
     p.direction = direction_;
-    p.row = b;
+    p.row = first_sequence_ + j;
     p.unit = unit;
     p.cell = cell_;
     p.slot = s_.slot(i_) * s_.directions + direction_;
@@ -122,26 +131,58 @@ class RecurrenceBlock {
     return p;
   }
 
-  /// All addresses at the first visit of the first slice, and their strides. Nothing is read.
-  __device__ __forceinline__ void find_addresses();
-  __device__ __forceinline__ void find_output_gradient(const CellPlace& own);
+  __device__ __forceinline__ void find_addresses() {
+    const CellArgs& c = a_.cells;
+    const int h = s_.hidden;
+    const CellPlace own = first_place(own_sequence_, own_unit_);
+    auto* gates = static_cast<Kept<float>*>(c.gates);
+    own_kept_ = gates + (gates == nullptr ? 0 : kept_at(c, own));
+    if constexpr (!Tile::backwards) {
+      const long long at = static_cast<long long>(own.slot) * s_.chunk_steps * s_.batch + own.by_place(s_);
+      input_ = static_cast<const float*>(c.input) + at * 3 * h + own_unit_;
+      results_ = static_cast<float*>(c.states) + state_after(s_, own);
+      const float* bias = static_cast<const float*>(c.bias) + static_cast<long long>(cell_) * 4 * h + own_unit_;
+#pragma unroll
+      for (int g = 0; g < 4; ++g) bias_[g] = own_unit_ < h ? bias[g * h] : 0.F;
+    } else {
+      results_ = static_cast<float*>(c.gradients) +
+                 (static_cast<long long>(own.slot) * s_.steps * s_.batch + own.by_time(s_)) * 4 * h + own_unit_;
+      const CellPlace pair = first_place(0, Tile::unit_of_pair(thread_, 0));
+      pair_kept_ = gates + kept_at(c, pair);
+      pair_before_ = static_cast<const float*>(c.states) + state_before(s_, pair);
+      own_before_ = static_cast<const float*>(c.states) + state_before(s_, own);
+      output_gradient_ = OutputGradient(c, own, ahead_);
+    }
+  }
+  /// Of the group's sequences, into shared memory.
+  __device__ __forceinline__ void load_lengths() const {
+    for (int j = thread_; j < a_.slices * Tile::pack; j += kRecurrenceThreads) {
+      const int b = first_sequence_ + j;
+      lengths()[j] = b < s_.batch ? length_of(a_.cells.lengths, b, s_.steps) : -1;
+    }
+  }
 
-  /// W_hh (backwards transposed), [3][H][H], rows of this block's units.
-  __device__ __forceinline__ void load_weights();
+  /// W_hh (backwards transposed), [3][H][H], rows of this warp's units.
+  __device__ __forceinline__ void load_weights() {
+    const float* from = static_cast<const float*>(Tile::backwards ? a_.cells.w_hh_transposed : a_.cells.w_hh) +
+                        static_cast<long long>(cell_) * 3 * s_.hidden * s_.hidden;
+    load_rows<Tile>(weights_, from, rank_ * Tile::units + thread_ / 32 * Tile::warp_units, s_.hidden, lane_);
+  }
 
   // ---- the exchanged vector ----
 
-  __device__ int pair_unit() const { return thread_ % (Tile::k / 2) * 2; }
-  /// Of the thread's pair q.
-  __device__ int unit_of(int q) const { return pair_unit() + q * Tile::next_unit; }
-  __device__ int sequence_of(int q) const { return thread_ / (Tile::k / 2) + q * Tile::next_sequence; }
-  __device__ bool is_pair(int q) const { return thread_ + q * kRecurrenceThreads < Tile::pairs; }
-  __device__ bool waits_for(int q) const { return is_pair(q) && unit_of(q) < own_units_; }
+  __device__ bool is_pair(int q) const { return Tile::all_pairs || thread_ + q * kRecurrenceThreads < Tile::pairs; }
+  __device__ bool waits_for(int q) const { return is_pair(q) && Tile::unit_of_pair(thread_, q) < own_units_; }
+  /// Where a slice's words of a visit lie.
+  __device__ EpochValue* words_of(int visit, int slice) const {
+    return words_ + ((visit & 1) * a_.slices + slice) * (Tile::pack * Tile::k);
+  }
   __device__ void ask(uint4 (&v)[Tile::thread_pairs], int visit, int slice) const {
-    const EpochValue* from = words_ + ((visit & 1) * a_.slices + slice) * (Tile::pack * Tile::k) + 2 * thread_;
+    const EpochValue* from = words_of(visit, slice);
 #pragma unroll
     for (int q = 0; q < Tile::thread_pairs; ++q)
-      if (waits_for(q)) v[q] = load_pair(from + 2 * q * kRecurrenceThreads);
+      if (waits_for(q))
+        v[q] = load_pair(from + Tile::sequence_of_pair(thread_, q) * Tile::k + Tile::unit_of_pair(thread_, q));
   }
   __device__ bool are_there(const uint4 (&v)[Tile::thread_pairs], unsigned epoch) const {
     bool there = true;
@@ -150,157 +191,116 @@ class RecurrenceBlock {
       there = there && (!waits_for(q) || (v[q].y == epoch && v[q].w == epoch));
     return there;
   }
-  __device__ long long state_place(int b, int unit) const {
-    return (static_cast<long long>(cell_) * s_.batch + b) * s_.hidden + unit;
+  __device__ void publish(int visit, int slice, float value) const {
+    if (!publishes_ || visit == steps_) return;
+    store_value(words_of(visit, slice) + own_sequence_ * Tile::k + own_unit_, value,
+                base_ + static_cast<unsigned>(visit));
+  }
+  /// The state of the lane's unit between chunks: the state, or dh.
+  __device__ float* held_state(int slice) const {
+    const long long b = first_sequence_ + slice * Tile::pack + own_sequence_;
+    return static_cast<float*>(a_.cells.state) + (static_cast<long long>(cell_) * s_.batch + b) * s_.hidden + own_unit_;
+  }
+  /// The gradient of the output of a visit's step, of the lane's unit.
+  __device__ float own_gradient(int visit, int slice) const {
+    const bool wanted =
+        output_gradient_.first != nullptr && own_unit_ < s_.hidden && in_time(visit, slice, own_sequence_);
+    return load_if(wanted, output_gradient_.first + output_gradient_.of_visit * visit +
+                               output_gradient_.of_sequence * (Tile::pack * slice));
   }
   /// What the chunk begins with: the old state, or dh with the gradient of the output.
-  __device__ __forceinline__ float first_value(int slice, int j, int unit) const {
-    const int b = sequence(slice, j);
-    if (unit >= s_.hidden || b >= s_.batch) return 0.F;
-    const float held = static_cast<const float*>(a_.cells.state)[state_place(b, unit)];
-    if (!Tile::backwards || !counts(0, b)) return held;
-    return held + output_gradient<float>(a_.cells, first_place(b, unit));
+  __device__ __forceinline__ float first_value(int slice) const {
+    float value = owns(slice) ? *held_state(slice) : 0.F;
+    if constexpr (Tile::backwards) value += own_gradient(0, slice);
+    return value;
   }
 
   /// Backwards: asks for what was kept of the thread's pairs.
   __device__ __forceinline__ void load_pairs(Pairs& pairs, int visit, int slice) const {
-    if constexpr (Tile::backwards) {
-      const float4* kept = reinterpret_cast<const float4*>(kept_.at(visit, slice));
-      const float* before = before_.at(visit, slice);
+    const long long rows = rows_to(visit, slice), width = s_.directions * s_.hidden;
 #pragma unroll
-      for (int q = 0; q < Tile::thread_pairs; ++q) {
-        const int b = sequence(slice, sequence_of(q));
-        const bool there = visit < steps_ && is_pair(q) && b < s_.batch && unit_of(q) < s_.hidden && counts(visit, b);
-        pairs.in_time[q] = there;
-        if (!there) continue;
-        const bool both = unit_of(q) + 1 < s_.hidden;
-        const int at = q * (Tile::next_sequence * s_.hidden + Tile::next_unit);
-        const float4 low = kept[at], high = both ? kept[at + 1] : make_float4(0.F, 0.F, 0.F, 0.F);
-        pairs.kept[q][0] = {low.x, low.y, low.z, low.w};
-        pairs.kept[q][1] = {high.x, high.y, high.z, high.w};
-        const int state = q * (Tile::next_sequence * s_.directions * s_.hidden + Tile::next_unit);
-        pairs.before[q][0] = before[state];
-        pairs.before[q][1] = both ? before[state + 1] : 0.F;
-      }
+    for (int q = 0; q < Tile::thread_pairs; ++q) {
+      const int j = Tile::sequence_of_pair(thread_, q), unit = Tile::unit_of_pair(thread_, q);
+      const bool there = is_pair(q) && unit < s_.hidden && in_time(visit, slice, j);
+      const bool both = there && unit + 1 < s_.hidden;
+      const int more = unit - Tile::unit_of_pair(thread_, 0);
+      const Kept<float>* kept = pair_kept_ + (rows + j) * s_.hidden + more;
+      const float* before = pair_before_ + (rows + j) * width + more;
+      pairs.in_time[q] = there;
+      pairs.kept[q][0] = load_if(there, kept);
+      pairs.kept[q][1] = load_if(both, kept + 1);
+      pairs.before[q][0] = load_if(there, before);
+      pairs.before[q][1] = load_if(both, before + 1);
     }
-  }
-
-  __device__ OwnKept* own_kept(const float* buffer) const {
-    auto* first = reinterpret_cast<OwnKept*>(shared() + 2 * Tile::buffer);
-    return buffer == shared() ? first : first + Tile::own;
   }
 
   /// The vector of a visit into shared memory, backwards as the gates' gradients. `v`: words that were asked for ahead.
   __device__ __forceinline__ void receive(float* buffer, int visit, int slice, uint4 (&v)[Tile::thread_pairs],
                                           bool asked, const Pairs& pairs) {
-    if (visit > 0) {
-      const unsigned epoch = base_ + static_cast<unsigned>(visit);
-      if (!__all_sync(~0U, asked && are_there(v, epoch))) {
-        guard_.wait([&] {
-          ask(v, visit, slice);
-          return are_there(v, epoch);
-        });
-      }
+    const unsigned epoch = base_ + static_cast<unsigned>(visit);
+    if (!__all_sync(~0U, asked && are_there(v, epoch))) {
+      guard_.wait([&] {
+        ask(v, visit, slice);
+        return are_there(v, epoch);
+      });
     }
 #pragma unroll
     for (int q = 0; q < Tile::thread_pairs; ++q) {
       if (!is_pair(q)) break;
-      const int j = sequence_of(q), unit = unit_of(q);
-      float2 value = make_float2(0.F, 0.F);
-      if (visit == 0) {
-        value = make_float2(first_value(slice, j, unit), first_value(slice, j, unit + 1));
-      } else if (waits_for(q)) {
-        value = make_float2(__uint_as_float(v[q].x), __uint_as_float(v[q].z));
-      }
-      auto* to = reinterpret_cast<float2*>(buffer + j * Tile::rows * Tile::k + unit);
+      // Words that nobody waits for were never asked for: zeros.
+      float2 value = make_float2(__uint_as_float(v[q].x), __uint_as_float(v[q].z));
+      auto* to = reinterpret_cast<float2*>(buffer + Tile::sequence_of_pair(thread_, q) * Tile::rows * Tile::k +
+                                           Tile::unit_of_pair(thread_, q));
       if constexpr (!Tile::backwards) {
         *to = value;
       } else {
-        const bool there = pairs.in_time[q];
+        to[3 * Tile::k / 2] = value;
+        if (!pairs.in_time[q]) value = make_float2(0.F, 0.F);
         const GateFactors<float> low(pairs.kept[q][0], pairs.before[q][0]);
         const GateFactors<float> high(pairs.kept[q][1], pairs.before[q][1]);
-        to[0] = there ? make_float2(value.x * low.r, value.y * high.r) : make_float2(0.F, 0.F);
-        to[Tile::k / 2] = there ? make_float2(value.x * low.z, value.y * high.z) : make_float2(0.F, 0.F);
-        to[Tile::k] = there ? make_float2(value.x * low.hidden_n, value.y * high.hidden_n) : make_float2(0.F, 0.F);
-        to[3 * Tile::k / 2] = value;
-        const int own = unit - rank_ * Tile::units;
-        if (own >= 0 && own < Tile::units) {
-          OwnKept* of = own_kept(buffer) + j * Tile::units + own;
-          of[0].kept = pairs.kept[q][0];
-          of[0].before = pairs.before[q][0];
-          of[1].kept = pairs.kept[q][1];
-          of[1].before = pairs.before[q][1];
-        }
-      }
-    }
-  }
-
-  // ---- the product ----
-
-  __device__ __forceinline__ void multiply(const float* buffer, Sums& sums) const {
-#pragma unroll
-    for (auto& gate : sums)
-#pragma unroll
-      for (float& sum : gate) sum = 0.F;
-#pragma unroll
-    for (int i = 0; i < Tile::columns / 4; ++i) {
-#pragma unroll
-      for (int j = 0; j < Tile::pack; ++j) {
-        const float* at = buffer + j * Tile::rows * Tile::k + 128 * i + 4 * lane_;
-#pragma unroll
-        for (int g = 0; g < 3; ++g) {
-          const float4 v = *reinterpret_cast<const float4*>(at + (Tile::backwards ? g * Tile::k : 0));
-          const float of[4] = {v.x, v.y, v.z, v.w};
-#pragma unroll
-          for (int u = 0; u < Tile::warp_units; ++u) {
-            float& sum = sums[Tile::backwards ? 0 : g][u * Tile::pack + j];
-#pragma unroll
-            for (int c = 0; c < 4; ++c) sum = fmaf(weights_[g][u][4 * i + c], of[c], sum);
-          }
-        }
+        to[0] = make_float2(value.x * low.r, value.y * high.r);
+        to[Tile::k / 2] = make_float2(value.x * low.z, value.y * high.z);
+        to[Tile::k] = make_float2(value.x * low.hidden_n, value.y * high.hidden_n);
       }
     }
   }
 
   // ---- a visit's end ----
 
-  __device__ void publish(int visit, int slice, float value) const {
-    if (!publishes_ || visit + 1 == steps_) return;
-    EpochValue* to =
-        words_ + (((visit + 1) & 1) * a_.slices + slice) * (Tile::pack * Tile::k) + own_sequence_ * Tile::k + own_unit_;
-    store_value(to, value, base_ + static_cast<unsigned>(visit) + 1);
-  }
   __device__ __forceinline__ Own load_own(int visit, int slice) const {
-    Own own{};
-    if (visit >= steps_ || !owns(slice)) return own;
+    Own own;
+    const long long rows = rows_to(visit, slice);
+    const bool there = own_unit_ < s_.hidden && in_time(visit, slice, own_sequence_);
     if constexpr (Tile::backwards) {
-      const bool wanted = visit + 1 < steps_ && output_gradient_.first != nullptr;
-      if (wanted && counts(visit + 1, sequence(slice, own_sequence_)))
-        own.next = *output_gradient_.at(visit + 1, slice);
+      own.kept = load_if(there, own_kept_ + rows * s_.hidden);
+      own.before = load_if(there, own_before_ + rows * s_.directions * s_.hidden);
+      own.next = own_gradient(visit + 1, slice);
     } else {
-      const float* from = input_.at(visit, slice);
-      own = {from[0], from[s_.hidden], from[2 * s_.hidden]};
+      const float* from = input_ + rows * 3 * s_.hidden;
+      own.n = load_if(there, from);
+      own.r = load_if(there, from + s_.hidden);
+      own.z = load_if(there, from + 2 * s_.hidden);
     }
     return own;
   }
-  __device__ __forceinline__ void finish(const float* buffer, int visit, int slice, const Own& own, Sums& sums) {
-    const bool mine = owns(slice);
-    const int b = sequence(slice, own_sequence_);
-    const bool in_time = mine && counts(visit, b);
+  __device__ __forceinline__ void finish(const float* buffer, int visit, int slice, const Own& own, Sums<Tile>& sums) {
+    const int steps = length(slice, own_sequence_);
+    const bool mine = own_unit_ < s_.hidden && steps >= 0, counts = mine && time_of(visit) < steps;
+    const bool ends = visit + 1 == steps_;
     if constexpr (Tile::backwards) {
       const float through = sum_items<Tile::items>(sums[0], lane_);
       const float dh = buffer[(own_sequence_ * Tile::rows + 3) * Tile::k + own_unit_];
-      const OwnKept& of = own_kept(buffer)[own_sequence_ * Tile::units + own_unit_ - rank_ * Tile::units];
-      const float before = in_time ? fmaf(dh, of.kept.z, through) : dh;
-      publish(visit, slice, mine ? before + own.next : 0.F);
+      const float before = counts ? fmaf(dh, own.kept.z, through) : dh;
+      publish(visit + 1, slice, before + own.next);
       if (!mine || !publishes_) return;
-      if (visit + 1 == steps_) static_cast<float*>(a_.cells.state)[state_place(b, own_unit_)] = before;
-      const GateFactors<float> f(of.kept, of.before);
-      float* to = results_.at(visit, slice);
-      to[0] = in_time ? dh * f.n : 0.F;
-      to[s_.hidden] = in_time ? dh * f.r : 0.F;
-      to[2 * s_.hidden] = in_time ? dh * f.z : 0.F;
-      to[3 * s_.hidden] = in_time ? dh * f.hidden_n : 0.F;
+      if (ends) *held_state(slice) = before;
+      const GateFactors<float> f(own.kept, own.before);
+      const float d = counts ? dh : 0.F;
+      float* to = results_ + rows_to(visit, slice) * 4 * s_.hidden;
+      to[0] = d * f.n;
+      to[s_.hidden] = d * f.r;
+      to[2 * s_.hidden] = d * f.z;
+      to[3 * s_.hidden] = d * f.hidden_n;
     } else {
       const float old = buffer[own_sequence_ * Tile::k + own_unit_];
       float h[3];
@@ -311,14 +311,14 @@ class RecurrenceBlock {
       k.z = SfuPolynomialMath::sigmoid(own.z + h[1] + bias_[1]);
       k.hn = h[2] + bias_[3];
       k.n = SfuPolynomialMath::tanh(own.n + bias_[2] + k.r * k.hn);
-      const float now = in_time ? k.n + k.z * (old - k.n) : old;
-      publish(visit, slice, mine ? now : 0.F);
+      const float now = counts ? k.n + k.z * (old - k.n) : old;
+      publish(visit + 1, slice, now);
       if (!mine || !publishes_) return;
-      *results_.at(visit, slice) =
-          in_time ? now : state_past_end(direction_, length_of(a_.cells.lengths, b, s_.steps), now);
-      if (in_time && a_.cells.gates != nullptr)
-        *reinterpret_cast<float4*>(kept_.at(visit, slice)) = make_float4(k.r, k.z, k.n, k.hn);
-      if (visit + 1 == steps_) static_cast<float*>(a_.cells.state)[state_place(b, own_unit_)] = now;
+      const long long rows = rows_to(visit, slice);
+      results_[rows * s_.directions * s_.hidden] = counts ? now : state_past_end(direction_, steps, now);
+      if (counts && a_.cells.gates != nullptr)
+        *reinterpret_cast<float4*>(own_kept_ + rows * s_.hidden) = make_float4(k.r, k.z, k.n, k.hn);
+      if (ends) *held_state(slice) = now;
     }
   }
 
@@ -326,6 +326,7 @@ class RecurrenceBlock {
     extern __shared__ __align__(16) float memory[];
     return memory;
   }
+  __device__ static int* lengths() { return reinterpret_cast<int*>(shared() + 2 * Tile::buffer); }
 
   /// The last block out ends the epochs of this launch.
   __device__ void leave() const {
@@ -334,7 +335,7 @@ class RecurrenceBlock {
     __threadfence();
     if (atomicAdd(a_.blocks_done, 1U) + 1 != gridDim.x) return;
     *a_.blocks_done = 0;
-    *a_.epoch_base = base_ + static_cast<unsigned>(s_.chunk_steps);
+    *a_.epoch_base = base_ - 1 + static_cast<unsigned>(s_.chunk_steps);
   }
 
   const RecurrenceArgs& a_;
@@ -345,15 +346,18 @@ class RecurrenceBlock {
   int time_, ahead_;  // of the first visit, and from one visit to the next
   int own_unit_, own_sequence_;
   bool publishes_;
-  unsigned base_;
+  unsigned base_;  // the epoch of the first visit's words
   EpochValue* words_;
-  Walk<const float> input_;   // forwards: x's share of the lane's unit
-  Walk<float> results_;       // forwards the state, backwards the gates' gradients, of the lane's unit
-  Walk<Kept<float>> kept_;    // forwards of the lane's unit, backwards of the thread's first pair
-  Walk<const float> before_;  // backwards: the old state of the thread's first pair
-  Walk<const float, long long> output_gradient_;  // backwards: of the lane's unit
-  float bias_[4];                                 // forwards: of the lane's unit
-  float weights_[3][Tile::warp_units][Tile::columns];
+  // Of the first visit and slice; the lane's unit and sequence, or the thread's first pair.
+  const float* input_;  // forwards: x's share
+  float* results_;      // forwards the state, backwards the gates' gradients
+  Kept<float>* own_kept_;
+  const float* own_before_;
+  const Kept<float>* pair_kept_;  // of the group's first sequence
+  const float* pair_before_;
+  OutputGradient output_gradient_;
+  float bias_[4];  // forwards: of the lane's unit
+  LaneWeights<Tile> weights_;
 };
 
 template <class Tile>
@@ -363,5 +367,3 @@ __global__ void __launch_bounds__(kRecurrenceThreads, 1)
 }
 
 }  // namespace gru::cuda
-
-#include "backends/cuda/training/kernel/recurrence_begin.cuh"

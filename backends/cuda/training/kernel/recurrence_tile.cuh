@@ -22,64 +22,61 @@ struct RecurrenceTile {
   static constexpr int thread_pairs = (pairs + kRecurrenceThreads - 1) / kRecurrenceThreads;
   /// Rows of K in shared memory for each sequence: h, or dr, dz, dn' and dh.
   static constexpr int rows = Backwards ? 4 : 1;
-  static constexpr int buffer =
-      Pack * rows * k;  // floats; two of them, then two of what is kept of the block's own units
-  static constexpr int own = Backwards ? Pack * units : 0;
-  static constexpr int shared_bytes = 2 * (buffer * 4 + own * 32);
+  static constexpr int buffer = Pack * rows * k;  // floats; two of them, then the lengths of the group's sequences
+  static constexpr int shared_bytes = (2 * buffer + kMaxGroupSequences) * 4;
   /// Words and what was kept are asked for a visit ahead where registers are left for them.
   static constexpr bool ahead = weights <= 96;
-  /// Units and sequences from a thread's pair to its next one.
-  static constexpr int next_sequence = k <= 2 * kRecurrenceThreads ? 2 * kRecurrenceThreads / k : 0;
-  static constexpr int next_unit = k <= 2 * kRecurrenceThreads ? 0 : 2 * kRecurrenceThreads;
-  static_assert(next_unit == 0 || Pack == 1, "a thread's pairs lie at one distance");
+  /// Consecutive pairs of a thread: of one sequence as long as it has more, then of the next ones.
+  static constexpr int sequence_pairs = k <= 2 * kRecurrenceThreads ? 1 : k / (2 * kRecurrenceThreads);
+  static constexpr int sequence_threads = k <= 2 * kRecurrenceThreads ? k / 2 : kRecurrenceThreads;
+  GRU_FUNCTION static constexpr int unit_of_pair(int thread, int q) {
+    return thread % sequence_threads * 2 + q % sequence_pairs * 2 * kRecurrenceThreads;
+  }
+  GRU_FUNCTION static constexpr int sequence_of_pair(int thread, int q) {
+    return thread / sequence_threads + q / sequence_pairs * (kRecurrenceThreads / sequence_threads);
+  }
+  static constexpr bool all_pairs = pairs % kRecurrenceThreads == 0;
   static_assert(items <= 32 && (items & (items - 1)) == 0);
   static_assert(Columns % 4 == 0);
   static_assert(shared_bytes <= 99 * 1024, "a block of compute capability 8.6, 8.9 and 12.0 has 99 KB");
 };
 
-/// The sum over the warp's lanes of v[i] for i = lane / (32 / N), in all lanes that have this i.
-template <int N, int Mask = 16, int M>
-__device__ __forceinline__ float sum_items(float (&v)[M], int lane) {
-  if constexpr (N > 1) {
-    constexpr int half = N / 2;
-    const bool upper = (lane & Mask) != 0;
-#pragma unroll
-    for (int i = 0; i < half; ++i) {
-      const float sent = upper ? v[i] : v[i + half];
-      const float held = upper ? v[i + half] : v[i];
-      v[i] = held + __shfl_xor_sync(~0U, sent, Mask);
-    }
-    return sum_items<half, Mask / 2>(v, lane);
-  } else if constexpr (Mask >= 1) {
-    v[0] += __shfl_xor_sync(~0U, v[0], Mask);
-    return sum_items<1, Mask / 2>(v, lane);
-  } else {
-    return v[0];
-  }
-}
-
-/// What a lane needs of its own unit and sequence in a visit, asked for a visit ahead.
+/// What a lane needs of its own unit and sequence in a visit, asked for a visit ahead; zeros where the sequence has no
+/// such step.
 struct OwnForward {
   float n, r, z;  // x's share
 };
 struct OwnBackward {
-  float next;  // gradient of the output of the step that comes next, 0 if there is none
-};
-/// Backwards, of the block's own units: what was kept, and the old state.
-struct alignas(16) OwnKept {
   Kept<float> kept;
-  float before, unused[3];
+  float before;  // the old state
+  float next;    // gradient of the output of the step that comes next
 };
 
-/// An address that moves with the visits and the slices.
-template <class T, class Stride = int>
-struct Walk {
-  T* first = nullptr;
-  Stride visit = 0, slice = 0;  // elements
-
-  __device__ T* at(int v, int s) const {
-    return first + static_cast<long long>(visit) * v + static_cast<long long>(slice) * s;
-  }
+/// Backwards: what was kept of a thread's pairs, and their old states; zeros where the sequence has no such step.
+template <class Tile>
+struct KeptPairs {
+  Kept<float> kept[Tile::thread_pairs][2];
+  float before[Tile::thread_pairs][2];
+  bool in_time[Tile::thread_pairs];
 };
+
+/// Loads of what no launch writes that runs meanwhile, or zeros: a predicate, where a branch would cost two dozen
+/// clocks.
+__device__ __forceinline__ float load_if(bool wanted, const float* from) {
+  float v;
+  asm volatile("{.reg .pred p; setp.ne.u32 p, %2, 0; mov.f32 %0, 0f00000000; @p ld.global.f32 %0, [%1];}"
+               : "=f"(v)
+               : "l"(from), "r"(unsigned{wanted}));
+  return v;
+}
+__device__ __forceinline__ Kept<float> load_if(bool wanted, const Kept<float>* from) {
+  Kept<float> v;
+  asm volatile(
+      "{.reg .pred p; setp.ne.u32 p, %5, 0; mov.f32 %0, 0f00000000; mov.f32 %1, 0f00000000; mov.f32 %2, 0f00000000; "
+      "mov.f32 %3, 0f00000000; @p ld.global.v4.f32 {%0, %1, %2, %3}, [%4];}"
+      : "=f"(v.r), "=f"(v.z), "=f"(v.n), "=f"(v.hn)
+      : "l"(from), "r"(unsigned{wanted}));
+  return v;
+}
 
 }  // namespace gru::cuda
