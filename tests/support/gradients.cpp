@@ -231,15 +231,18 @@ void check_everything(const GradientScenario& s, const Target& target, const std
 
 }  // namespace
 
-void run_gradients_everywhere(const GradientScenario& s, Tally& tally) {
+void run_gradients_everywhere(const GradientScenario& s, Tally& tally, Where where) {
   CAPTURE(describe(s));
+  const auto counts = [&](const Target& t, DType dtype) {
+    return t.dtype == dtype && (where == Where::everywhere || !t.is_host);
+  };
   for (const DType dtype : {DType::float32, DType::float64}) {
-    if (std::ranges::none_of(targets(), [&](const Target& t) { return t.dtype == dtype; })) continue;
+    if (std::ranges::none_of(targets(), [&](const Target& t) { return counts(t, dtype); })) continue;
     const Data data = make_data(s.forward, dtype);
     const Incoming incoming = make_incoming(s, data, dtype);
     const std::vector<Gradient> expected = expect_gradients(s, data, incoming);
     for (const Target& target : targets()) {
-      if (target.dtype != dtype || target.math != Math::strict) continue;
+      if (!counts(target, dtype) || target.math != Math::strict) continue;
       CAPTURE(target.name());
       if (const Support support = target.supports(s.forward.config, plan_options(s)); !support) {
         CHECK_MESSAGE(support.reason.size() > 15, "a refusal gives its reason in words or numbers");

@@ -54,7 +54,9 @@ std::vector<Gradient> expect_gradients(const GradientScenario& scenario, const D
 /// Largest relative L2 error of a gradient in strict mode: 3e-6 for float32, 1e-12 for float64.
 double gradient_bar(DType dtype);
 
-/// Runs the scenario on every target that accepts and checks each gradient that was asked for.
-void run_gradients_everywhere(const GradientScenario& scenario, Tally& tally);
+enum class Where : std::uint8_t { everywhere, devices };
+/// Runs the scenario on every target that accepts, or on those of them that are no host, and checks each gradient that was
+/// asked for.
+void run_gradients_everywhere(const GradientScenario& scenario, Tally& tally, Where where = Where::everywhere);
 
 }  // namespace gru::test

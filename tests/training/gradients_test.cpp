@@ -59,6 +59,39 @@ TEST_CASE("gradients: long sums and many steps") {
   }
 }
 
+// Where W_hh stays on the chip for all steps: each size of block, few and many sequences, several layers at once, calls
+// smaller than the plan, whose chunks are others.
+TEST_CASE("gradients: models and batches that only a device is quick for") {
+  struct Size {
+    std::int64_t hidden, batch, steps, layers, spare_steps;
+    bool bidirectional, lengths;
+  };
+  const Size sizes[] = {
+      {32, 300, 9, 2, 0, true, true},   {50, 37, 24, 3, 0, false, true},  {64, 9, 31, 3, 17, false, false},
+      {128, 33, 24, 4, 0, false, true}, {130, 2, 160, 6, 0, false, true}, {130, 2, 143, 6, 17, false, false},
+      {200, 2, 20, 2, 0, false, false}, {256, 10, 12, 2, 0, true, true},  {256, 300, 6, 1, 0, true, true},
+      {301, 5, 12, 1, 0, true, true},   {384, 3, 2, 2, 0, false, true},   {512, 1, 40, 3, 0, false, true},
+      {512, 37, 8, 1, 0, true, false},  {700, 1, 10, 1, 0, false, true},  {700, 3, 6, 1, 0, false, false}};
+  Tally tally;
+  for (const Training training : {Training::keep_gates, Training::remake_gates}) {
+    for (const Size& size : sizes) {
+      GradientScenario s;
+      s.training = training;
+      s.forward.config = {.input_size = size.hidden % 7 + 13,
+                          .hidden_size = size.hidden,
+                          .num_layers = size.layers,
+                          .bidirectional = size.bidirectional};
+      s.forward.batch = size.batch;
+      s.forward.steps = size.steps;
+      s.forward.spare_steps = size.spare_steps;
+      s.forward.lengths = size.lengths;
+      s.forward.h0 = true;
+      run_gradients_everywhere(s, tally, Where::devices);
+    }
+  }
+  fmt::print("{} runs of larger models on devices\n", tally.ran);
+}
+
 TEST_CASE("gradients: any combination of features on every target") {
   const std::uint64_t seed = test_seed();
   fmt::print("{} random backward passes from GRU_TEST_SEED={}\n", test_configs() / 3, seed);
