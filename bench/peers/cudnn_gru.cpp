@@ -115,16 +115,23 @@ struct CudnnGru::Impl {
   Sequence x_shape, y_shape;
   State h_shape;
   std::shared_ptr<void> dropout_states, x, y, hx, hy, weights, lengths, workspace;
-  std::size_t weight_bytes = 0, workspace_bytes = 0;
+  std::shared_ptr<void> dx, dy, dhx, dweights, reserve;  // of training
+  std::size_t weight_bytes = 0, workspace_bytes = 0, reserve_bytes = 0, all_bytes = 0;
+  cudnnForwardMode_t mode = CUDNN_FWD_MODE_INFERENCE;
+  cudaStream_t stream = nullptr;
 };
 
 bool CudnnGru::surely_slower(const Case& c, std::string_view algorithm) {
   return c.batch_size >= 128 && (algorithm == "persist_dynamic" || algorithm == "persist_static");
 }
 
-CudnnGru::CudnnGru(const Case& c, const CudnnMode& mode, std::span<const int> given_lengths, cudaStream_t stream)
+CudnnGru::CudnnGru(const Case& c, const CudnnMode& mode, std::span<const int> given_lengths, cudaStream_t stream,
+                   CudnnPass pass)
     : impl_(std::make_unique<Impl>()) {
   Impl& my = *impl_;
+  const bool trains = pass == CudnnPass::training;
+  my.mode = trains ? CUDNN_FWD_MODE_TRAINING : CUDNN_FWD_MODE_INFERENCE;
+  my.stream = stream;
   const auto type = type_of(mode.math);
   const std::size_t element = type == CUDNN_DATA_FLOAT ? 4 : 2;
   const auto steps = static_cast<int>(c.seq_len);
@@ -162,9 +169,8 @@ CudnnGru::CudnnGru(const Case& c, const CudnnMode& mode, std::span<const int> gi
   if (algorithm == CUDNN_RNN_ALGO_PERSIST_DYNAMIC) {
     require(cudnnBuildRNNDynamic(my.handle.value, my.rnn.value, batch), "cudnnBuildRNNDynamic");
   }
-  std::size_t reserve = 0;
-  require(cudnnGetRNNTempSpaceSizes(my.handle.value, my.rnn.value, CUDNN_FWD_MODE_INFERENCE, my.x_shape.value,
-                                    &my.workspace_bytes, &reserve),
+  require(cudnnGetRNNTempSpaceSizes(my.handle.value, my.rnn.value, my.mode, my.x_shape.value, &my.workspace_bytes,
+                                    &my.reserve_bytes),
           "cudnnGetRNNTempSpaceSizes");
   require(cudnnGetRNNWeightSpaceSize(my.handle.value, my.rnn.value, &my.weight_bytes), "cudnnGetRNNWeightSpaceSize");
   my.workspace = device_bytes(my.workspace_bytes);
@@ -181,17 +187,43 @@ CudnnGru::CudnnGru(const Case& c, const CudnnMode& mode, std::span<const int> gi
   my.lengths = device_bytes(sizeof(int) * lengths.size());
   require_cuda(cudaMemcpy(my.lengths.get(), lengths.data(), sizeof(int) * lengths.size(), cudaMemcpyHostToDevice),
                "cudaMemcpy");
+  my.all_bytes = my.workspace_bytes + my.weight_bytes + sequence(inputs) + sequence(hidden * directions) + 2 * state;
+  if (!trains) return;
+  my.dx = device_bytes(sequence(inputs));
+  my.dy = random_values(sequence(hidden * directions), mode.math, 1.0F);
+  my.dhx = device_bytes(state);
+  my.dweights = device_bytes(my.weight_bytes);
+  my.reserve = device_bytes(my.reserve_bytes);
+  my.all_bytes += my.reserve_bytes + my.weight_bytes + sequence(inputs) + sequence(hidden * directions) + state;
 }
 
 CudnnGru::~CudnnGru() = default;
 
 void CudnnGru::forward() {
   Impl& my = *impl_;
-  require(cudnnRNNForward(my.handle.value, my.rnn.value, CUDNN_FWD_MODE_INFERENCE,
-                          static_cast<const int*>(my.lengths.get()), my.x_shape.value, my.x.get(), my.y_shape.value,
-                          my.y.get(), my.h_shape.value, my.hx.get(), my.hy.get(), my.h_shape.value, nullptr, nullptr,
-                          my.weight_bytes, my.weights.get(), my.workspace_bytes, my.workspace.get(), 0, nullptr),
+  require(cudnnRNNForward(my.handle.value, my.rnn.value, my.mode, static_cast<const int*>(my.lengths.get()),
+                          my.x_shape.value, my.x.get(), my.y_shape.value, my.y.get(), my.h_shape.value, my.hx.get(),
+                          my.hy.get(), my.h_shape.value, nullptr, nullptr, my.weight_bytes, my.weights.get(),
+                          my.workspace_bytes, my.workspace.get(), my.reserve_bytes, my.reserve.get()),
           "cudnnRNNForward");
 }
+
+void CudnnGru::backward() {
+  Impl& my = *impl_;
+  const auto* lengths = static_cast<const int*>(my.lengths.get());
+  require(cudnnRNNBackwardData_v8(my.handle.value, my.rnn.value, lengths, my.y_shape.value, my.y.get(), my.dy.get(),
+                                  my.x_shape.value, my.dx.get(), my.h_shape.value, my.hx.get(), nullptr, my.dhx.get(),
+                                  my.h_shape.value, nullptr, nullptr, nullptr, my.weight_bytes, my.weights.get(),
+                                  my.workspace_bytes, my.workspace.get(), my.reserve_bytes, my.reserve.get()),
+          "cudnnRNNBackwardData_v8");
+  require_cuda(cudaMemsetAsync(my.dweights.get(), 0, my.weight_bytes, my.stream), "cudaMemsetAsync");
+  require(cudnnRNNBackwardWeights_v8(my.handle.value, my.rnn.value, CUDNN_WGRAD_MODE_ADD, lengths, my.x_shape.value,
+                                     my.x.get(), my.h_shape.value, my.hx.get(), my.y_shape.value, my.y.get(),
+                                     my.weight_bytes, my.dweights.get(), my.workspace_bytes, my.workspace.get(),
+                                     my.reserve_bytes, my.reserve.get()),
+          "cudnnRNNBackwardWeights_v8");
+}
+
+std::size_t CudnnGru::bytes() const { return impl_->all_bytes; }
 
 }  // namespace gru::bench

@@ -4,6 +4,7 @@
 
     python bench/peers/torch_gpu.py --json peers_torch_gpu.json
     python bench/peers/torch_gpu.py --cases kb41 cell --samples 31
+    python bench/peers/torch_gpu.py --training                       forward, backward and both, with peak memory
 
 Every time is between two CUDA events on the stream that does the work, a median of 15 after warm-up, inputs and weights
 on the device before. Eager times contain the host's launches whenever the GPU waits for them; the graph's do not. For the
@@ -13,6 +14,7 @@ mentioning is timed both ways beside it: the floor. Needs torch with CUDA.
 """
 
 import argparse
+import statistics
 import sys
 
 import cases
@@ -108,6 +110,48 @@ def measure(case, samples):
     set_tf32(False)
 
 
+def measure_training(case, samples):
+    """Yields a row for each precision and mode: forward, backward and both, gradients of x, h0 and all parameters; the memory
+    is what PyTorch allocated at most in eager steps, tensors and parameters included."""
+    for math, model, x, h0 in models(case):
+        set_tf32(math == "tf32")
+        torch.cuda.empty_cache()
+        model.train()
+        x, h0 = x.clone().requires_grad_(), h0.clone().requires_grad_()
+        grad = torch.randn(case.T, case.B, case.D * case.H, device="cuda", dtype=x.dtype)
+        wanted = [x, h0, *model.parameters()]
+
+        def forward():
+            return model(x, h0)[0]
+
+        def both():
+            return torch.autograd.grad(forward(), wanted, grad)
+
+        both()
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        both()
+        torch.cuda.synchronize()
+        own = sum(t.numel() * t.element_size() for t in (*wanted, grad))
+        memory = (torch.cuda.max_memory_allocated() - before + own) * 1e-6
+
+        def row(mode, forward_times, both_times):
+            entry = cases.result(case, "torch", both_times, math=math, mode=mode, memory_mb=memory)
+            entry["forward_ms"] = statistics.median(forward_times)
+            entry["backward_ms"] = entry["ms"] - entry["forward_ms"]
+            return entry
+
+        yield row("eager", timed(forward, samples), timed(both, samples))
+        one, _ = capture(forward)
+        forward_times = timed(one.replay, samples)
+        del one
+        graph, _ = capture(both)
+        yield row("graph", forward_times, timed(graph.replay, samples))
+        del graph
+    set_tf32(False)
+
+
 def empty_graph(samples):
     """What a graph of one tiny kernel takes alone and in a chain: the floor under every graph time."""
     word = torch.zeros(1, device="cuda")
@@ -133,6 +177,7 @@ def main():
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="all by default")
     parser.add_argument("--shapes", nargs="+", default=[], metavar="T,B,I,H,L,D", help="other shapes, named by their numbers")
     parser.add_argument("--samples", type=int, default=15, help="timings a median is taken of (default 15)")
+    parser.add_argument("--training", action="store_true", help="forward and backward")
     parser.add_argument("--json", metavar="FILE", help="write the results there too")
     args = parser.parse_args()
     if args.samples < 1:
@@ -146,6 +191,14 @@ def main():
                 "cudnn": torch.backends.cudnn.version()}
     print(machine, versions, flush=True)
     results = []
+    if args.training:
+        for case in wanted:
+            for entry in measure_training(case, args.samples):
+                results.append(entry)
+                print(cases.row(entry), f" forward {entry['forward_ms']:.4f}, {entry['memory_mb']:.0f} MB", flush=True)
+        if args.json:
+            cases.write_json(args.json, cases.context(machine, versions), results)
+        return
     with torch.no_grad():
         for entry in empty_graph(args.samples):
             results.append(entry)
