@@ -26,7 +26,7 @@ struct TrainingPace {
   double microseconds = 0.0;                           ///< of the recurrences of all stages, roughly
 
   /// Of a plan whose step takes so long in `layers` layers at once; as many layers as that, or one where chunks don't pay.
-  TrainingPace(const Problem& problem, bool persistent, std::int64_t layers, double step_microseconds);
+  TrainingPace(const Problem& problem, bool in_one_launch, std::int64_t layers, double step_microseconds);
 };
 
 /// Layers that may be in flight: a stack's in one direction, unless something between them needs all steps.
@@ -44,7 +44,7 @@ struct TrainingShape {
   std::int64_t steps = 0, batch = 0;                   ///< T, B
   std::int64_t chunk_forward = 0, chunk_backward = 0;  ///< C
 
-  TrainingShape(const Problem& problem, std::int64_t steps, std::int64_t batch, const TrainingPace& pace);
+  TrainingShape(const Problem& problem, std::int64_t t, std::int64_t b, const TrainingPace& pace);
 
   std::int64_t rows() const { return steps * batch; }
   std::int64_t width() const { return config.num_directions() * config.hidden_size; }

@@ -66,7 +66,7 @@ class Recurrence {
  public:
   Recurrence(StreamRef stream, const Problem& problem, RecurrenceSchedule schedule);
   /// All steps of the stage's chunks: launches once.
-  void run(const CellArgs& args, bool backwards) const;
+  void run(const CellArgs& cells, bool backwards) const;
   void rebind(StreamRef stream) { stream_ = stream; }
   std::size_t workspace_bytes() const { return workspace_bytes_; }
   /// Whether a wait was given up.
