@@ -16,6 +16,10 @@ Training training_of(const PlanKey& key) {
   return key.place.is_cuda && key.training == Training::none && trains ? Training::remake_gates : key.training;
 }
 
+// Sequences of up to 16 lengths share a plan, so that a loop over batches of any length seldom makes a new one. Plans take
+// shorter calls at no cost; gru/_reserve.py counts the same steps.
+std::int64_t planned_steps(std::int64_t steps) { return steps <= 1 ? 1 : (steps + 15) / 16 * 16; }
+
 PlanOptions options_of(const PlanKey& key) {
   PlanOptions options;
   options.batch_size = key.batch_size;
@@ -39,6 +43,7 @@ void PlanCache::with(const PlanKey& key, std::uintptr_t stream, const Use& use) 
   const std::uint64_t capture = key.place.is_cuda ? capture_id(stream) : 0;
   PlanKey planned = key;
   planned.training = training_of(key);
+  planned.seq_len = planned_steps(key.seq_len);
   Entries held = take(planned, capture, stream);
   // The plan goes back also if the call fails: a refused call has launched nothing.
   struct Return {

@@ -38,7 +38,7 @@ class PlanCache {
   /// The process's.
   static PlanCache& instance();
 
-  /// use(plan) with a plan of this key that nobody else has, which runs on `stream` (0 on a host). What the plan has still to
+  /// use(plan) with a plan for this key, perhaps of some more steps, that nobody else has, which runs on `stream` (0 on a host). What the plan has still to
   /// do on another stream comes first, in order, without a wait of this thread's. While the stream captures a CUDA graph, the
   /// plan is the graph's from then on, as a graph replays into the plan's memory whenever it likes.
   /// Throws gru::Error if no plan can be made, and what `use` throws.

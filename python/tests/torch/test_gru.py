@@ -269,16 +269,19 @@ def test_threads():
 def test_plans_are_kept_with_a_bound():
     gru.torch.clear_plans()
     _, ours = pair()
+    made = lambda: gru.torch.plan_cache_info()["made"]
     try:
         gru.torch.set_plan_cache_size(3)
         with torch.no_grad():
-            for steps in range(1, 9):
-                ours(torch.randn(steps, B, I, dtype=torch.float64))
-        assert gru.torch.plan_cache_info()["plans"] == 3
-        made = gru.torch.plan_cache_info()["made"]
-        with torch.no_grad():
-            ours(torch.randn(8, B, I, dtype=torch.float64))
-        assert gru.torch.plan_cache_info()["made"] == made
+            for batch in range(1, 9):
+                ours(torch.randn(T, batch, I, dtype=torch.float64))
+            assert gru.torch.plan_cache_info()["plans"] == 3
+            before = made()
+            for steps in range(2, 17):  # lengths of a range share a plan
+                ours(torch.randn(steps, 8, I, dtype=torch.float64))
+            assert made() == before
+            ours(torch.randn(17, 8, I, dtype=torch.float64))
+            assert made() == before + 1
     finally:
         gru.torch.set_plan_cache_size(64)
 
