@@ -12,11 +12,11 @@ import types
 
 from gru._core import Config, Error, Weights
 from gru._core import version as __version__
-from gru._plan import Plan, forward
+from gru._plan import Plan, forward, tune
 from gru._runtime import devices, info
 from gru._weights import load_weights, weights
 
-__all__ = ["Config", "Error", "Plan", "Weights", "devices", "forward", "info", "load_weights", "weights"]
+__all__ = ["Config", "Error", "Plan", "Weights", "devices", "forward", "info", "load_weights", "tune", "weights"]
 
 
 def __getattr__(name: str) -> types.ModuleType:

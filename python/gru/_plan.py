@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A GRU made ready to run, for every kind of array."""
 
+import os
 from typing import Any
 
 from gru import _arrays, _core
@@ -20,7 +21,8 @@ class Plan:
     weights: what gru.load_weights or gru.weights gave; copied. device: "cpu", "cuda", "cuda:1", or "auto". dtype:
     "float32"
     or "float64". math: "strict", or a faster one that the device has ("tf32", ...). backend: a name from gru.devices(),
-    or "auto": the first that can; `why` tells.
+    or "auto": the first that can; `why` tells. tuning: how "auto" chooses, "never" (by estimates), "cache" (as gru.tune
+    measured before) or "now" (measured here if it was not); tuning_cache: the file for that, see gru.tune.
     """
 
     def __init__(
@@ -34,8 +36,21 @@ class Plan:
         dtype: str = "float32",
         math: str = "strict",
         backend: str = "auto",
+        tuning: str = "never",
+        tuning_cache: str | os.PathLike[str] = "",
     ):
-        self._plan = _core.Plan.make(weights, str(device), batch_size, seq_len, batch_first, dtype, math, backend)
+        self._plan = _core.Plan.make(
+            weights,
+            str(device),
+            batch_size,
+            seq_len,
+            batch_first,
+            dtype,
+            math,
+            backend,
+            tuning,
+            os.fspath(tuning_cache),
+        )
 
     def __call__(
         self,
@@ -148,3 +163,22 @@ def forward(
     results = plan(x, h0, lengths, stream=stream)
     plan.wait()
     return results
+
+
+def tune(
+    weights: _core.Weights,
+    *,
+    batch_size: int = 1,
+    seq_len: int = 1,
+    batch_first: bool = False,
+    device: str = "cpu",
+    dtype: str = "float32",
+    math: str = "strict",
+    tuning_cache: str | os.PathLike[str] = "",
+) -> dict[str, Any]:
+    """Measures a few arrangements for this shape and keeps the fastest in a file, for gru.Plan(..., tuning="cache").
+
+    Returns what was found: backend, arrangement, seconds, what the estimates alone choose ("estimated"), the file, and
+    all tries. tuning_cache: the file; else $GRU_TUNE_CACHE, else gru/tune.json in $XDG_CACHE_HOME or ~/.cache.
+    """
+    return _core.tune(weights, str(device), batch_size, seq_len, batch_first, dtype, math, os.fspath(tuning_cache))

@@ -210,8 +210,10 @@ void Engine::remake(std::span<const CellWeights> cells) {
   last_ = std::move(bytes);
 }
 
+void require_runtime() { Process::instance().require_runtime(); }
+
 std::vector<Device> devices() {
-  Process::instance().require_runtime();
+  require_runtime();
   return Device::list();
 }
 

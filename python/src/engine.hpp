@@ -59,6 +59,9 @@ class Engine {
   std::optional<DevicePlan> plan_;
 };
 
+/// Makes the process's gru::Runtime if nobody has; throws gru::Error in a fork and at the interpreter's end.
+void require_runtime();
+
 /// The devices that a plan can be made for.
 std::vector<Device> devices();
 

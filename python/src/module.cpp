@@ -20,6 +20,7 @@
 
 #include "gru/error.hpp"
 #include "gru/io.hpp"
+#include "gru/tuning.hpp"
 #include "gru/version.hpp"
 #include "python/src/arrays.hpp"
 #include "python/src/calls.hpp"
@@ -126,9 +127,9 @@ void step(Engine& engine, nb::handle x, nb::handle h_in, nb::handle h_out, std::
   engine.step(from, before, after, on);
 }
 
-std::shared_ptr<Engine> plan(const PyWeights& weights, const std::string& device, std::int64_t batch_size,
-                             std::int64_t seq_len, bool batch_first, const std::string& dtype, const std::string& math,
-                             const std::string& backend) {
+PlanOptions options_of(std::int64_t batch_size, std::int64_t seq_len, bool batch_first, const std::string& dtype,
+                       const std::string& math, const std::string& backend, const std::string& tuning,
+                       const std::string& tuning_cache) {
   PlanOptions options;
   options.batch_size = batch_size;
   options.seq_len = seq_len;
@@ -136,8 +137,48 @@ std::shared_ptr<Engine> plan(const PyWeights& weights, const std::string& device
   options.dtype = parse_arithmetic_dtype(dtype);
   options.math = parse_math(math);
   options.backend = backend;
+  options.tuning = parse_tuning(tuning);
+  options.tuning_cache = tuning_cache;
+  return options;
+}
+
+std::shared_ptr<Engine> plan(const PyWeights& weights, const std::string& device, std::int64_t batch_size,
+                             std::int64_t seq_len, bool batch_first, const std::string& dtype, const std::string& math,
+                             const std::string& backend, const std::string& tuning, const std::string& tuning_cache) {
+  const PlanOptions options = options_of(batch_size, seq_len, batch_first, dtype, math, backend, tuning, tuning_cache);
   nb::gil_scoped_release release;
   return std::make_shared<Engine>(device, *weights.weights, options);
+}
+
+nb::dict tune(const PyWeights& weights, const std::string& device, std::int64_t batch_size, std::int64_t seq_len,
+              bool batch_first, const std::string& dtype, const std::string& math, const std::string& tuning_cache) {
+  const PlanOptions options = options_of(batch_size, seq_len, batch_first, dtype, math, "auto", "now", tuning_cache);
+  TuningReport report;
+  {
+    nb::gil_scoped_release release;
+    require_runtime();
+    report = gru::tune(Device(device), *weights.weights, options);
+  }
+  nb::list tries;
+  for (const TuningTry& tried : report.tries) {
+    nb::dict entry;
+    entry["backend"] = tried.backend;
+    entry["arrangement"] = tried.arrangement;
+    entry["baseline"] = tried.baseline;
+    entry["seconds"] = tried.seconds;
+    entry["outcome"] = tried.outcome;
+    tries.append(entry);
+  }
+  nb::dict result;
+  result["device"] = report.device;
+  result["shape"] = report.shape;
+  result["backend"] = report.backend;
+  result["arrangement"] = report.arrangement;
+  result["seconds"] = report.seconds;
+  result["estimated"] = report.estimated;
+  result["file"] = report.file;
+  result["tries"] = tries;
+  return result;
 }
 
 nb::list list_devices() {
@@ -190,7 +231,7 @@ void describe_weights(nb::module_& module) {
 void describe_plan(nb::module_& module) {
   nb::class_<Engine>(module, "Plan")
       .def_static("make", &plan, "weights"_a, "device"_a, "batch_size"_a, "seq_len"_a, "batch_first"_a, "dtype"_a,
-                  "math"_a, "backend"_a)
+                  "math"_a, "backend"_a, "tuning"_a, "tuning_cache"_a)
       .def("execute", &execute, "x"_a, "output"_a.none(), "h_n"_a.none(), "h0"_a.none() = nb::none(),
            "lengths"_a.none() = nb::none(), "stream"_a.none() = nb::none())
       .def("step", &step, "x"_a, "h_in"_a, "h_out"_a, "stream"_a.none() = nb::none())
@@ -218,6 +259,8 @@ NB_MODULE(_core, module) {
   describe_calls(module);
   describe_xla_calls(module);
   module.def("devices", &list_devices);
+  module.def("tune", &tune, "weights"_a, "device"_a, "batch_size"_a, "seq_len"_a, "batch_first"_a, "dtype"_a, "math"_a,
+             "tuning_cache"_a);
   module.def("shut_down", &gru::python::shut_down, nb::call_guard<nb::gil_scoped_release>());
   module.attr("version") = std::string(gru::kVersion);
   module.attr("commit") = std::string(gru::build_commit());

@@ -63,6 +63,7 @@ def test_a_read_only_output_is_refused_and_not_written(plan):
         ({"dtype": "float16"}, ["float16"]),
         ({"math": "exact"}, ["exact", "strict"]),
         ({"backend": "abacus"}, ["abacus", "kokkos"]),
+        ({"tuning": "always"}, ["always", "never"]),
         ({"device": "tpu"}, ["tpu", "cpu"]),
         ({"device": "cuda:x"}, ["cuda:x"]),
     ],

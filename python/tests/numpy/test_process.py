@@ -136,6 +136,17 @@ def test_info():
     assert "kokkos" in cpu["backends"] and cpu["concurrency"] >= 1
 
 
+def test_tuning_is_kept_and_used(tmp_path):
+    weights = gru.weights(random_arrays(np.random.default_rng(4), 8, 16))
+    file = tmp_path / "tune.json"
+    found = gru.tune(weights, batch_size=2, seq_len=4, tuning_cache=file)
+    assert found["backend"] in gru.info()["devices"][-1]["backends"]
+    assert all(tried["outcome"] for tried in found["tries"])
+    plan = gru.Plan(weights, batch_size=2, seq_len=4, tuning="cache", tuning_cache=file)
+    assert plan.backend == found["backend"]
+    assert file.exists() == bool(found["file"])
+
+
 def test_a_plan_says_what_it_is():
     plan = gru.Plan(gru.weights(random_arrays(np.random.default_rng(3), 2, 3)))
     assert plan.backend in plan.why
