@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "backends/storage/widened.hpp"
 #include "gru/any_space.hpp"
 #include "gru/backend.hpp"
 #include "gru/error.hpp"
@@ -101,7 +102,9 @@ struct Candidate {
 
 template <Backend B>
 double estimated_seconds_of([[maybe_unused]] const Problem& problem) {
-  if constexpr (requires { B::estimated_seconds(problem); }) return B::estimated_seconds(problem);
+  if constexpr (requires { B::estimated_seconds(problem); }) {
+    return B::estimated_seconds(storage::in_float32_if_16_bits(problem));
+  }
   return std::numeric_limits<double>::infinity();
 }
 
@@ -112,7 +115,7 @@ constexpr bool is_reference() {
 }
 
 template <Backend B>
-Offer offer_of(const Problem& problem) {
+Offer offer_as_it_is(const Problem& problem) {
   auto decision = std::make_shared<decltype(B::decide(problem))>(gru::ask<B>(problem));
   Offer offer{*decision, {}};
   offer.make = [decision](const AnySpace& space, const Problem& same, const Weights& weights) {
@@ -121,9 +124,29 @@ Offer offer_of(const Problem& problem) {
   return offer;
 }
 
+/// B's answer; where the tensors have 16 bits and B does not read such, that of B with conversions around it.
+template <Backend B>
+Offer offer_of(const Problem& problem) {
+  const PlanOptions& options = problem.options;
+  if (has_16_bits(options.dtype) && options.training != Training::none) {
+    return {
+        Support::no("plans for training take float32 and float64, asked for " + std::string(name_of(options.dtype))),
+        {}};
+  }
+  if constexpr (!storage::Takes16Bits<B>) {
+    if (has_16_bits(options.dtype)) return offer_as_it_is<storage::Widened<B>>(problem);
+  }
+  return offer_as_it_is<B>(problem);
+}
+
+template <Backend B>
+std::vector<std::string> arrangements_as_computed(const Problem& problem) {
+  return arrangements_of<B>(storage::in_float32_if_16_bits(problem));
+}
+
 template <Backend... Bs>
 std::vector<Candidate> candidates_of(list<Bs...>) {
-  return {Candidate{std::string(std::string_view(Bs::name)), &offer_of<Bs>, &arrangements_of<Bs>,
+  return {Candidate{std::string(std::string_view(Bs::name)), &offer_of<Bs>, &arrangements_as_computed<Bs>,
                     &estimated_seconds_of<Bs>, is_reference<Bs>()}...};
 }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "bench/bench.hpp"
+#include "src/store_element.hpp"
 
 namespace gru::bench {
 
@@ -20,11 +21,7 @@ Workload random_workload(std::string name, const Config& config, std::int64_t se
   std::mt19937_64 engine(kSeed);
   for (std::int64_t i = 0; i < x.size(); ++i) {
     const double value = static_cast<double>(engine() >> 11U) * 0x1p-52 - 1.0;  // [-1, 1)
-    if (dtype == DType::float32) {
-      x.data<float>()[i] = static_cast<float>(value);
-    } else {
-      x.data<double>()[i] = value;
-    }
+    store_element(x.bytes(), dtype, i, value);
   }
   return {std::move(name), std::move(weights), std::move(x)};
 }

@@ -66,6 +66,7 @@ double unit_roundoff(DType dtype) {
 double unit_roundoff(Math math, DType dtype) {
   switch (math) {
     case Math::strict: return unit_roundoff(dtype);
+    case Math::tf32x3: return 0x1p-22;  // two parts of 11 bits; what both leave out is dropped
     case Math::tf32:
     case Math::fp16: return unit_roundoff(DType::float16);  // both keep 10 mantissa bits
     case Math::bf16: return unit_roundoff(DType::bfloat16);
@@ -96,8 +97,11 @@ Condition measure_condition(const OracleRun& run, const Weights& weights, const 
 
 Tolerance tolerance(const Problem& problem, std::int64_t steps, const Condition& condition, double largest_state) {
   const Config& config = problem.config;
-  const double u = unit_roundoff(problem.options.dtype);
-  const double u_factors = unit_roundoff(problem.options.math, problem.options.dtype);
+  const DType dtype = problem.options.dtype;
+  const DType sums = has_16_bits(dtype) ? DType::float32 : dtype;
+  const double u = unit_roundoff(sums);
+  const double u_factors = unit_roundoff(problem.options.math, sums);
+  const double storing = has_16_bits(dtype) ? unit_roundoff(dtype) : 0;  // results are rounded once
   // Summing n products one after another loses sqrt(n) times what rounding the products loses. Longer sums than kLongestChain
   // are made of parts, and lose no more than one of that length.
   const std::int64_t inputs = std::max(config.input_size, config.num_directions() * config.hidden_size);
@@ -107,14 +111,19 @@ Tolerance tolerance(const Problem& problem, std::int64_t steps, const Condition&
   // forever.
   const double keeping = std::sqrt(static_cast<double>(steps * config.num_layers));
   const auto bound = [&](double sensitivity, double size) {
-    return kSafety * (u_factors * sensitivity + u * (summing * sensitivity + keeping * size));
+    return kSafety * (u_factors * sensitivity + u * (summing * sensitivity + keeping * size)) + storing * size;
   };
   return {bound(condition.element, std::max(1.0, largest_state)), bound(condition.l2, 1.0)};
 }
 
 double gradient_l2_bar(DType dtype) { return dtype == DType::float32 ? 3e-6 : 1e-12; }
 
-double strict_l2_bar(DType dtype) { return dtype == DType::float64 ? 1e-13 : 2e-6; }
+bool has_strict_bar(Math math) { return math == Math::strict || math == Math::tf32x3; }
+
+double strict_l2_bar(DType dtype) {
+  if (dtype == DType::float64) return 1e-13;
+  return has_16_bits(dtype) ? 2e-6 + unit_roundoff(dtype) : 2e-6;
+}
 
 Comparison compare(std::span<const double> expected, std::span<const double> actual) {
   if (expected.size() != actual.size()) throw Error("gru::compare: the numbers of elements differ");

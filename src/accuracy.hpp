@@ -13,7 +13,7 @@
 
 namespace gru {
 
-/// The largest relative error of one rounding: 2^-24 for float32, 2^-53 for float64.
+/// The largest relative error of one rounding: 2^-24 for float32, 2^-53 for float64, 2^-11 for float16, 2^-8 for bfloat16.
 double unit_roundoff(DType dtype);
 /// The same for the factors of a product in a math mode: the dtype's own if strict.
 double unit_roundoff(Math math, DType dtype);
@@ -42,7 +42,11 @@ struct Tolerance {
 /// What rounding can explain. `steps`: T of the call; `largest_state`: max |h0|, at least 1.
 Tolerance tolerance(const Problem& problem, std::int64_t steps, const Condition& condition, double largest_state = 1);
 
-/// The bar on the relative L2 error in strict mode at torch's initial scale: 2e-6 for float32, 1e-13 for float64.
+/// Whether a mode promises strict_l2_bar: strict and tf32x3.
+bool has_strict_bar(Math math);
+
+/// The bar on the relative L2 error in strict mode at torch's initial scale: 2e-6 for float32, 1e-13 for float64; in 16 bits
+/// float32's and one rounding of the results.
 double strict_l2_bar(DType dtype);
 
 /// The same for each gradient: 3e-6 for float32, 1e-12 for float64.

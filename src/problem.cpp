@@ -20,8 +20,8 @@ struct MathName {
 };
 // The first name of a mode is the one printed.
 constexpr std::array kMathNames = {MathName{"strict", Math::strict}, MathName{"fp32", Math::strict},
-                                   MathName{"tf32", Math::tf32}, MathName{"fp16", Math::fp16},
-                                   MathName{"bf16", Math::bf16}};
+                                   MathName{"tf32x3", Math::tf32x3}, MathName{"tf32", Math::tf32},
+                                   MathName{"fp16", Math::fp16},     MathName{"bf16", Math::bf16}};
 
 struct TrainingName {
   std::string_view name;
@@ -112,10 +112,11 @@ Tuning parse_tuning(std::string_view name) {
 }
 
 DType parse_arithmetic_dtype(std::string_view name) {
-  for (const DType dtype : {DType::float32, DType::float64}) {
+  for (const DType dtype : {DType::float32, DType::float64, DType::float16, DType::bfloat16}) {
     if (name == name_of(dtype)) return dtype;
   }
-  throw Error(fmt::format("gru: there is no arithmetic in '{}'; choose float32 or float64", name));
+  throw Error(
+      fmt::format("gru: no plan computes with tensors of '{}'; choose float32, float64, float16 or bfloat16", name));
 }
 
 DeviceInfo profile_of(std::string_view profile) {
@@ -165,11 +166,12 @@ void validate(const Problem& problem) {
   require_at_least("seq_len", o.seq_len, 1);
   require_at_least("reserve_sms", o.reserve_sms, 0);
   require_at_least("spin_limit", o.spin_limit, 0);
-  if (o.dtype != DType::float32 && o.dtype != DType::float64) {
-    throw Error(fmt::format("gru: the arithmetic is float32 or float64, got {}", name_of(o.dtype)));
+  if (o.dtype == DType::int32 || o.dtype == DType::int64) {
+    throw Error(fmt::format("gru: a plan's dtype is float32, float64, float16 or bfloat16, got {}", name_of(o.dtype)));
   }
   if (o.dtype == DType::float64 && o.math != Math::strict) {
-    throw Error(fmt::format("gru: math mode {} needs dtype float32, got float64; use math strict", name_of(o.math)));
+    throw Error(fmt::format("gru: math mode {} needs dtype float32, float16 or bfloat16, got float64; use math strict",
+                            name_of(o.math)));
   }
   if (!o.arrangement.empty() && o.backend == "auto") {
     throw Error(fmt::format("gru: the arrangement '{}' is a backend's; name the backend too", o.arrangement));

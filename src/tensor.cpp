@@ -19,22 +19,6 @@
 namespace gru {
 namespace {
 
-// IEEE binary16 to float: exact, subnormals, infinities and NaN payloads included.
-float from_float16(std::uint16_t bits) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(bits & 0x8000U) << 16U;
-  const std::uint32_t exponent = (bits >> 10U) & 0x1FU;
-  const std::uint32_t mantissa = bits & 0x3FFU;
-  if (exponent == 0) {
-    const float magnitude = std::ldexp(static_cast<float>(mantissa), -24);
-    return sign != 0 ? -magnitude : magnitude;
-  }
-  const std::uint32_t wide_exponent = exponent == 0x1FU ? 0xFFU : exponent + 112U;  // 112 = 127 - 15, the biases
-  return std::bit_cast<float>(sign | (wide_exponent << 23U) | (mantissa << 13U));
-}
-
-// bfloat16 is the upper half of a float.
-float from_bfloat16(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U); }
-
 // A double to the nearest value of fewer bits, the even one where two are as near; `digits` is the number of mantissa bits
 // without the leading one, `bias` the exponent's. Magnitudes beyond the largest become infinite, small ones subnormal.
 std::uint16_t to_16_bits(double value, int digits, int bias) {
@@ -65,8 +49,8 @@ T load_as(DType dtype, const std::byte* from) {
   switch (dtype) {
     case DType::float32: return static_cast<T>(load<float>(from));
     case DType::float64: return static_cast<T>(load<double>(from));
-    case DType::float16: return static_cast<T>(from_float16(load<std::uint16_t>(from)));
-    case DType::bfloat16: return static_cast<T>(from_bfloat16(load<std::uint16_t>(from)));
+    case DType::float16: return static_cast<T>(to_float(load<Float16>(from)));
+    case DType::bfloat16: return static_cast<T>(to_float(load<BFloat16>(from)));
     case DType::int32: return static_cast<T>(load<std::int32_t>(from));
     case DType::int64: return static_cast<T>(load<std::int64_t>(from));
   }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "gru/error.hpp"
+#include "store_element.hpp"
 
 namespace gru {
 namespace {
@@ -56,8 +57,8 @@ Weights::Weights(const Config& config, std::vector<CellWeights> cells, std::shar
 
 Weights Weights::random(const Config& config, std::uint64_t seed, DType dtype) {
   config.validate();
-  if (dtype != DType::float32 && dtype != DType::float64) {
-    throw Error(fmt::format("gru::Weights::random: expected float32 or float64, got {}", name_of(dtype)));
+  if (dtype == DType::int32 || dtype == DType::int64) {
+    throw Error(fmt::format("gru::Weights::random: expected a floating dtype, got {}", name_of(dtype)));
   }
   // One allocation for all, so that too large a model is refused at once. Config::validate keeps the sums from overflow.
   const std::int64_t rows = 3 * config.hidden_size;
@@ -75,11 +76,7 @@ Weights Weights::random(const Config& config, std::uint64_t seed, DType dtype) {
     for (std::int64_t i = 0; i < view.size(); ++i) {
       // 53 random bits to [-1, 1): std::uniform_real_distribution differs between standard libraries.
       const double value = scale * (static_cast<double>(engine() >> 11U) * 0x1p-52 - 1.0);
-      if (dtype == DType::float32) {
-        view.as<float>()[i] = static_cast<float>(value);
-      } else {
-        view.as<double>()[i] = value;
-      }
+      store_element(view.data, dtype, i, value);
     }
     return ConstTensorView(view);
   };

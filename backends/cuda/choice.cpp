@@ -133,10 +133,13 @@ Problem with_exacter_math(const Problem& problem) {
   Problem exacter = problem;
   if (problem.options.training != Training::none) return exacter;
   if (problem.options.math == Math::fp16 || problem.options.math == Math::bf16) exacter.options.math = Math::tf32;
+  if (problem.options.math == Math::tf32x3) exacter.options.math = Math::strict;
   return exacter;
 }
 
 std::string_view exacter_remark(const Problem& problem) {
+  if (problem.options.math == Math::tf32x3)
+    return ", in float32, which tf32x3 stands in for and which is here no slower";
   const bool half = problem.options.math == Math::fp16 || problem.options.math == Math::bf16;
   return half ? ", in tf32 or float32, which is exacter than 16 bits and here no slower" : "";
 }

@@ -12,8 +12,8 @@
 
 namespace gru::cuda {
 
-/// Products in 16 bits are for engines whose products are worth it; the others compute such a problem in TF32 or float32, which
-/// is exacter, and say so. Every other problem as it is.
+/// Products in 16 bits, and three in TF32, are for engines whose products are worth it; the others compute such a problem in
+/// TF32 or float32, which is exacter, and say so. Every other problem as it is.
 Problem with_exacter_math(const Problem& problem);
 
 /// The remark that goes with it; empty for a problem as it is.

@@ -47,14 +47,21 @@ namespace {
 // The element (i, j, k) of a canonical view, as double and back.
 double get(const ConstTensorView& v, Eigen::Index i, Eigen::Index j, Eigen::Index k) {
   const auto at = i * v.strides[0] + j * v.strides[1] + k * v.strides[2];
-  return v.dtype == DType::float32 ? double{v.as<float>()[at]} : v.as<double>()[at];
+  switch (v.dtype) {
+    case DType::float16: return double{to_float(v.as<Float16>()[at])};
+    case DType::bfloat16: return double{to_float(v.as<BFloat16>()[at])};
+    case DType::float32: return double{v.as<float>()[at]};
+    default: return v.as<double>()[at];
+  }
 }
 void set(const TensorView& v, Eigen::Index i, Eigen::Index j, Eigen::Index k, double value) {
   const auto at = i * v.strides[0] + j * v.strides[1] + k * v.strides[2];
-  if (v.dtype == DType::float32) {
-    v.as<float>()[at] = static_cast<float>(value);
-  } else {
-    v.as<double>()[at] = value;
+  switch (v.dtype) {
+    // By way of float: what a double holds beyond it moves no result by more than 2^-24 of itself.
+    case DType::float16: v.as<Float16>()[at] = rounded_to<Float16>(static_cast<float>(value)); break;
+    case DType::bfloat16: v.as<BFloat16>()[at] = rounded_to<BFloat16>(static_cast<float>(value)); break;
+    case DType::float32: v.as<float>()[at] = static_cast<float>(value); break;
+    default: v.as<double>()[at] = value; break;
   }
 }
 

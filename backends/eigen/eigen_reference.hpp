@@ -29,6 +29,7 @@ class EigenReference {
   using Space = S;
   static constexpr std::string_view name = "eigen";
   static constexpr bool is_reference = true;
+  static constexpr bool takes_16_bits = true;  ///< reads and writes every floating dtype itself
 
   static Decision<> decide(const Problem& problem) {
     if (problem.options.math != Math::strict) {

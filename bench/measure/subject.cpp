@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gru/error.hpp"
+#include "src/store_element.hpp"
 
 namespace gru::bench {
 namespace {
@@ -64,9 +65,7 @@ void Subject::make_gradients() {
   output.back() = c.num_directions() * c.hidden_size;
   const Tensor ones = [&] {
     Tensor t(dtype, output);
-    for (std::int64_t i = 0; i < t.size(); ++i) {
-      dtype == DType::float32 ? void(t.data<float>()[i] = 1) : void(t.data<double>()[i] = 1);
-    }
+    for (std::int64_t i = 0; i < t.size(); ++i) store_element(t.bytes(), dtype, i, 1);
     return t;
   }();
   add(output);

@@ -146,17 +146,18 @@ Weights load_model(const FileFlags& flags, DType dtype, std::vector<std::string>
   Weights weights =
       read_weights(open_input(flags.weights), {.prefix = flags.prefix, .reset_after = !flags.reset_before});
   const Config& config = weights.config();
+  const DType arithmetic = has_16_bits(dtype) ? DType::float32 : dtype;  // what weights become; 16 bits do so exactly
   std::set<std::string> stored;
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
     for (std::int64_t d = 0; d < config.num_directions(); ++d) {
       const CellWeights& cell = weights.cell(layer, d);
       for (const ConstTensorView& view : {cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh}) {
-        if (view.given() && view.dtype != dtype) stored.emplace(name_of(view.dtype));
+        if (view.given() && view.dtype != dtype && view.dtype != arithmetic) stored.emplace(name_of(view.dtype));
       }
     }
   }
   if (!stored.empty())
-    conversions.push_back(fmt::format("--weights {} -> {}", fmt::join(stored, " and "), name_of(dtype)));
+    conversions.push_back(fmt::format("--weights {} -> {}", fmt::join(stored, " and "), name_of(arithmetic)));
   return weights;
 }
 

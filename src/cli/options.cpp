@@ -10,6 +10,7 @@
 
 #include "cli/devices.hpp"
 #include "gru/error.hpp"
+#include "store_element.hpp"
 
 namespace gru::cli {
 
@@ -77,10 +78,11 @@ void add_plan_flags(CLI::App& app, PlanFlags& flags) {
                  "Who computes: " + backend_choices() + "; auto takes the first that has a device and accepts")
       ->type_name("NAME")
       ->capture_default_str();
-  app.add_option("--math", flags.math, "Products in: strict (alias fp32), tf32, fp16, bf16")
+  app.add_option("--math", flags.math, "Products in: strict (alias fp32), tf32x3, tf32, fp16, bf16")
       ->type_name("MODE")
       ->capture_default_str();
-  app.add_option("--dtype", flags.dtype, "Arithmetic and output: float32, float64; files of other types are converted")
+  app.add_option("--dtype", flags.dtype,
+                 "Inputs, states and output: float32, float64, float16, bfloat16; files of other types are converted")
       ->type_name("TYPE")
       ->capture_default_str();
   app.add_option("--device-profile", flags.device_profile,
@@ -126,11 +128,7 @@ Tensor random_tensor(DType dtype, std::vector<std::int64_t> extents, std::uint64
   for (std::int64_t i = 0; i < tensor.size(); ++i) {
     // 53 random bits to [-1, 1): std::uniform_real_distribution differs between standard libraries.
     const double value = static_cast<double>(engine() >> 11U) * 0x1p-52 - 1.0;
-    if (dtype == DType::float32) {
-      tensor.data<float>()[i] = static_cast<float>(value);
-    } else {
-      tensor.data<double>()[i] = value;
-    }
+    store_element(tensor.bytes(), dtype, i, value);
   }
   return tensor;
 }

@@ -14,6 +14,7 @@
 #include "gru/device.hpp"
 #include "gru/device_plan.hpp"
 #include "gru/error.hpp"
+#include "gru/half.hpp"
 #include "gru/io.hpp"
 #include "gru/kokkos_space.hpp"
 #include "gru/philox.hpp"

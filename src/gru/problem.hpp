@@ -15,26 +15,31 @@
 
 namespace gru {
 
-/// How products are computed. A backend may refuse a mode, never replace it silently.
+/// How products are computed: the fewest bits that a product's factors keep. Sums, gates and states are float32 (float64 in
+/// plans of that dtype). A backend may refuse a mode; it may keep more bits where that costs no time, and its remark in
+/// why() says so; it never keeps fewer.
 enum class Math : std::uint8_t {
-  strict,  ///< every product and sum in the plan's dtype (the default)
-  tf32,    ///< products of values rounded to TF32 (10 mantissa bits), float32 sums
-  fp16,    ///< weights and multiplied states in float16, float32 sums
-  bf16,    ///< weights (on a GPU also multiplied states) in bfloat16, float32 sums
+  strict,  ///< factors as they are, in the sums' type (the default)
+  tf32x3,  ///< each factor in two parts of TF32, three products: float32's accuracy on tensor cores
+  tf32,    ///< factors rounded to TF32 (10 mantissa bits)
+  fp16,    ///< factors rounded to float16
+  bf16,    ///< factors rounded to bfloat16
 };
 
 std::string_view name_of(Math math);
-/// "strict" (alias "fp32"), "tf32", "fp16", "bf16"; throws gru::Error that lists them.
+/// "strict" (alias "fp32"), "tf32x3", "tf32", "fp16", "bf16"; throws gru::Error that lists them.
 Math parse_math(std::string_view name);
-/// "float32" or "float64"; throws gru::Error otherwise.
+/// "float32", "float64", "float16" or "bfloat16"; throws gru::Error otherwise.
 DType parse_arithmetic_dtype(std::string_view name);
 
 /// What the workload fixes.
 struct PlanOptions {
-  std::int64_t batch_size = 1;         ///< B: the largest batch that execute will see
-  std::int64_t seq_len = 1;            ///< T: the longest sequence that execute will see
-  bool batch_first = false;            ///< x and output are (B, T, ...); h0 and h_n stay (L*D, B, H)
-  DType dtype = DType::float32;        ///< arithmetic, inputs and outputs: float32 or float64
+  std::int64_t batch_size = 1;  ///< B: the largest batch that execute will see
+  std::int64_t seq_len = 1;     ///< T: the longest sequence that execute will see
+  bool batch_first = false;     ///< x and output are (B, T, ...); h0 and h_n stay (L*D, B, H)
+  /// Inputs, states and outputs. Sums and states inside are float64 for float64, else float32; what has 16 bits is rounded
+  /// when it is stored, to the nearest, ties to even.
+  DType dtype = DType::float32;
   Math math = Math::strict;            ///< how products are computed
   Training training = Training::none;  ///< what a forward keeps for its backward
   double dropout = 0.0;          ///< probability in [0, 1] between layers, in calls with a reserve; needs training

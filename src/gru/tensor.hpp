@@ -10,10 +10,12 @@
 #include <type_traits>
 #include <vector>
 
+#include "gru/half.hpp"
+
 namespace gru {
 
-/// Element types. Arithmetic is done in float32 or float64; float16 and bfloat16 are storage types of weights and
-/// files; int32 and int64 hold lengths.
+/// Element types. Sums and states are float32 or float64; float16 and bfloat16 are how tensors are stored; int32 and int64
+/// hold lengths.
 enum class DType : std::uint8_t { float32, float64, float16, bfloat16, int32, int64 };
 
 /// "float32", ... as in NumPy and PyTorch.
@@ -22,14 +24,20 @@ std::string_view name_of(DType dtype);
 /// Bytes of one element.
 std::size_t size_of(DType dtype);
 
+/// Whether elements are float16 or bfloat16.
+constexpr bool has_16_bits(DType dtype) { return dtype == DType::float16 || dtype == DType::bfloat16; }
+
 template <class T>
 constexpr DType dtype_of() {
   using U = std::remove_cv_t<T>;
-  static_assert(std::is_same_v<U, float> || std::is_same_v<U, double> || std::is_same_v<U, std::int32_t> ||
-                    std::is_same_v<U, std::int64_t>,
-                "gru: a tensor's element type must be float, double, std::int32_t or std::int64_t");
+  static_assert(std::is_same_v<U, float> || std::is_same_v<U, double> || std::is_same_v<U, Float16> ||
+                    std::is_same_v<U, BFloat16> || std::is_same_v<U, std::int32_t> || std::is_same_v<U, std::int64_t>,
+                "gru: a tensor's element type must be float, double, gru::Float16, gru::BFloat16, std::int32_t or "
+                "std::int64_t; give other types of 16 bits by address and DType");
   if constexpr (std::is_same_v<U, float>) return DType::float32;
   if constexpr (std::is_same_v<U, double>) return DType::float64;
+  if constexpr (std::is_same_v<U, Float16>) return DType::float16;
+  if constexpr (std::is_same_v<U, BFloat16>) return DType::bfloat16;
   if constexpr (std::is_same_v<U, std::int32_t>) return DType::int32;
   return DType::int64;
 }

@@ -137,6 +137,20 @@ TEST_CASE("gru run: safetensors files as input and output") {
   CHECK(bfloat16.status == 0);
   CHECK(contains(bfloat16.out, "converted --input bfloat16 -> float32; converted --h0 float16 -> float32"));
   CHECK(files.run({"--weights", weights, "--input", many}).status == 0);
+
+  // Plans of 16 bits take them as they are, and write their own type: safetensors has both, .npy float16.
+  const Finished half = files.run({"--weights", weights, "--input", files.path("x.safetensors"), "--h0", many,
+                                   "--dtype", "bfloat16", "--output", output});
+  CAPTURE(half.err);
+  CHECK(half.status == 0);
+  CHECK_FALSE(contains(half.out, "--input bfloat16"));
+  CHECK(contains(half.out, "converted --h0 float16 -> bfloat16"));
+  CHECK(gru::load_safetensors(output).at(0).second.dtype() == gru::DType::bfloat16);
+  const std::string npy = files.path("y16.npy");
+  CHECK(
+      files.run({"--weights", weights, "--input", files.path("x.npy"), "--dtype", "float16", "--output", npy}).status ==
+      0);
+  CHECK(gru::load_npy(npy).dtype() == gru::DType::float16);
   CHECK(contains(files.run({"--weights", weights, "--input", many, "--lengths", many}).err, "'lengths' holds I8"));
   CHECK(contains(files.run({"--weights", weights, "--input", weights}).err, "none is called 'x' or 'input'"));
 }

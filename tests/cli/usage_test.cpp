@@ -79,10 +79,13 @@ TEST_CASE("gru: bad usage exits 2 and says what is wrong") {
        "--device: gru::Device: there is no 'abacus'"},
       {{"bench", "cell", "--device", "cuda:99"}, "choose one of auto"},
       {{"info", "--device", "cpu"}, "needs --weights"},
-      {{"run", "--weights", weights, "--input", input, "--math", "exact"}, "strict, fp32, tf32"},
+      {{"run", "--weights", weights, "--input", input, "--math", "exact"}, "strict, fp32, tf32x3, tf32"},
       {{"run", "--weights", weights, "--input", input, "--backend", "eigen", "--math", "tf32"}, "eigen: no"},
       {{"run", "--weights", weights, "--input", input, "--math", "tf32", "--dtype", "float64"}, "needs dtype float32"},
-      {{"run", "--weights", weights, "--input", input, "--dtype", "int32"}, "choose float32 or float64"},
+      {{"run", "--weights", weights, "--input", input, "--dtype", "bfloat16", "--output", model.folder / "y.npy"},
+       "NumPy has no type for bfloat16"},
+      {{"run", "--weights", weights, "--input", input, "--dtype", "int32"},
+       "choose float32, float64, float16 or bfloat16"},
       {{"run", "--weights", weights, "--input", input, "--device-profile", "abacus"}, "choose one of rtx4090"},
       {{"run", "--weights", weights, "--input", input, "--backend", "eigen", "--reserve-sms", "2"}, "are for GPUs"},
       {{"run", "--weights", weights, "--input", input, "--output", input}, "would be overwritten"},
@@ -184,6 +187,7 @@ TEST_CASE("gru check: every backend of the lists, within tolerance") {
        {run_program({"check"}),
         run_program({"check", "--dtype", "float64", "--reset-before", "--bidirectional", "--no-bias"}),
         run_program({"check", "--batch-first", "--seq-len", "1", "--batch-size", "1", "--seed", "7"}),
+        run_program({"check", "--dtype", "float16"}), run_program({"check", "--dtype", "bfloat16", "--bidirectional"}),
         model.run({}, "check")}) {
     CAPTURE(finished.out);
     CAPTURE(finished.err);

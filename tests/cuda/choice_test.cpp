@@ -52,7 +52,7 @@ TEST_CASE(
 }
 
 TEST_CASE("choice: somebody takes every problem, and the one that is named always does") {
-  for (const Math math : {Math::strict, Math::tf32, Math::fp16, Math::bf16}) {
+  for (const Math math : {Math::strict, Math::tf32x3, Math::tf32, Math::fp16, Math::bf16}) {
     for (const std::int64_t hidden : {1, 31, 64, 200, 256, 800, 1024, 1536, 3000}) {
       for (const std::int64_t batch : {1, 2, 16, 33, 64, 256, 1024, 40000}) {
         for (const std::int64_t steps : {1, 7, 64}) {

@@ -31,6 +31,7 @@ class Case:
     x_scale: float = 1.0
     fortran_order: bool = False
     non_finite: bool = False  # a NaN and an Inf among the valid inputs
+    torch_in: str | None = None  # 16 bits that weights, x and h0 hold exactly: torch.nn.GRU's own error there is recorded
 
     @property
     def D(self):
@@ -74,6 +75,10 @@ CASES = [
     Case("weights_bfloat16", "weights stored as bfloat16", T=6, B=2, I=5, H=7, weights_dtype="BF16", h0=True),
     Case("weights_float64", "weights, x and h0 stored as float64, x in Fortran order", T=6, B=2, I=5, H=7,
          weights_dtype="F64", x_dtype="float64", fortran_order=True, h0=True),
+    Case("in_float16", "weights, x and h0 of float16, beside torch's own results in it", T=24, B=4, I=16, H=32, L=2,
+         bidirectional=True, weights_dtype="F16", x_dtype="float16", h0=True, torch_in="float16"),
+    Case("in_bfloat16", "the same of bfloat16; x and h0 are stored as float32", T=24, B=4, I=16, H=32, L=2,
+         bidirectional=True, weights_dtype="BF16", h0=True, torch_in="bfloat16"),
 ]
 
 

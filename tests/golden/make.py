@@ -31,7 +31,7 @@ import torch
 from safetensors.torch import save_file
 
 from cases import CASES, suffixes
-from results import compute, condition, expect_close
+from results import compute, condition, error_in_16_bits, expect_close
 
 HERE = pathlib.Path(__file__).resolve().parent
 TORCH_DTYPE = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -61,6 +61,8 @@ def make_data(case, rng):
         x[2, 0, 1] = np.nan  # sequence 0: NaN from step 2 on
         x[3, 1, 0] = np.inf  # sequence 1: saturates its gates at step 3, finite again; sequence 2 stays untouched
     h0 = rng.uniform(-1, 1, (case.L * case.D, case.B, case.H)).astype(case.x_dtype).astype(np.float64) if case.h0 else None
+    if case.torch_in:
+        x, h0 = (torch.from_numpy(v).to(getattr(torch, case.torch_in)).double().numpy() for v in (x, h0))
     return x, h0
 
 
@@ -119,6 +121,9 @@ def write_case(case, root):
     store(folder / "h_n.npy", h_n[:, 0] if case.unbatched else h_n, "float64")
 
     finite = np.where(np.isfinite(x), x, 0)
+    own = {}
+    if case.torch_in:
+        own = {"torch_in": case.torch_in, "torch_error": error_in_16_bits(case, weights, x, h0, output, h_n)}
     return {
         "name": case.name, "about": case.about,
         "seq_len": case.T, "batch_size": case.B, "input_size": case.I, "hidden_size": case.H, "num_layers": case.L,
@@ -130,7 +135,7 @@ def write_case(case, root):
         "max_abs_x": float(np.max(np.abs(finite))),
         "max_abs_output": float(np.nanmax(np.abs(output))),
         "condition": condition(case, weights, finite, h0),
-    }
+    } | own
 
 
 def write_all(root):

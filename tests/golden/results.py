@@ -36,6 +36,17 @@ def run_torch(case, weights, x, h0):
     return output.contiguous().numpy(), h_n.numpy()
 
 
+def error_in_16_bits(case, weights, x, h0, output, h_n):
+    """The error of torch.nn.GRU in case.torch_in, whose results are of that type too: relative L2 of both results together."""
+    dtype = getattr(torch, case.torch_in)
+    gru = torch.nn.GRU(case.I, case.H, case.L, bias=case.bias, bidirectional=case.bidirectional).double()
+    gru.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
+    with torch.no_grad():
+        results = gru.to(dtype)(torch.from_numpy(x).to(dtype), torch.from_numpy(h0).to(dtype))
+    error = np.concatenate([(got.double().numpy() - want).ravel() for got, want in zip(results, (output, h_n))])
+    return float(f"{np.linalg.norm(error) / np.hypot(np.linalg.norm(output), np.linalg.norm(h_n)):.2e}")
+
+
 def run_cell(weights, x, h0):
     """The same through torch.nn.GRUCell, step by step: (T, B, H) and (1, B, H)."""
     cell = torch.nn.GRUCell(x.shape[2], h0.shape[2]).double()

@@ -13,17 +13,22 @@ namespace {
 constexpr std::byte kGuard{0xFF};
 constexpr std::int64_t kGuardElements = 7;  // odd: the first element is aligned to its own size and no more
 
-template <class T>
-void store(std::byte* to, double value) {
+template <class T, class Value>
+void store(std::byte* to, Value value) {
   const T typed = static_cast<T>(value);
   std::memcpy(to, &typed, sizeof typed);
 }
 
 template <class T>
-double fetch(const std::byte* from) {
+T load(const std::byte* from) {
   T typed;
   std::memcpy(&typed, from, sizeof typed);
-  return static_cast<double>(typed);
+  return typed;
+}
+
+template <class T>
+double fetch(const std::byte* from) {
+  return static_cast<double>(load<T>(from));
 }
 
 }  // namespace
@@ -79,6 +84,8 @@ void Field::assign(const std::vector<double>& values) {
     switch (dtype_) {
       case DType::float32: store<float>(to, values.at(i)); break;
       case DType::float64: store<double>(to, values.at(i)); break;
+      case DType::float16: store<Float16>(to, rounded_to<Float16>(static_cast<float>(values.at(i)))); break;
+      case DType::bfloat16: store<BFloat16>(to, rounded_to<BFloat16>(static_cast<float>(values.at(i)))); break;
       case DType::int32: store<std::int32_t>(to, values.at(i)); break;
       default: store<std::int64_t>(to, values.at(i)); break;
     }
@@ -93,6 +100,8 @@ std::vector<double> Field::values() const {
     switch (dtype_) {
       case DType::float32: values[i] = fetch<float>(from); break;
       case DType::float64: values[i] = fetch<double>(from); break;
+      case DType::float16: values[i] = to_float(load<Float16>(from)); break;
+      case DType::bfloat16: values[i] = to_float(load<BFloat16>(from)); break;
       case DType::int32: values[i] = fetch<std::int32_t>(from); break;
       default: values[i] = fetch<std::int64_t>(from); break;
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -54,7 +55,8 @@ struct Expected {
   std::vector<double> h_n;     ///< (L*D, B, H)
   Condition condition;
 };
-Expected expect(const Scenario& scenario, const Data& data);
+/// `known`: a condition to take instead of measuring it.
+Expected expect(const Scenario& scenario, const Data& data, const std::optional<Condition>& known = std::nullopt);
 
 /// The call of a scenario: its tensors laid out as it says; outputs untouched.
 HostCall make_call(const Scenario& scenario, const Data& data, DType dtype);

@@ -183,16 +183,19 @@ Target unlisted_target(DType dtype, Math math) {
   return target;
 }
 
+/// Modes of few bits run with float32, and with tensors of as few bits.
 bool offered(const Target& target) {
-  const Config small{.input_size = 4, .hidden_size = 4};
-  if (target.math != Math::strict && (target.dtype == DType::float64 || !target.supports(small, {}))) return false;
-  return true;
+  if (target.math == Math::strict) return true;
+  if (target.dtype == DType::float64) return false;
+  if (target.dtype == DType::float16 && target.math != Math::fp16) return false;
+  if (target.dtype == DType::bfloat16 && target.math != Math::bf16) return false;
+  return static_cast<bool>(target.supports({.input_size = 4, .hidden_size = 4}, {}));
 }
 
 template <class Make>
 void add_targets(std::vector<Target>& found, const Make& make) {
-  for (const DType dtype : {DType::float32, DType::float64}) {
-    for (const Math math : {Math::strict, Math::tf32, Math::fp16, Math::bf16}) {
+  for (const DType dtype : {DType::float32, DType::float64, DType::float16, DType::bfloat16}) {
+    for (const Math math : {Math::strict, Math::tf32x3, Math::tf32, Math::fp16, Math::bf16}) {
       Target target = make(dtype, math);
       if (offered(target)) found.push_back(std::move(target));
     }

@@ -89,8 +89,8 @@ struct Target {
   bool is_oracle() const { return backend == "eigen"; }
 };
 
-/// Every backend of every space of the list that this machine can run, in float32 and float64; math modes other than
-/// strict where decide() says yes to a small problem; and the device's form of the Kokkos patterns on the host.
+/// Every backend of every space of the list that this machine can run, in float32, float64, float16 and bfloat16; math modes
+/// other than strict where decide() says yes to a small problem; and the device's form of the Kokkos patterns on the host.
 /// Prints `skipped: no ... device` for spaces without a device.
 const std::vector<Target>& all_targets();
 /// Those of them whose name contains GRU_TEST_TARGETS.

@@ -53,9 +53,8 @@ TEST_CASE("problem: options out of range are refused by name") {
       {"seq_len must be at least 1, got 0", [](auto& p) { p.options.seq_len = 0; }},
       {"reserve_sms must be at least 0", [](auto& p) { p.options.reserve_sms = -1; }},
       {"spin_limit must be at least 0", [](auto& p) { p.options.spin_limit = -1; }},
-      {"float32 or float64, got float16", [](auto& p) { p.options.dtype = gru::DType::float16; }},
-      {"float32 or float64, got int64", [](auto& p) { p.options.dtype = gru::DType::int64; }},
-      {"math mode tf32 needs dtype float32, got float64",
+      {"float32, float64, float16 or bfloat16, got int64", [](auto& p) { p.options.dtype = gru::DType::int64; }},
+      {"math mode tf32 needs dtype float32, float16 or bfloat16, got float64",
        [](auto& p) {
          p.options.dtype = gru::DType::float64;
          p.options.math = gru::Math::tf32;
@@ -73,15 +72,16 @@ TEST_CASE("problem: options out of range are refused by name") {
 }
 
 TEST_CASE("problem: names of math modes and dtypes, and the lists in their errors") {
-  for (const gru::Math math : {gru::Math::strict, gru::Math::tf32, gru::Math::fp16, gru::Math::bf16}) {
+  for (const gru::Math math :
+       {gru::Math::strict, gru::Math::tf32x3, gru::Math::tf32, gru::Math::fp16, gru::Math::bf16}) {
     CHECK(gru::parse_math(gru::name_of(math)) == math);
   }
   CHECK(gru::parse_math("fp32") == gru::Math::strict);
   CHECK_THROWS_WITH_AS(gru::parse_math("fast"),
-                       "gru: there is no math mode 'fast'; choose one of strict, fp32, tf32, fp16, bf16", gru::Error);
+                       "gru: there is no math mode 'fast'; choose one of strict, fp32, tf32x3, tf32, fp16, bf16", gru::Error);
   CHECK(gru::parse_arithmetic_dtype("float64") == gru::DType::float64);
-  CHECK_THROWS_WITH_AS(gru::parse_arithmetic_dtype("float16"), doctest::Contains("choose float32 or float64"),
-                       gru::Error);
+  CHECK_THROWS_WITH_AS(gru::parse_arithmetic_dtype("int32"),
+                       doctest::Contains("choose float32, float64, float16 or bfloat16"), gru::Error);
 }
 
 TEST_CASE("problem: a device profile limits and never enlarges") {

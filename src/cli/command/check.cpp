@@ -149,7 +149,7 @@ class Check final : public Command {
     Tolerance t = tolerance(Problem{weights_->config(), options_, {}}, options_.seq_len, condition, largest_state);
     // Made here, weights and data are at torch's initial scale: there strict math promises more than rounding explains.
     const bool made_here = files_.weights_option->count() == 0 && files_.input_option->count() == 0;
-    if (made_here && options_.math == Math::strict) t.l2 = std::min(t.l2, strict_l2_bar(options_.dtype));
+    if (made_here && has_strict_bar(options_.math)) t.l2 = std::min(t.l2, strict_l2_bar(options_.dtype));
     return t;
   }
 

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backends/storage/convert.hpp"
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+#include "backends/kokkos/host_launch.hpp"
+#include "backends/storage/convert_elements.hpp"
+#if GRU_ENABLE_CUDA && defined(KOKKOS_ENABLE_CUDA)
+#include "backends/cuda/common/runtime.hpp"
+#endif
+
+namespace gru::storage {
+namespace {
+
+/// A host's threads take one part each of all elements in a row.
+template <class Half, Way way>
+struct ConvertParts {
+  Conversions conversions;
+
+  void operator()(int rank, int size) const {
+    for (int i = 0; i < conversions.count; ++i) convert(conversions.list[i], rank, size);
+  }
+
+ private:
+  static void convert(const Conversion& c, int rank, int size) {
+    const std::int64_t elements = c.planes * c.rows * c.columns;
+    const std::int64_t part = (elements + size - 1) / size;
+    const std::int64_t end = std::min(elements, part * (rank + 1));
+    for (std::int64_t at = part * rank; at < end;) {
+      const std::int64_t row = at / c.columns;
+      const std::int64_t column = at % c.columns;
+      const std::int64_t count = std::min(c.columns - column, end - at);
+      convert_columns<Half, way>(c, row / c.rows, row % c.rows, column, count);
+      at += count;
+    }
+  }
+};
+
+// Fewer elements take less time than waking a thread: about 5 us for eight thousand.
+constexpr std::int64_t kElementsPerThread = 8192;
+
+template <class Space>
+int threads_for(const Space& space, const Conversions& conversions) {
+  std::int64_t elements = 0;
+  for (int i = 0; i < conversions.count; ++i) {
+    const Conversion& c = conversions.list[i];
+    elements += c.planes * c.rows * c.columns;
+  }
+  if (elements <= kElementsPerThread) return 1;
+  // All of the pool: libgomp ends the threads that a smaller region leaves out.
+  return kokkos::kIsOpenMP<Space> ? kokkos::pool_threads(space) : 1;
+}
+
+}  // namespace
+
+template <KokkosSpace S>
+void convert(const S& space, const std::string& label, const Conversions& conversions, DType half, Way way) {
+  if (conversions.count == 0) return;
+  if constexpr (HostSpace<S>) {
+    const kokkos::ToldKernel<S> told(label, space);
+    const int threads = threads_for(space, conversions);
+    const auto turn = kokkos::turn_of(space);
+    with_elements<ConvertParts>(half, way, conversions, [&](const auto& functor) { on_threads(threads, functor); });
+  } else {
+    with_elements<ConvertChunks>(half, way, conversions, [&](const auto& functor) {
+      using Chunks = Kokkos::RangePolicy<S, Kokkos::IndexType<std::int64_t>>;
+      // Kokkos copies the label, on the heap from 16 letters on, though only tools read it.
+      static const std::string unlabelled;
+      Kokkos::parallel_for(Kokkos::Tools::profileLibraryLoaded() ? label : unlabelled, Chunks(space, 0, functor.size()),
+                           functor);
+    });
+  }
+}
+
+template <KokkosSpace S>
+void require_reachable([[maybe_unused]] const S& space, [[maybe_unused]] const Call& call) {
+#if GRU_ENABLE_CUDA && defined(KOKKOS_ENABLE_CUDA)
+  if constexpr (std::is_same_v<S, Kokkos::Cuda>) cuda::require_device_memory(call, cuda::stream_of(space));
+#endif
+}
+
+using Host = Kokkos::DefaultHostExecutionSpace;
+template void convert<Host>(const Host&, const std::string&, const Conversions&, DType, Way);
+template void require_reachable<Host>(const Host&, const Call&);
+#if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP) || defined(KOKKOS_ENABLE_SYCL)
+using DefaultSpace = Kokkos::DefaultExecutionSpace;
+template void convert<DefaultSpace>(const DefaultSpace&, const std::string&, const Conversions&, DType, Way);
+template void require_reachable<DefaultSpace>(const DefaultSpace&, const Call&);
+#endif
+
+}  // namespace gru::storage
