@@ -34,14 +34,17 @@ sys.path.insert(0, str(HERE / "peers"))
 import cases  # noqa: E402
 
 
-def measure(build, names, shapes, samples, training):
+MATHS = ("fp32", "tf32x3", "tf32", "fp16", "bf16")
+
+
+def measure(build, names, shapes, samples, maths, training):
     """The JSON of our program with cuDNN in it and, where torch is, of torch_gpu.py."""
     program = build / "bench" / ("gru_peer_training" if training else "gru_peer_cudnn")
     if not program.exists():
         sys.exit(f"{program} is not there; configure a CUDA preset where cuDNN is installed, build, or name the folder with --build")
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        commands = [[str(program), *names, "--samples", str(samples), *(["--shapes", *shapes] if shapes else [])]]
+        commands = [[str(program), *names, "--samples", str(samples), "--math", *maths, *(["--shapes", *shapes] if shapes else [])]]
         if importlib.util.find_spec("torch") is None:
             print("torch is left out: this Python does not have it")
         else:
@@ -71,11 +74,12 @@ def table(results):
         rows = [row for row in timed if row["case"] == case]
         peers = [row for row in rows if row["peer"] not in ("gru", "floor")]
         floor = best([row for row in rows if row["peer"] == "floor"])
-        for math in ("fp32", "tf32", "fp16"):
+        for math in MATHS:
             ours = best([row for row in rows if row["peer"] == "gru" and row["math"] == math])
             if ours is None:
                 continue
-            same, anyone = best([row for row in peers if row["math"] == math]), best(peers)
+            same = "fp32" if math == "tf32x3" else math  # whose accuracy it has
+            same, anyone = best([row for row in peers if row["math"] == same]), best(peers)
             lines.append((case, math, ours, same, anyone, floor))
     return lines
 
@@ -113,12 +117,12 @@ def print_table(documents):
     for row in results:
         if row["case"] == "empty":
             print(f"floor: {row['peer']}, {row['mode']}: {row['ms'] * 1e3:.2f} us")
-    print(f"\n{'case':20} {'math':5} {'ours ms':>9} {'backend':16} {'same ms':>9} {'x':>5}  {'any ms':>9} {'x':>5}  {'error':>8} {'floor ms':>9}  best peers")
+    print(f"\n{'case':20} {'math':6} {'ours ms':>9} {'backend':16} {'same ms':>9} {'x':>5}  {'any ms':>9} {'x':>5}  {'error':>8} {'floor ms':>9}  best peers")
     for case, math, ours, same, anyone, floor in table(results):
         cell = lambda row: (f"{row['ms']:9.4f}", f"{row['ms'] / ours['ms']:5.2f}") if row else (f"{'-':>9}", f"{'-':>5}")
         (same_ms, same_x), (any_ms, any_x) = cell(same), cell(anyone)
         names = ", ".join(dict.fromkeys(label(row) for row in (same, anyone) if row))
-        print(f"{case:20} {math:5} {ours['ms']:9.4f} {ours['backend']:16} {same_ms} {same_x}  {any_ms} {any_x}  "
+        print(f"{case:20} {math:6} {ours['ms']:9.4f} {ours['backend']:16} {same_ms} {same_x}  {any_ms} {any_x}  "
               f"{ours.get('error', float('nan')):8.1e} {cell(floor)[0]}  {names}")
 
 
@@ -127,6 +131,7 @@ def main():
     parser.add_argument("--cases", nargs="+", default=[], metavar="NAME", help="all GPU cases by default")
     parser.add_argument("--shapes", nargs="+", default=[], metavar="T,B,I,H,L,D", help="other shapes, named by their numbers")
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/h100", help="build folder (default build/h100)")
+    parser.add_argument("--math", nargs="+", default=["fp32", "tf32", "fp16"], choices=MATHS, help="default fp32 tf32 fp16; nn.GRU: all")
     parser.add_argument("--samples", type=int, default=15, help="samples a median is taken of (default 15)")
     parser.add_argument("--training", action="store_true", help="forward and backward with all gradients")
     parser.add_argument("--json", metavar="FILE", help="write everything measured there")
@@ -142,7 +147,7 @@ def main():
     if args.files:
         documents = [json.loads(pathlib.Path(name).read_text()) for name in args.files]
     else:
-        documents = measure(args.build, args.cases, args.shapes, args.samples, args.training)
+        documents = measure(args.build, args.cases, args.shapes, args.samples, args.math, args.training)
     if args.training:
         print_training_table(documents)
     else:

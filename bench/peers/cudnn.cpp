@@ -47,7 +47,7 @@ struct Settings {
   std::string backend;   // empty: each of the space's
   std::string check = "float64";
   std::string profile, path;
-  bool ours_only = false, lengths = false, no_floors = false;
+  bool ours_only = false, half_tensors = false, lengths = false, no_floors = false;
 };
 
 struct Bench {
@@ -111,6 +111,13 @@ struct Bench {
 
 gru::Math math_of(const std::string& name) { return gru::parse_math(name == "fp32" ? "strict" : name); }
 
+/// What cuDNN's tensors are in a precision.
+gru::DType tensors_of(gru::Math math) {
+  return math == gru::Math::fp16   ? gru::DType::float16
+         : math == gru::Math::bf16 ? gru::DType::bfloat16
+                                   : gru::DType::float32;
+}
+
 /// The float64 plan's output, or none where the check is another.
 std::optional<gru::Tensor> exact_output(const Bench& bench, const Case& c, const GpuData& data,
                                         gru::PlanOptions options) {
@@ -138,6 +145,8 @@ void time_ours(Bench& bench, const Case& c) {
       ordered_json row{{"peer", "gru"}, {"backend", backend}, {"math", math}};
       options.backend = backend;
       options.math = math_of(math);
+      options.dtype = settings.half_tensors ? tensors_of(options.math) : gru::DType::float32;
+      row["dtype"] = gru::name_of(options.dtype);
       std::optional<Ours> ours;
       try {
         ours.emplace(bench.space, c, data, options);
@@ -160,6 +169,7 @@ void time_ours(Bench& bench, const Case& c) {
 void time_cudnn(Bench& bench, const Case& c) {
   const std::vector<int> lengths = bench.settings.lengths ? random_lengths(c) : std::vector<int>{};
   for (const std::string& math : bench.settings.maths) {
+    if (math == "tf32x3") continue;  // it has none
     double best = 0;
     for (const std::string_view algorithm : kCudnnAlgorithms) {
       ordered_json row{{"peer", "cudnn"}, {"algorithm", algorithm}, {"math", math}};
@@ -219,7 +229,7 @@ void add_options(CLI::App& app, Settings& s) {
   app.add_option("cases", s.names, "Cases; those of a GPU by default");
   app.add_option("--shapes", s.shapes, "Other shapes, each as T,B,I,H,L,D")->delimiter(' ');
   app.add_option("--math", s.maths, "Precisions of ours and of cuDNN (default fp32 tf32 fp16)")
-      ->check(CLI::IsMember({"fp32", "tf32", "fp16", "bf16"}));
+      ->check(CLI::IsMember({"fp32", "tf32x3", "tf32", "fp16", "bf16"}));
   app.add_option("--samples", s.samples, "Samples, whose median counts")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
@@ -238,6 +248,7 @@ void add_options(CLI::App& app, Settings& s) {
   app.add_option("--json", s.path, "Write the results there");
   app.add_option("--device-profile", s.profile, "Plan ours as if the GPU were this one");
   app.add_flag("--ours", s.ours_only, "Leave cuDNN out");
+  app.add_flag("--tensors-of-16-bits", s.half_tensors, "Ours too takes and gives them in fp16 and bf16, not float32");
   app.add_flag("--lengths", s.lengths, "Lengths uniform in 1..T; cuDNN gets them sorted and packed");
   app.add_flag("--no-floors", s.no_floors, "Leave the floors out");
 }

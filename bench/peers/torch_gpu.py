@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Times PyTorch's nn.GRU on one GPU: strict float32, TF32 and float16, eager and replayed from a CUDA graph.
+"""Times PyTorch's nn.GRU on one GPU: strict float32, TF32, float16 and bfloat16, eager and replayed from a CUDA graph.
 
     python bench/peers/torch_gpu.py --json peers_torch_gpu.json
     python bench/peers/torch_gpu.py --cases kb41 cell --samples 31
@@ -78,10 +78,13 @@ def models(case):
     gru = torch.nn.GRU(case.I, case.H, case.L, bidirectional=case.D == 2).cuda().eval()
     x = torch.randn(case.T, case.B, case.I, device="cuda")
     h0 = torch.randn(case.L * case.D, case.B, case.H, device="cuda")
-    half = torch.nn.GRU(case.I, case.H, case.L, bidirectional=case.D == 2).cuda().half().eval()
-    half.load_state_dict(gru.state_dict())
-    half.flatten_parameters()
-    return [("fp32", gru, x, h0), ("tf32", gru, x, h0), ("fp16", half, x.half(), h0.half())]
+    found = [("fp32", gru, x, h0), ("tf32", gru, x, h0)]
+    for math, dtype in (("fp16", torch.float16), ("bf16", torch.bfloat16)):
+        half = torch.nn.GRU(case.I, case.H, case.L, bidirectional=case.D == 2).cuda().to(dtype).eval()
+        half.load_state_dict(gru.state_dict())
+        half.flatten_parameters()
+        found.append((math, half, x.to(dtype), h0.to(dtype)))
+    return found
 
 
 def relative_error(got, reference):
@@ -165,7 +168,7 @@ EMPTY = cases.Case("empty", 1, 1, 0, 0, 0, 1)
 
 def print_summary(results):
     """One line a case: eager and graph for each precision, milliseconds."""
-    columns = [(math, mode) for math in ("fp32", "tf32", "fp16") for mode in ("eager", "graph")]
+    columns = [(math, mode) for math in ("fp32", "tf32", "fp16", "bf16") for mode in ("eager", "graph")]
     print("\n" + f"{'ms':14s}" + "".join(f"{math + ' ' + mode:>14s}" for math, mode in columns))
     for name in dict.fromkeys(entry["case"] for entry in results if "math" in entry):
         times = {(e.get("math"), e["mode"]): e["ms"] for e in results if e["case"] == name}
