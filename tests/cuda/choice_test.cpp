@@ -75,9 +75,25 @@ TEST_CASE("choice: what other engines make of 16 bits is exacter, and said") {
   CHECK_FALSE(exacter_remark(problem(256, 1, 8, Math::bf16)).empty());
   CHECK(exacter_remark(problem(256, 1, 8, Math::tf32)).empty());
   CHECK(taken(problem(256, 10, 512, Math::fp16)) == "cuda-persistent");
+  CHECK(with_exacter_math(problem(256, 1, 8, Math::tf32x3)).options.math == Math::strict);
+  CHECK_FALSE(exacter_remark(problem(256, 1, 8, Math::tf32x3)).empty());
   Problem trains = problem(256, 1, 8, Math::fp16);
   trains.options.training = Training::keep_gates;
   CHECK(with_exacter_math(trains).options.math == Math::fp16);
+}
+
+TEST_CASE("choice: three products of TF32 are for many rows, and sum up long projections in parts") {
+  CHECK(taken(problem(1024, 1024, 64, Math::tf32x3)) == "cuda-dense-step");
+  CHECK(taken(problem(512, 256, 128, Math::tf32x3)) == "cuda-dense-step");
+  CHECK(taken(problem(256, 10, 512, Math::tf32x3)) == "cuda-persistent");
+  const DenseStepSchedule s = make_dense_step_schedule(problem(1024, 16, 64, Math::tf32x3), kAll);
+  CHECK(s.narrow_rows(16) == 0);
+  CHECK(s.fused_rows({.input_size = 1024, .hidden_size = 1024}, 1) == 0);
+  CHECK(s.projected_depth(96) == 96);
+  CHECK(s.projected_depth(1024) == 256);
+  CHECK(s.projected_depth(320) == 160);
+  CHECK(make_dense_step_schedule(problem(1024, 16, 64, Math::strict), kAll).projected_depth(1024) == 1024);
+  CHECK_FALSE(make_dense_step_schedule(problem(512, 1024, 1, Math::tf32x3), kAll).joint);
 }
 
 TEST_CASE("choice: a plain product's schedule keeps within its portion, and joins the products of a single step") {

@@ -2,7 +2,8 @@
 #pragma once
 
 /// What the kernels beside the products are told, as plain data. Rows and units are padded to multiples of kUnitPadding;
-/// padding of operands and states is zero. Bp is the plan's batch, B the call's. Strides count elements.
+/// padding of operands and states is zero. Bp is the plan's batch, B the call's. Strides count elements, those of operands
+/// features: each is parts_of(Element) numbers.
 
 #include <cstddef>
 #include <cstdint>
@@ -33,7 +34,7 @@ struct PrepareArgs {
   void* x = nullptr;                  ///< (T, B, Kp)
   float* states = nullptr;            ///< (L*D, Bp, Hp)
   void* state_operands = nullptr;     ///< (L*D, Bp, Hp)
-  std::int64_t operand_stride = 0;    ///< from one of the L*D to the next
+  std::int64_t operand_stride = 0;    ///< from one of the L*D to the next, a multiple of Hp
   std::int64_t input_rows = 0;        ///< T * B
   std::int64_t state_rows = 0;        ///< L*D * B
   int batch = 0, planned_batch = 0, inputs = 0, inputs_padded = 0, hidden = 0, hidden_padded = 0;
@@ -72,6 +73,8 @@ inline constexpr int kNarrowUnits = 8;  ///< of a block
 inline constexpr int kNarrowWarps = 8;  ///< share the features
 /// Rows of a block, and the shared memory in which its warps' sums meet.
 inline constexpr int kNarrowRows[] = {16, 32, 64};
+/// Whether an element has such kernels. With the parts of tf32x3 they take longer than FFMA does (H200).
+constexpr bool has_narrow_step(Element element) { return element != Element::tf32x3; }
 inline constexpr int kNarrowDepth = 16;  ///< float32: features of a chunk
 /// float32: chunks of a warp in shared memory, as many as 99 KB hold.
 constexpr int narrow_stages(int rows) { return rows == 16 ? 4 : rows == 32 ? 3 : 2; }
@@ -90,7 +93,7 @@ static_assert(narrow_shared_bytes(Element::float32, 64, true) <= 99 * 1024 &&
                   narrow_shared_bytes(Element::float32, 16, true) <= 99 * 1024,
               "more than a block has on sm_89");
 
-/// void(NarrowArgs, CallTensors) for a row count of kNarrowRows. fused: inputs and state are multiplied, both read as float32;
+/// void(NarrowArgs, CallTensors) for a row count of kNarrowRows, and an element that has it. fused: inputs and state are multiplied, both read as float32;
 /// else the state's operands alone.
 const void* narrow_step_kernel(Element element, int rows, bool fused);
 const void* narrow_ffma_kernel(int rows, bool fused);  ///< that of Element::float32

@@ -2,6 +2,7 @@
 #include "backends/cuda/dense_step/cost.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/dense_step/args.hpp"
@@ -17,9 +18,12 @@ struct ProductCost {
 };
 constexpr ProductCost kStrict = {4.5e-6, 12e-9, 0, 0.28e-12};
 constexpr ProductCost kTf32 = {4.5e-6, 4.5e-9, 15e-12, 2.6e-14};
+/// Three products, of three times as many bytes.
+constexpr ProductCost kTf32x3 = {6.2e-6, 5.5e-9, 13e-12, 11.5e-14};
 constexpr ProductCost kHalf = {4.2e-6, 2.3e-9, 12e-12, 1.5e-14};
 constexpr ProductCost kJointStrict = {4e-6, 27e-9, 0, 0.28e-12};
 constexpr ProductCost kJointTf32 = {8.5e-6, 5.5e-9, 25e-12, 2.3e-14};
+constexpr ProductCost kJointTf32x3 = {14e-6, 40e-9, 5e-12, 6.5e-14};  // of a single step: never one product
 constexpr ProductCost kJointHalf = {7e-6, 3.4e-9, 25e-12, 0.8e-14};
 
 /// Of a launch, waiting for the one before; alone.
@@ -33,9 +37,12 @@ constexpr double kProjectionShare = 0.5;
 double ffma_seconds(int rows) { return rows == 16 ? 13e-9 : rows == 32 ? 24e-9 : 27e-9; }
 
 ProductCost cost_of(const DenseStepShape& s) {
-  if (s.fused)
-    return s.element == Element::float32 ? kJointStrict : s.element == Element::tf32 ? kJointTf32 : kJointHalf;
-  return s.element == Element::float32 ? kStrict : s.element == Element::tf32 ? kTf32 : kHalf;
+  switch (s.element) {
+    case Element::float32: return s.fused ? kJointStrict : kStrict;
+    case Element::tf32: return s.fused ? kJointTf32 : kTf32;
+    case Element::tf32x3: return s.fused ? kJointTf32x3 : kTf32x3;
+    default: return s.fused ? kJointHalf : kHalf;
+  }
 }
 
 double elements_of(const DenseStepShape& s) { return static_cast<double>(s.batch * s.directions * s.hidden_padded); }
@@ -67,6 +74,7 @@ NarrowStep narrow_step(const DenseStepShape& s) {
   const double projection =
       s.fused ? 0 : kProjectionShare * cost_of(s).product * elements_of(s) * static_cast<double>(s.hidden_padded);
   NarrowStep best;
+  if (!has_narrow_step(s.element)) return {0, std::numeric_limits<double>::infinity()};
   for (const int rows : kNarrowRows) {
     const double seconds = (s.fused ? kFusedStart : kNarrowStart) + projection + block_seconds(s, rows);
     if (best.rows == 0 || seconds < best.seconds) best = {rows, seconds};

@@ -23,8 +23,8 @@ struct DenseStepShape {
 double product_step_seconds(const DenseStepShape& shape);
 
 struct NarrowStep {
-  int rows = 0;        ///< of a block, one of kNarrowRows
-  double seconds = 0;  ///< of a step
+  int rows = 0;        ///< of a block, one of kNarrowRows; 0: the element has no such kernels
+  double seconds = 0;  ///< of a step, infinite then
 };
 /// As one launch of blocks of few rows, the best size of these.
 NarrowStep narrow_step(const DenseStepShape& shape);

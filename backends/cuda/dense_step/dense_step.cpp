@@ -30,7 +30,7 @@ struct Workspace {
   std::size_t bytes = 0;
   std::byte* x = nullptr;           // (T, B, Kp) of the first layer; joint: each layer's, its state's operand beside it
   std::byte* operands[2] = {};      // (L*D, B, Hp): states as products read them, old and new in turn
-  std::int64_t operand_stride = 0;  // from one of the L*D to the next, in elements
+  std::int64_t operand_stride = 0;  // from one of the L*D to the next, in features
   float* states = nullptr;          // (L*D, B, Hp)
   std::byte* between[2] = {};       // (T, B, D, Hp): what the layer above multiplies
   float* share = nullptr;           // (rows of a portion, D, 3, Hp), or (D, rows, 3, Hp) where portions are several
@@ -44,7 +44,7 @@ struct Workspace {
 Workspace::Workspace(StreamRef stream, const Problem& problem, const DenseStepSchedule& s) {
   const Config& c = problem.config;
   const std::int64_t batch = problem.options.batch_size, steps = problem.options.seq_len,
-                     directions = c.num_directions(), units = s.hidden_padded, element = size_of(s.element);
+                     directions = c.num_directions(), units = s.hidden_padded, element = feature_bytes(s.element);
   const std::int64_t cells = c.num_layers * directions;
   // Products always take as many rows as were planned: portions are whole.
   const std::int64_t padded_steps = round_up(steps, s.portion);
@@ -89,6 +89,7 @@ struct DenseStep::Impl final : Engine {
     return std::make_unique<Impl>(on, problem, schedule, weights);
   }
   void make_products();
+  std::vector<std::pair<std::int64_t, StepProduct>> make_projection(std::int64_t features) const;
   void warm_up();
   std::int64_t launches() const;
   void launch_all(StreamRef on, std::int64_t steps, std::int64_t batch, const CallTensors* stored,
@@ -111,7 +112,9 @@ struct DenseStep::Impl final : Engine {
   Workspace space;
   DenseStepKernels kernels;
   std::shared_ptr<std::byte> product_workspace;
-  std::vector<StepProduct> inputs;     // of the first layer and of those above it
+  /// W_ih x as one product, or as several that are added: each with the first of a row's numbers that it multiplies.
+  using Projection = std::vector<std::pair<std::int64_t, StepProduct>>;
+  std::vector<Projection> inputs;      // of the first layer and of those above it
   std::optional<StepProduct> states_;  // the recurrent product, or both in one
   bool overlap = false;
   RecordedGraph graph;
@@ -129,6 +132,7 @@ DenseStep::Impl::Impl(StreamRef on, const Problem& for_problem, DenseStepSchedul
   overlap = can_overlap_launches(kernels.gates, stream.device);
   for (const void* kernel : {write_call_kernel(), kernels.prepare, kernels.gates}) load_kernel(kernel);
   for (const int rows : kNarrowRows) {
+    if (!has_narrow_step(schedule.element)) break;
     for (const bool fused : {false, true}) {
       const void* kernel = narrow_step_kernel(schedule.element, rows, fused);
       allow_shared_memory(kernel, narrow_shared_bytes(schedule.element, rows, fused));
@@ -150,27 +154,41 @@ void DenseStep::Impl::make_products() {
   const std::int64_t directions = c.num_directions(), units = schedule.hidden_padded,
                      batch = problem.options.batch_size;
   product_workspace = allocate(stream, "cuBLASLt's workspace", kProductWorkspace);
-  StepProductShape shape{.element = schedule.element, .rows = batch, .columns = 3 * units, .depth = units};
-  if (schedule.joint) {
-    shape.batches = 2;
-    shape.x_batch = batch * units;
-    shape.w_batch = 3 * units * units;
-    shape.y_batch = space.product - space.share;
-  } else {
-    shape.batches = directions;
-    shape.x_batch = batch * units;
-    shape.w_batch = 3 * units * units;
-    shape.y_batch = batch * 3 * units;
+  const std::int64_t parts = parts_of(schedule.element);
+  StepProductShape shape{.element = schedule.element,
+                         .rows = batch,
+                         .columns = 3 * units,
+                         .depth = parts * units,
+                         .batches = schedule.joint ? 2 : directions,
+                         .x_batch = batch * parts * units,
+                         .w_batch = 3 * units * parts * units,
+                         .y_batch = schedule.joint ? space.product - space.share : batch * 3 * units};
+  if (!schedule.joint) {
     for (std::int64_t layer = 0; layer < std::min<std::int64_t>(c.num_layers, 2); ++layer) {
-      inputs.emplace_back(stream,
-                          StepProductShape{.element = schedule.element,
-                                           .rows = share_rows(),
-                                           .columns = (whole() ? directions : 1) * 3 * units,
-                                           .depth = schedule.inputs_padded(c, layer)},
-                          product_workspace);
+      inputs.push_back(make_projection(schedule.inputs_padded(c, layer)));
     }
   }
   states_.emplace(stream, shape, product_workspace);
+}
+
+/// tf32x3: the two small terms as one product, then the large one in parts of its depth.
+DenseStep::Impl::Projection DenseStep::Impl::make_projection(std::int64_t features) const {
+  const std::int64_t parts = parts_of(schedule.element), row = parts * features;
+  Projection projection;
+  const auto add = [&](std::int64_t first, std::int64_t depth) {
+    const StepProductShape shape{
+        .element = schedule.element,
+        .rows = share_rows(),
+        .columns = (whole() ? problem.config.num_directions() : 1) * 3 * schedule.hidden_padded,
+        .depth = depth,
+        .row = row,
+        .adds = first > 0};
+    projection.emplace_back(first, StepProduct(stream, shape, product_workspace));
+  };
+  if (parts > 1) add(0, row - features);
+  const std::int64_t step = schedule.projected_depth(features);
+  for (std::int64_t k = row - features; k < row; k += step) add(k, std::min(step, row - k));
+  return projection;
 }
 
 /// The first product of a shape may load a kernel and wait, so that each runs here, on zeros.
@@ -187,13 +205,17 @@ std::int64_t DenseStep::Impl::launches() const {
   if (schedule.joint) return 1 + 2 * problem.config.num_layers;
   const std::int64_t steps = problem.options.seq_len;
   const std::int64_t portions = ceil_div(steps, schedule.portion);
-  return 1 + problem.config.num_layers * (2 * steps + portions * (whole() ? 1 : problem.config.num_directions()));
+  std::int64_t products = 0;  // of a portion, in the layer that has the most
+  for (const Projection& projection : inputs)
+    products = std::max(products, static_cast<std::int64_t>(projection.size()));
+  return 1 + problem.config.num_layers *
+                 (2 * steps + portions * products * (whole() ? 1 : problem.config.num_directions()));
 }
 
 GateArgs DenseStep::Impl::layer_args(std::int64_t layer, std::int64_t steps, std::int64_t batch) const {
   const Config& c = problem.config;
   const std::int64_t directions = c.num_directions(), units = schedule.hidden_padded,
-                     planned = problem.options.batch_size, element = size_of(schedule.element),
+                     planned = problem.options.batch_size, element = feature_bytes(schedule.element),
                      cell = layer * directions;
   GateArgs a;
   a.product = space.product;
@@ -219,25 +241,29 @@ GateArgs DenseStep::Impl::layer_args(std::int64_t layer, std::int64_t steps, std
 
 /// W_ih x of the portion that begins with args.step, and where it lies.
 void DenseStep::Impl::project(StreamRef on, GateArgs& a) const {
-  const std::int64_t units = schedule.hidden_padded, element = size_of(schedule.element);
+  const std::int64_t units = schedule.hidden_padded, element = feature_bytes(schedule.element);
   const std::int64_t depth = schedule.inputs_padded(problem.config, a.layer);
   const int here = std::min(schedule.portion, a.steps - a.step);
-  const StepProduct& product = inputs[a.layer > 0 ? 1 : 0];
+  const Projection& projection = inputs[a.layer > 0 ? 1 : 0];
   const std::byte* const x = a.layer > 0 ? space.between[(a.layer - 1) % 2] : space.x;
   const std::byte* const w = weights->layers[static_cast<std::size_t>(a.layer)].w_ih;
   a.share_first[0] = a.step;
   a.share_first[1] = a.steps - a.step - here;
   if (whole()) a.share_first[1] = 0;
   for (int d = 0; d < (whole() ? 1 : a.directions); ++d) {
-    product.run(on, x + a.share_first[d] * std::int64_t{a.batch} * depth * element, w + d * 3 * units * depth * element,
-                space.share + d * a.share_direction);
+    const std::byte* const rows = x + a.share_first[d] * std::int64_t{a.batch} * depth * element;
+    const std::byte* const columns = w + d * 3 * units * depth * element;
+    for (const auto& [first, product] : projection) {
+      const std::int64_t skipped = first * size_of(schedule.element);
+      product.run(on, rows + skipped, columns + skipped, space.share + d * a.share_direction);
+    }
   }
 }
 
 void DenseStep::Impl::multiply_state(StreamRef on, const GateArgs& a) const {
   const DenseStepWeights::Layer& layer = weights->layers[static_cast<std::size_t>(a.layer)];
   if (schedule.joint) {
-    const std::int64_t at = a.layer * space.operand_stride * size_of(schedule.element);
+    const std::int64_t at = a.layer * space.operand_stride * feature_bytes(schedule.element);
     states_->run(on, space.x + at, layer.w_ih, space.share);
   } else {
     states_->run(on, a.state_operands, layer.w_hh, space.product);
@@ -248,7 +274,8 @@ void DenseStep::Impl::launch_gates(StreamRef on, const GateArgs& args, const Cal
   Launch launch(dim3(blocks_for(std::int64_t{args.batch} * (args.hidden_padded / kElementsAThread)),
                      static_cast<unsigned>(args.directions)),
                 dim3(kElementThreads), 0, on);
-  if (overlap) launch.early();
+  // A joint product makes the shares too, which the gates read before they wait.
+  if (overlap && !schedule.joint) launch.early();
   launch.start(kernels.gates, "cudaLaunchKernelExC of the gates", args, inline_call);
 }
 
@@ -264,7 +291,7 @@ void DenseStep::Impl::launch_narrow(StreamRef on, const NarrowArgs& args, int ro
 void DenseStep::Impl::launch_layer(StreamRef on, GateArgs args, const CallTensors& inline_call) const {
   const DenseStepWeights::Layer& layer = weights->layers[at(args.layer)];
   const std::int64_t skipped =
-      std::int64_t{args.layer} * args.directions * space.operand_stride * size_of(schedule.element);
+      std::int64_t{args.layer} * args.directions * space.operand_stride * feature_bytes(schedule.element);
   const int rows = schedule.joint ? 0 : schedule.narrow_rows(args.batch);
   for (args.step = 0; args.step < args.steps; ++args.step) {
     if (!schedule.joint && args.step % schedule.portion == 0) project(on, args);

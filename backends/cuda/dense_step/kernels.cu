@@ -12,32 +12,51 @@
 namespace gru::cuda {
 namespace {
 
-/// How four operands are stored, and the gate functions that go with their precision.
+/// How four operands are stored, features k .. k + 3 of a row of `padded`, and the gate functions that go with their precision.
 struct StrictElement {
   using Gates = DeviceMath;
-  __device__ static void store(void* to, std::int64_t at, float4 v) {
-    *reinterpret_cast<float4*>(static_cast<float*>(to) + at) = v;
+  static constexpr bool kParts = false;
+  __device__ static void store(void* to, std::int64_t row, int padded, int k, float4 v) {
+    *reinterpret_cast<float4*>(static_cast<float*>(to) + row * padded + k) = v;
   }
 };
 struct Tf32Element {
   using Gates = SfuMath;
-  __device__ static void store(void* to, std::int64_t at, float4 v) {
-    *reinterpret_cast<float4*>(static_cast<float*>(to) + at) = rounded_to_tf32(v);
+  static constexpr bool kParts = false;
+  __device__ static void store(void* to, std::int64_t row, int padded, int k, float4 v) {
+    StrictElement::store(to, row, padded, k, rounded_to_tf32(v));
+  }
+};
+struct Tf32x3Element {
+  using Gates = DeviceMath;
+  static constexpr bool kParts = true;
+  /// Of x; kWeight: of w.
+  template <bool kWeight = false>
+  __device__ static void store(void* to, std::int64_t row, int padded, int k, float4 v) {
+    const Tf32Parts x(v.x), y(v.y), z(v.z), w(v.w);
+    const float4 small = make_float4(x.small, y.small, z.small, w.small);
+    const float4 finite = make_float4(x.finite, y.finite, z.finite, w.finite);
+    float* const at = static_cast<float*>(to) + row * 3 * padded + k;
+    *reinterpret_cast<float4*>(at) = kWeight ? finite : small;
+    *reinterpret_cast<float4*>(at + padded) = kWeight ? small : finite;
+    *reinterpret_cast<float4*>(at + 2 * padded) = make_float4(x.big, y.big, z.big, w.big);
   }
 };
 struct HalfElement {
   using Gates = SfuMath;
-  __device__ static void store(void* to, std::int64_t at, float4 v) {
+  static constexpr bool kParts = false;
+  __device__ static void store(void* to, std::int64_t row, int padded, int k, float4 v) {
     const __half2 low = __floats2half2_rn(v.x, v.y), high = __floats2half2_rn(v.z, v.w);
-    *reinterpret_cast<uint2*>(static_cast<__half*>(to) + at) =
+    *reinterpret_cast<uint2*>(static_cast<__half*>(to) + row * padded + k) =
         make_uint2(reinterpret_cast<const unsigned&>(low), reinterpret_cast<const unsigned&>(high));
   }
 };
 struct BfloatElement {
   using Gates = SfuMath;
-  __device__ static void store(void* to, std::int64_t at, float4 v) {
+  static constexpr bool kParts = false;
+  __device__ static void store(void* to, std::int64_t row, int padded, int k, float4 v) {
     const __nv_bfloat162 low = __floats2bfloat162_rn(v.x, v.y), high = __floats2bfloat162_rn(v.z, v.w);
-    *reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(to) + at) =
+    *reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(to) + row * padded + k) =
         make_uint2(reinterpret_cast<const unsigned&>(low), reinterpret_cast<const unsigned&>(high));
   }
 };
@@ -63,8 +82,12 @@ __global__ void __launch_bounds__(kElementThreads) pack_weights(const __grid_con
     const bool there = unit < a.hidden && feature < a.part && from < a.inputs;
     values[i] = there ? a.from[(static_cast<std::int64_t>(gate) * a.hidden + unit) * a.inputs + from] : 0.0F;
   }
-  Element::store(a.to, static_cast<std::int64_t>(row) * a.inputs_padded + k,
-                 make_float4(values[0], values[1], values[2], values[3]));
+  const float4 v = make_float4(values[0], values[1], values[2], values[3]);
+  if constexpr (Element::kParts) {
+    Element::template store<true>(a.to, row, a.inputs_padded, k, v);
+  } else {
+    Element::store(a.to, row, a.inputs_padded, k, v);
+  }
 }
 
 template <class Element>
@@ -78,7 +101,7 @@ __global__ void __launch_bounds__(kElementThreads)
     const int k = static_cast<int>(index % x_pieces) * kElementsAThread;
     const float* from =
         static_cast<const float*>(c.x.data) + row / a.batch * c.x.stride_t + row % a.batch * c.x.stride_b;
-    Element::store(a.x, row * a.inputs_padded + k, load_features(from, c.x.stride_k, c.x.vectors, k, a.inputs));
+    Element::store(a.x, row, a.inputs_padded, k, load_features(from, c.x.stride_k, c.x.vectors, k, a.inputs));
     return;
   }
   index -= a.input_rows * x_pieces;
@@ -91,9 +114,10 @@ __global__ void __launch_bounds__(kElementThreads)
         static_cast<const float*>(c.h0.data) + row / a.batch * c.h0.stride_t + row % a.batch * c.h0.stride_b;
     h = load_features(from, c.h0.stride_k, c.h0.vectors, k, a.hidden);
   }
-  const std::int64_t cell = row / a.batch, at = row % a.batch * a.hidden_padded + k;
-  *reinterpret_cast<float4*>(a.states + cell * a.planned_batch * a.hidden_padded + at) = h;
-  Element::store(a.state_operands, cell * a.operand_stride + at, h);
+  const std::int64_t cell = row / a.batch, b = row % a.batch;
+  StrictElement::store(a.states, cell * a.planned_batch + b, a.hidden_padded, k, h);
+  const std::int64_t operand = cell * (a.operand_stride / a.hidden_padded) + b;
+  Element::store(a.state_operands, operand, a.hidden_padded, k, h);
 }
 
 __device__ float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }
@@ -115,15 +139,15 @@ __device__ void store_units(float* row, std::int64_t stride, bool vectors, int u
 template <class Element>
 __device__ void store_state(const GateArgs& a, const CallTensors& c, int d, int b, int unit, int t, bool valid,
                             float4 h) {
-  const std::int64_t at = (static_cast<std::int64_t>(d) * a.planned_batch + b) * a.hidden_padded + unit;
   if (!a.last_step) {
-    *reinterpret_cast<float4*>(a.states + at) = h;
-    Element::store(a.new_operands, at, h);
+    const std::int64_t row = static_cast<std::int64_t>(d) * a.planned_batch + b;
+    StrictElement::store(a.states, row, a.hidden_padded, unit, h);
+    Element::store(a.new_operands, row, a.hidden_padded, unit, h);
   }
   const float4 y = valid ? h : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
   if (a.between != nullptr) {
     const std::int64_t row = static_cast<std::int64_t>(t) * a.batch + b;
-    Element::store(a.between, (row * a.directions + d) * a.hidden_padded + unit, y);
+    Element::store(a.between, row, a.directions * a.hidden_padded, d * a.hidden_padded + unit, y);
   } else if (c.output.data != nullptr) {
     const Result& o = c.output;
     float* const row = static_cast<float*>(o.data) + t * o.stride_t + b * o.stride_b +
@@ -187,6 +211,7 @@ DenseStepKernels kernels_of() {
 
 DenseStepKernels dense_step_kernels(Element element) {
   if (element == Element::tf32) return kernels_of<Tf32Element>();
+  if (element == Element::tf32x3) return kernels_of<Tf32x3Element>();
   if (element == Element::float16) return kernels_of<HalfElement>();
   if (element == Element::bfloat16) return kernels_of<BfloatElement>();
   return kernels_of<StrictElement>();

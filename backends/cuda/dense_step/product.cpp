@@ -46,6 +46,7 @@ struct StepProduct::Impl {
   cublasLtHandle_t context = nullptr;
   blas::Product product;
   std::shared_ptr<std::byte> workspace;
+  bool adds = false;
 };
 
 StepProduct::StepProduct(StreamRef stream, const StepProductShape& s, std::shared_ptr<std::byte> workspace)
@@ -53,17 +54,20 @@ StepProduct::StepProduct(StreamRef stream, const StepProductShape& s, std::share
   const DeviceGuard guard(stream.device);
   Impl& my = *impl_;
   my.workspace = std::move(workspace);
+  my.adds = s.adds;
+  const bool tf32 = s.element == Element::tf32 || s.element == Element::tf32x3;
+  const std::int64_t row = s.row > 0 ? s.row : s.depth;
   // cuBLASLt counts in columns: y^T = w x^T.
   const cudaDataType type = type_of(s.element);
   my.product =
-      blas::Product(s.element == Element::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F,
+      blas::Product(tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F,
                     {.type = type,
                      .rows = s.depth,
                      .columns = s.columns,
-                     .stride = s.depth,
+                     .stride = row,
                      .batch_stride = s.w_batch,
                      .transposed = true},
-                    {.type = type, .rows = s.depth, .columns = s.rows, .stride = s.depth, .batch_stride = s.x_batch},
+                    {.type = type, .rows = s.depth, .columns = s.rows, .stride = row, .batch_stride = s.x_batch},
                     {.rows = s.columns, .columns = s.rows, .stride = s.columns, .batch_stride = s.y_batch}, s.batches);
   const std::scoped_lock lock(known().mutex);
   my.context = context_of(stream.device);
@@ -82,8 +86,8 @@ StepProduct::StepProduct(StreamRef stream, const StepProductShape& s, std::share
 
 void StepProduct::run(StreamRef stream, const void* x, const void* w, float* y) const {
   const Impl& my = *impl_;
-  const float one = 1.0F, zero = 0.0F;
-  my.product.launch(my.context, &one, w, x, &zero, y, my.workspace.get(), kProductWorkspace, stream.stream);
+  const float one = 1.0F, before = my.adds ? 1.0F : 0.0F;
+  my.product.launch(my.context, &one, w, x, &before, y, my.workspace.get(), kProductWorkspace, stream.stream);
 }
 
 #else

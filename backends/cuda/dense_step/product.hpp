@@ -17,11 +17,13 @@ struct StepProductShape {
   Element element = Element::float32;  ///< of x and w
   std::int64_t rows = 0;               ///< of x and y
   std::int64_t columns = 0;            ///< of y; rows of w
-  std::int64_t depth = 0;              ///< of x and w: a row's features, all of them
+  std::int64_t depth = 0;              ///< of x and w: numbers of a row that are multiplied
+  std::int64_t row = 0;                ///< of x and w: from row to row; 0: depth
   std::int64_t batches = 1;
   std::int64_t x_batch = 0;  ///< from x[i] to x[i + 1]
   std::int64_t w_batch = 0;
   std::int64_t y_batch = 0;
+  bool adds = false;  ///< to what y holds
 
   auto operator<=>(const StepProductShape&) const = default;
 };

@@ -16,13 +16,18 @@ namespace {
 constexpr std::int64_t kMaxRows = std::int64_t{1} << 30;  // T*B and 3H*D: cuBLASLt counts rows in 32 bits
 constexpr std::int64_t kMaxSteps = 1 << 30;
 
-/// Fewer, larger products win even where a portion streams past the L2 cache.
-constexpr std::int64_t kPortionInCaches = 8;
+/// Fewer, larger products win even where a portion streams past the L2 cache. Not where each adds to it several times.
+constexpr std::int64_t kPortionInHalfCaches = 16, kAddedInHalfCaches = 1;
+
+/// Tensor cores cut off what a sum of float32 cannot hold, and a sum loses as much more as it has products. Inputs are as large as
+/// the caller's, unlike states: 512 features at once lose 2.1e-6 of two layers' results (H200), 256 half of it.
+constexpr std::int64_t kProjectedDepth = 256;
 
 int portion_of(const Problem& p, std::int64_t hidden_padded) {
   const std::int64_t step =
       std::max<std::int64_t>(p.options.batch_size, 1) * p.config.num_directions() * 3 * hidden_padded * 4;
-  const std::int64_t bytes = kPortionInCaches * static_cast<std::int64_t>(p.device.l2_bytes);
+  const std::int64_t halves = p.options.math == Math::tf32x3 ? kAddedInHalfCaches : kPortionInHalfCaches;
+  const std::int64_t bytes = halves * static_cast<std::int64_t>(p.device.l2_bytes / 2);
   const std::int64_t most = std::clamp<std::int64_t>(bytes / step, 1, p.options.seq_len);
   return static_cast<int>(ceil_div(p.options.seq_len, ceil_div(p.options.seq_len, most)));
 }
@@ -31,6 +36,7 @@ constexpr std::int64_t kJointElements = std::int64_t{4} << 20U;
 
 bool is_joint(const Problem& p, std::int64_t hidden_padded) {
   const std::int64_t inputs = round_up(p.config.input_size, kUnitPadding);
+  if (p.options.math == Math::tf32x3) return false;  // its projection is made of parts
   // As two products of one launch cuBLASLt's strict kernels lose a quarter where each fills the device (H200).
   if (p.options.math == Math::strict && p.options.batch_size * hidden_padded >= kJointElements) return false;
   return p.options.seq_len == 1 && !p.config.bidirectional && inputs <= hidden_padded && 2 * inputs > hidden_padded;
@@ -98,6 +104,11 @@ std::string remark_of(const DenseStepSchedule& s, const Problem& p) {
 std::int64_t DenseStepSchedule::inputs_padded(const Config& config, std::int64_t layer) const {
   if (joint) return hidden_padded;
   return layer > 0 ? config.num_directions() * hidden_padded : round_up(config.input_size, kUnitPadding);
+}
+
+std::int64_t DenseStepSchedule::projected_depth(std::int64_t inputs) const {
+  if (element != Element::tf32x3) return inputs;
+  return round_up(ceil_div(inputs, ceil_div(inputs, kProjectedDepth)), kUnitPadding);
 }
 
 int DenseStepSchedule::narrow_rows(std::int64_t batch) const {

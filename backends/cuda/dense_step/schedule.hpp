@@ -24,6 +24,8 @@ struct DenseStepSchedule {
   double seconds = 0;  ///< of an execution, roughly
 
   std::int64_t inputs_padded(const Config& config, std::int64_t layer) const;
+  /// Features of an input projection's parts, which are summed up one by one; all of them, but for tf32x3.
+  std::int64_t projected_depth(std::int64_t inputs) const;
   /// Rows of a block where a step of so many rows of batch is one launch, products and gates; 0: a product and a kernel.
   int narrow_rows(std::int64_t batch) const;
   /// The same where an execution of a single step is a launch a layer, inputs and all; 0 also in both directions.

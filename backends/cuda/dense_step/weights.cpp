@@ -29,7 +29,7 @@ std::shared_ptr<const DenseStepWeights> pack_dense_step_weights(StreamRef stream
                                                                 const DenseStepSchedule& s) {
   const DeviceGuard guard(stream.device);
   const Config& c = weights.config();
-  const std::int64_t directions = c.num_directions(), units = s.hidden_padded, element = size_of(s.element);
+  const std::int64_t directions = c.num_directions(), units = s.hidden_padded, element = feature_bytes(s.element);
   const auto matrix = [&](std::int64_t depth) { return static_cast<std::size_t>(3 * units * depth * element); };
   const auto bias_bytes = static_cast<std::size_t>(4 * units) * sizeof(float);
   std::size_t bytes = 0, largest = 0;

@@ -27,6 +27,18 @@ __device__ inline float4 rounded_to_tf32(float4 v) {
   return make_float4(rounded_to_tf32(v.x), rounded_to_tf32(v.y), rounded_to_tf32(v.z), rounded_to_tf32(v.w));
 }
 
+/// A value in two parts of TF32, 22 bits of mantissa in all. An infinity, or what rounds to one, has its first part alone; and
+/// `finite` is that part where no infinity may stand, because what it is multiplied by may be zero.
+struct Tf32Parts {
+  float big, small, finite;
+
+  __device__ explicit Tf32Parts(float value) : big(rounded_to_tf32(value)) {
+    const bool is_finite = (__float_as_uint(big) & 0x7fffffffU) < 0x7f800000U;
+    small = is_finite ? rounded_to_tf32(value - big) : 0.0F;
+    finite = is_finite ? big : 0.0F;
+  }
+};
+
 #endif
 
 }  // namespace gru::cuda
