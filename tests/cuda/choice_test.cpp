@@ -106,10 +106,12 @@ TEST_CASE("choice: a plain product's schedule keeps within its portion, and join
   CHECK(long_one.portion * std::int64_t{1024} * 3 * 1024 * 4 <= std::int64_t{8 * 60} << 20U);
   // Few rows are one launch, many are a product.
   const DenseStepSchedule half = make_dense_step_schedule(problem(1024, 1024, 64, Math::fp16), kAll);
-  CHECK(half.narrow_rows(16) == 16);
-  CHECK(half.narrow_rows(1024) == 0);
-  CHECK(half.fused_rows({.input_size = 1024, .hidden_size = 1024}, 1) == 16);
-  CHECK(half.fused_rows({.input_size = 1024, .hidden_size = 1024, .bidirectional = true}, 1) == 0);
+  CHECK(half.step(16).form == StepForm::narrow);
+  CHECK(half.step(16).tile == 16);
+  CHECK(half.step(4096).form != StepForm::narrow);
+  const Config config{.input_size = 1024, .hidden_size = 1024};
+  CHECK(half.fused_step(config, 1).form == StepForm::narrow);
+  CHECK(half.fused_step({.input_size = 1024, .hidden_size = 1024, .bidirectional = true}, 1).form == StepForm::product);
   Problem refused = problem(512, 8, 8, Math::strict);
   refused.config.reset_after = false;
   CHECK_FALSE(make_dense_step_schedule(refused, kAll).accepted);

@@ -6,6 +6,7 @@
 
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/dense_step/args.hpp"
+#include "backends/cuda/dense_step/wide.hpp"
 
 namespace gru::cuda {
 namespace {
@@ -62,6 +63,27 @@ double block_seconds(const DenseStepShape& s, int rows) {
   return waves * depth * (rows * row_bytes + 3 * kNarrowUnits * bytes) / (bytes == 4 ? kL2BytesTf32 : kL2BytesHalf);
 }
 
+/// A wide tile: what comes before and after its products, and a feature's time in a block that fills a multiprocessor.
+struct WideCost {
+  double start, feature;
+};
+constexpr WideCost kWideStrict[kWideTiles] = {{3.0e-6, 3.2e-9}, {4.0e-6, 17e-9}, {5.0e-6, 66e-9}};
+constexpr WideCost kWideTf32[kWideTiles] = {{3.0e-6, 8e-9}, {4.0e-6, 16e-9}, {5.0e-6, 28e-9}};
+constexpr WideCost kWideHalf[kWideTiles] = {{3.0e-6, 4e-9}, {4.0e-6, 8e-9}, {5.0e-6, 14e-9}};
+
+const WideCost* wide_costs(Element element) {
+  return element == Element::float32 ? kWideStrict : element == Element::tf32 ? kWideTf32 : kWideHalf;
+}
+
+/// Of an element without such kernels.
+constexpr StepChoice kNoStep{StepForm::product, 0, std::numeric_limits<double>::infinity()};
+
+/// Of the inputs' projection, which a step in one launch has before it unless it is fused.
+double projection_seconds(const DenseStepShape& s) {
+  if (s.fused) return 0;
+  return kProjectionShare * cost_of(s).product * elements_of(s) * static_cast<double>(s.hidden_padded);
+}
+
 }  // namespace
 
 double product_step_seconds(const DenseStepShape& s) {
@@ -70,14 +92,35 @@ double product_step_seconds(const DenseStepShape& s) {
   return cost.start + cost.unit * units + elements_of(s) * (cost.element + cost.product * units * s.input_share);
 }
 
-NarrowStep narrow_step(const DenseStepShape& s) {
-  const double projection =
-      s.fused ? 0 : kProjectionShare * cost_of(s).product * elements_of(s) * static_cast<double>(s.hidden_padded);
-  NarrowStep best;
-  if (!has_narrow_step(s.element)) return {0, std::numeric_limits<double>::infinity()};
+StepChoice narrow_step(const DenseStepShape& s) {
+  StepChoice best;
+  if (!has_narrow_step(s.element)) return kNoStep;
   for (const int rows : kNarrowRows) {
-    const double seconds = (s.fused ? kFusedStart : kNarrowStart) + projection + block_seconds(s, rows);
-    if (best.rows == 0 || seconds < best.seconds) best = {rows, seconds};
+    const double seconds = (s.fused ? kFusedStart : kNarrowStart) + projection_seconds(s) + block_seconds(s, rows);
+    if (best.tile == 0 || seconds < best.seconds) best = {StepForm::narrow, rows, seconds};
+  }
+  return best;
+}
+
+StepChoice wide_step(const DenseStepShape& s) {
+  StepChoice best;
+  if (!has_narrow_step(s.element)) return kNoStep;
+  for (int tile = 0; tile < kWideTiles; ++tile) {
+    const WideTile shape = wide_tile(s.element, tile, s.fused);
+    const std::int64_t blocks = ceil_div(s.hidden_padded, shape.units) * ceil_div(s.batch, shape.rows) * s.directions;
+    const WideCost& cost = wide_costs(s.element)[tile];
+    // Blocks that share a multiprocessor hide each other's latencies, and slow each other down.
+    const auto waves = static_cast<double>(ceil_div(blocks, s.sm_count));
+    const double seconds = cost.start + projection_seconds(s) + waves * static_cast<double>(s.depth) * cost.feature;
+    if (tile == 0 || seconds < best.seconds) best = {StepForm::wide, tile, seconds};
+  }
+  return best;
+}
+
+StepChoice best_step(const DenseStepShape& s) {
+  StepChoice best{StepForm::product, 0, product_step_seconds(s)};
+  for (const StepChoice& other : {narrow_step(s), wide_step(s)}) {
+    if (other.seconds < best.seconds) best = other;
   }
   return best;
 }

@@ -22,11 +22,24 @@ struct DenseStepShape {
 /// Seconds of a step as one product and one kernel for the gates; fused: with the operands' making and both products in one.
 double product_step_seconds(const DenseStepShape& shape);
 
-struct NarrowStep {
-  int rows = 0;        ///< of a block, one of kNarrowRows; 0: the element has no such kernels
-  double seconds = 0;  ///< of a step, infinite then
+/// How a step is made, and what it takes.
+enum class StepForm : std::uint8_t {
+  product,  ///< a product by cuBLASLt and a kernel for the gates
+  narrow,   ///< one launch, blocks of few rows whose warps share the features (narrow_step.cu, narrow_ffma.cu)
+  wide,     ///< one launch, tiles (wide_step.cu, wide_ffma.cu)
+};
+struct StepChoice {
+  StepForm form = StepForm::product;
+  int tile = 0;  ///< narrow: rows of a block, one of kNarrowRows; wide: the tile's place in its table
+  double seconds = 0;
+
+  bool one_launch() const { return form != StepForm::product; }
 };
 /// As one launch of blocks of few rows, the best size of these.
-NarrowStep narrow_step(const DenseStepShape& shape);
+StepChoice narrow_step(const DenseStepShape& shape);
+/// As one launch of tiles, the best of these.
+StepChoice wide_step(const DenseStepShape& shape);
+/// The fastest of all forms.
+StepChoice best_step(const DenseStepShape& shape);
 
 }  // namespace gru::cuda

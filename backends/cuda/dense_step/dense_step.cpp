@@ -17,6 +17,7 @@
 #include "backends/cuda/dense_step/product.hpp"
 #include "backends/cuda/dense_step/schedule.hpp"
 #include "backends/cuda/dense_step/weights.hpp"
+#include "backends/cuda/dense_step/wide.hpp"
 
 namespace gru::cuda {
 namespace {
@@ -78,6 +79,12 @@ Workspace::Workspace(StreamRef stream, const Problem& problem, const DenseStepSc
 
 }  // namespace
 
+/// A kernel of a whole step, and its blocks.
+struct OneLaunch {
+  const void* function;
+  WideTile tile;
+};
+
 /// Everything that one stream's executions need beside the packed weights.
 struct DenseStep::Impl final : Engine {
   Impl(StreamRef on, const Problem& for_problem, DenseStepSchedule by, std::shared_ptr<const DenseStepWeights> packed);
@@ -100,8 +107,11 @@ struct DenseStep::Impl final : Engine {
   void project(StreamRef on, GateArgs& args) const;
   void multiply_state(StreamRef on, const GateArgs& args) const;
   void launch_gates(StreamRef on, const GateArgs& args, const CallTensors& inline_call) const;
-  void launch_narrow(StreamRef on, const NarrowArgs& args, int rows, bool fused, const CallTensors& inline_call) const;
-  void launch_fused(StreamRef on, int rows, const CallTensors& inline_call, std::int64_t batch) const;
+  OneLaunch one_launch_kernel(const StepChoice& step, bool fused) const;
+  static void ready(const OneLaunch& kernel);
+  void launch_whole(StreamRef on, const NarrowArgs& args, const StepChoice& step, bool fused,
+                    const CallTensors& inline_call) const;
+  void launch_fused(StreamRef on, const StepChoice& step, const CallTensors& inline_call, std::int64_t batch) const;
   GateArgs layer_args(std::int64_t layer, std::int64_t steps, std::int64_t batch) const;
   std::int64_t share_rows() const { return schedule.portion * problem.options.batch_size; }
   bool whole() const { return schedule.portion == problem.options.seq_len; }
@@ -131,13 +141,10 @@ DenseStep::Impl::Impl(StreamRef on, const Problem& for_problem, DenseStepSchedul
   const DeviceGuard guard(stream.device);
   overlap = can_overlap_launches(kernels.gates, stream.device);
   for (const void* kernel : {write_call_kernel(), kernels.prepare, kernels.gates}) load_kernel(kernel);
-  for (const int rows : kNarrowRows) {
+  for (const bool fused : {false, true}) {
     if (!has_narrow_step(schedule.element)) break;
-    for (const bool fused : {false, true}) {
-      const void* kernel = narrow_step_kernel(schedule.element, rows, fused);
-      allow_shared_memory(kernel, narrow_shared_bytes(schedule.element, rows, fused));
-      load_kernel(kernel);
-    }
+    for (const int rows : kNarrowRows) ready(one_launch_kernel({StepForm::narrow, rows}, fused));
+    for (int tile = 0; tile < kWideTiles; ++tile) ready(one_launch_kernel({StepForm::wide, tile}, fused));
   }
   if (problem.options.batch_size == 0) return;
   make_products();
@@ -279,27 +286,44 @@ void DenseStep::Impl::launch_gates(StreamRef on, const GateArgs& args, const Cal
   launch.start(kernels.gates, "cudaLaunchKernelExC of the gates", args, inline_call);
 }
 
-void DenseStep::Impl::launch_narrow(StreamRef on, const NarrowArgs& args, int rows, bool fused,
-                                    const CallTensors& inline_call) const {
-  Launch launch(dim3(blocks(args.gates.hidden_padded, kNarrowUnits), blocks(args.gates.batch, rows),
+OneLaunch DenseStep::Impl::one_launch_kernel(const StepChoice& step, bool fused) const {
+  if (step.form == StepForm::narrow) {
+    return {narrow_step_kernel(schedule.element, step.tile, fused),
+            {.rows = step.tile,
+             .units = kNarrowUnits,
+             .threads = 32 * kNarrowWarps,
+             .shared_bytes = narrow_shared_bytes(schedule.element, step.tile, fused)}};
+  }
+  return {wide_step_kernel(schedule.element, step.tile, fused), wide_tile(schedule.element, step.tile, fused)};
+}
+
+void DenseStep::Impl::ready(const OneLaunch& kernel) {
+  allow_shared_memory(kernel.function, kernel.tile.shared_bytes);
+  load_kernel(kernel.function);
+}
+
+void DenseStep::Impl::launch_whole(StreamRef on, const NarrowArgs& args, const StepChoice& step, bool fused,
+                                   const CallTensors& inline_call) const {
+  const auto [function, tile] = one_launch_kernel(step, fused);
+  Launch launch(dim3(blocks(args.gates.hidden_padded, tile.units), blocks(args.gates.batch, tile.rows),
                      static_cast<unsigned>(args.gates.directions)),
-                dim3(32 * kNarrowWarps), narrow_shared_bytes(schedule.element, rows, fused), on);
+                dim3(static_cast<unsigned>(tile.threads)), tile.shared_bytes, on);
   if (overlap) launch.early();
-  launch.start(narrow_step_kernel(schedule.element, rows, fused), "cudaLaunchKernelExC of a step", args, inline_call);
+  launch.start(function, "cudaLaunchKernelExC of a step", args, inline_call);
 }
 
 void DenseStep::Impl::launch_layer(StreamRef on, GateArgs args, const CallTensors& inline_call) const {
   const DenseStepWeights::Layer& layer = weights->layers[at(args.layer)];
   const std::int64_t skipped =
       std::int64_t{args.layer} * args.directions * space.operand_stride * feature_bytes(schedule.element);
-  const int rows = schedule.joint ? 0 : schedule.narrow_rows(args.batch);
+  const StepChoice form = schedule.joint ? StepChoice{} : schedule.step(args.batch);
   for (args.step = 0; args.step < args.steps; ++args.step) {
     if (!schedule.joint && args.step % schedule.portion == 0) project(on, args);
     args.last_step = args.step + 1 == args.steps;
     args.state_operands = space.operands[args.step % 2] + skipped;
     args.new_operands = space.operands[(args.step + 1) % 2] + skipped;
-    if (rows > 0) {
-      launch_narrow(on, {.gates = args, .w_hh = layer.w_hh}, rows, false, inline_call);
+    if (form.one_launch()) {
+      launch_whole(on, {.gates = args, .w_hh = layer.w_hh}, form, false, inline_call);
       continue;
     }
     multiply_state(on, args);
@@ -308,7 +332,7 @@ void DenseStep::Impl::launch_layer(StreamRef on, GateArgs args, const CallTensor
 }
 
 /// A single step in one direction, a launch a layer: nothing is prepared, no product is apart.
-void DenseStep::Impl::launch_fused(StreamRef on, int rows, const CallTensors& inline_call, std::int64_t batch) const {
+void DenseStep::Impl::launch_fused(StreamRef on, const StepChoice& step, const CallTensors& inline_call, std::int64_t batch) const {
   const Config& c = problem.config;
   for (std::int64_t layer = 0; layer < c.num_layers; ++layer) {
     const DenseStepWeights::Layer& w = weights->layers[at(layer)];
@@ -319,7 +343,7 @@ void DenseStep::Impl::launch_fused(StreamRef on, int rows, const CallTensors& in
     if (layer + 1 < c.num_layers) args.new_states = args.gates.states;
     args.inputs = static_cast<int>(c.layer_input_size(layer));
     args.inputs_padded = static_cast<int>(schedule.inputs_padded(c, layer));
-    launch_narrow(on, args, rows, true, inline_call);
+    launch_whole(on, args, step, true, inline_call);
   }
 }
 
@@ -347,10 +371,13 @@ void DenseStep::Impl::prepare(StreamRef on, std::int64_t steps, std::int64_t bat
 
 void DenseStep::Impl::launch_all(StreamRef on, std::int64_t steps, std::int64_t batch, const CallTensors* stored,
                                  const CallTensors& inline_call) const {
-  const int rows = steps == 1 && stored == nullptr ? schedule.fused_rows(problem.config, batch) : 0;
-  if (rows > 0) {
-    launch_fused(on, rows, inline_call, batch);
-    return;
+  if (steps == 1 && stored == nullptr) {
+    const StepChoice step = schedule.fused_step(problem.config, batch);
+    const bool aligned = inline_call.x.vectors && (inline_call.h0.data == nullptr || inline_call.h0.vectors);
+    if (step.form == StepForm::narrow || (step.form == StepForm::wide && aligned)) {
+      launch_fused(on, step, inline_call, batch);
+      return;
+    }
   }
   prepare(on, steps, batch, stored, inline_call);
   for (std::int64_t layer = 0; layer < problem.config.num_layers; ++layer) {

@@ -9,6 +9,7 @@
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/dense_step/args.hpp"
 #include "backends/cuda/dense_step/cost.hpp"
+#include "backends/cuda/dense_step/wide.hpp"
 
 namespace gru::cuda {
 namespace {
@@ -77,7 +78,7 @@ double seconds_of(const DenseStepSchedule& s, const Problem& p) {
   if (p.options.seq_len == 1 && !c.bidirectional) {
     shape.fused = true;
     shape.depth = s.inputs_padded(c, 0) + s.hidden_padded;
-    return layers * std::min(narrow_step(shape).seconds, product_step_seconds(shape));
+    return layers * best_step(shape).seconds;
   }
   double inputs = 0;
   for (std::int64_t layer = 0; layer < c.num_layers; ++layer) {
@@ -85,18 +86,27 @@ double seconds_of(const DenseStepSchedule& s, const Problem& p) {
         static_cast<double>(c.layer_input_size(layer) + c.hidden_size) / (2.0 * static_cast<double>(c.hidden_size));
   }
   shape.input_share = inputs / layers;
-  const double step = std::min(narrow_step(shape).seconds, product_step_seconds(shape));
+  const double step = best_step(shape).seconds;
   return kStart + layers * (kProjection + static_cast<double>(p.options.seq_len) * step);
 }
 
+std::string one_launch(const StepChoice& step, Element element) {
+  if (step.form == StepForm::narrow) return fmt::format("blocks of {} rows x {} units", step.tile, kNarrowUnits);
+  const WideTile tile = wide_tile(element, step.tile, false);
+  return fmt::format("tiles of {} rows x {} units", tile.rows, tile.units);
+}
+
 std::string remark_of(const DenseStepSchedule& s, const Problem& p) {
-  const int rows = p.options.seq_len == 1 ? s.fused_rows(p.config, p.options.batch_size) : 0;
-  if (rows > 0) return fmt::format("a step is one launch a layer, blocks of {} rows x {} units", rows, kNarrowUnits);
+  if (p.options.seq_len == 1) {
+    const StepChoice fused = s.fused_step(p.config, p.options.batch_size);
+    if (fused.one_launch()) return "a step is one launch a layer, " + one_launch(fused, s.element);
+  }
   if (s.joint) return "a step is one product by cuBLASLt for inputs and state, and one kernel for the gates";
-  const int narrow = s.narrow_rows(p.options.batch_size);
-  const std::string step = narrow > 0 ? fmt::format("one launch, blocks of {} rows x {} units", narrow, kNarrowUnits)
-                                      : "one product by cuBLASLt and one kernel for the gates";
-  return fmt::format("a step is {}, input projections of {} steps at once", step, s.portion);
+  const StepChoice step = s.step(p.options.batch_size);
+  return fmt::format("a step is {}, input projections of {} steps at once",
+                     step.one_launch() ? "one launch, " + one_launch(step, s.element)
+                                       : "one product by cuBLASLt and one kernel for the gates",
+                     s.portion);
 }
 
 }  // namespace
@@ -111,19 +121,14 @@ std::int64_t DenseStepSchedule::projected_depth(std::int64_t inputs) const {
   return round_up(ceil_div(inputs, ceil_div(inputs, kProjectedDepth)), kUnitPadding);
 }
 
-int DenseStepSchedule::narrow_rows(std::int64_t batch) const {
-  const DenseStepShape shape = shape_of(*this, batch);
-  const NarrowStep narrow = narrow_step(shape);
-  return narrow.seconds < product_step_seconds(shape) ? narrow.rows : 0;
-}
+StepChoice DenseStepSchedule::step(std::int64_t batch) const { return best_step(shape_of(*this, batch)); }
 
-int DenseStepSchedule::fused_rows(const Config& config, std::int64_t batch) const {
-  if (config.bidirectional) return 0;
+StepChoice DenseStepSchedule::fused_step(const Config& config, std::int64_t batch) const {
+  if (config.bidirectional) return {};
   DenseStepShape shape = shape_of(*this, batch);
   shape.fused = true;
   shape.depth = inputs_padded(config, 0) + hidden_padded;
-  const NarrowStep narrow = narrow_step(shape);
-  return narrow.seconds < product_step_seconds(shape) ? narrow.rows : 0;
+  return best_step(shape);
 }
 
 DenseStepSchedule make_dense_step_schedule(const Problem& p, const Build& build) {

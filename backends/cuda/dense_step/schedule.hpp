@@ -5,6 +5,7 @@
 #include <string>
 
 #include "backends/cuda/common/build.hpp"
+#include "backends/cuda/dense_step/cost.hpp"
 #include "backends/cuda/dense_step/element.hpp"
 #include "gru/problem.hpp"
 
@@ -26,10 +27,10 @@ struct DenseStepSchedule {
   std::int64_t inputs_padded(const Config& config, std::int64_t layer) const;
   /// Features of an input projection's parts, which are summed up one by one; all of them, but for tf32x3.
   std::int64_t projected_depth(std::int64_t inputs) const;
-  /// Rows of a block where a step of so many rows of batch is one launch, products and gates; 0: a product and a kernel.
-  int narrow_rows(std::int64_t batch) const;
-  /// The same where an execution of a single step is a launch a layer, inputs and all; 0 also in both directions.
-  int fused_rows(const Config& config, std::int64_t batch) const;
+  /// How a step of so many rows of batch is made where its inputs were projected before.
+  StepChoice step(std::int64_t batch) const;
+  /// The same of an execution of a single step in one direction, a launch a layer, inputs and all; product: it is none.
+  StepChoice fused_step(const Config& config, std::int64_t batch) const;
 };
 
 DenseStepSchedule make_dense_step_schedule(const Problem& problem, const Build& build);
