@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <string>
+#include <vector>
 
 #include "gru/error.hpp"
 #include "tests/support/scenario.hpp"
@@ -58,6 +60,54 @@ TEST_CASE("persistent: small: stacks, directions and single steps") {
         s.steps = steps;
         s.h0 = steps % 2 == 0;
         run_on_devices(s);
+      }
+    }
+  }
+}
+
+// Many teams take rows in the order of their lengths: a row's bits must not follow from its place.
+TEST_CASE("persistent: small: a row has the same bits at any place of the batch") {
+  for (const std::int64_t hidden : {11, 32, 64}) {
+    for (const std::int64_t inputs : {7, 80}) {
+      Scenario s = sized(hidden, 1100, 1, hidden == 32);
+      s.config.input_size = inputs;
+      s.steps = 12;
+      for (const Target& target : targets()) {
+        if (target.is_host || !target.supports(s.config, plan_options(s))) continue;
+        CAPTURE(target.name());
+        const Data data = make_data(s, target.dtype);
+        // The same rows from last to first.
+        Data turned = data;
+        const auto turn = [&](std::vector<double>& values, std::int64_t times) {
+          const auto width = static_cast<std::int64_t>(values.size()) / (times * s.batch);
+          const std::vector<double> from = values;
+          for (std::int64_t t = 0; t < times; ++t) {
+            for (std::int64_t b = 0; b < s.batch; ++b) {
+              for (std::int64_t k = 0; k < width; ++k) {
+                values[static_cast<std::size_t>((t * s.batch + b) * width + k)] =
+                    from[static_cast<std::size_t>((t * s.batch + s.batch - 1 - b) * width + k)];
+              }
+            }
+          }
+        };
+        const std::int64_t cells = s.config.num_layers * s.config.num_directions();
+        turn(turned.x, s.steps);
+        turn(turned.h0, cells);
+        std::ranges::reverse(turned.lengths);
+        const auto session = target.plan(data.weights, plan_options(s));
+        const auto run = [&](const Data& of) {
+          HostCall call = make_call(s, of, target.dtype);
+          session->load(call);
+          session->execute();
+          session->fetch(call);
+          return call;
+        };
+        const HostCall one = run(data), other = run(turned);
+        std::vector<double> output = other.output.values(), h_n = other.h_n.values();
+        turn(output, s.steps);
+        turn(h_n, cells);
+        CHECK(output == one.output.values());
+        CHECK(h_n == one.h_n.values());
       }
     }
   }

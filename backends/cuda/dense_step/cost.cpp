@@ -28,7 +28,7 @@ constexpr ProductCost kJointTf32x3 = {14e-6, 40e-9, 5e-12, 6.5e-14};  // of a si
 constexpr ProductCost kJointHalf = {7e-6, 3.4e-9, 25e-12, 0.8e-14};
 
 /// Of a launch, waiting for the one before; alone.
-constexpr double kNarrowStart = 1.8e-6, kFusedStart = 2.5e-6;
+constexpr double kNarrowStart = 1.8e-6, kFusedStart = 2.7e-6;
 /// Bytes a second from L2 into one multiprocessor: of 16 bits, whose many rows wait for more loads, fewer.
 constexpr double kL2BytesTf32 = 40e9, kL2BytesHalf = 30e9;
 /// Half of a product's work is its inputs' projection, which the step of few rows has before it, too.
@@ -36,6 +36,21 @@ constexpr double kProjectionShare = 0.5;
 
 /// FFMA: seconds of a block for each feature, shared memory and FMA together.
 double ffma_seconds(int rows) { return rows == 16 ? 13e-9 : rows == 32 ? 24e-9 : 27e-9; }
+
+/// A fused step of few rows, whose blocks read float32 rows: seconds of a block for each feature, by kNarrowRows.
+struct FusedCost {
+  double rows16, rows32, rows64;
+};
+constexpr FusedCost kFusedStrict = {6.3e-9, 12.5e-9, 20e-9};
+constexpr FusedCost kFusedTf32 = {4.8e-9, 9.2e-9, 18e-9};
+constexpr FusedCost kFusedHalf = {3.4e-9, 5.6e-9, 10.5e-9};
+
+double fused_seconds(Element element, int rows) {
+  const FusedCost& cost = element == Element::float32 ? kFusedStrict
+                          : element == Element::tf32  ? kFusedTf32
+                                                      : kFusedHalf;
+  return rows == 16 ? cost.rows16 : rows == 32 ? cost.rows32 : cost.rows64;
+}
 
 ProductCost cost_of(const DenseStepShape& s) {
   switch (s.element) {
@@ -51,25 +66,26 @@ double elements_of(const DenseStepShape& s) { return static_cast<double>(s.batch
 double block_seconds(const DenseStepShape& s, int rows) {
   const std::int64_t blocks = s.hidden_padded / kNarrowUnits * ceil_div(s.batch, rows) * s.directions;
   const auto depth = static_cast<double>(s.depth);
+  if (s.fused) return depth * fused_seconds(s.element, rows) * static_cast<double>(ceil_div(blocks, s.sm_count));
   if (s.element == Element::float32) {
     // Two blocks of a multiprocessor hide what the other waits for.
-    const int pairs = narrow_blocks(rows, s.fused);
+    const int pairs = narrow_blocks(rows, false);
     const auto waves = static_cast<double>(ceil_div(blocks, pairs * s.sm_count));
     return depth * ffma_seconds(rows) * waves * (pairs > 1 && blocks > s.sm_count ? 1.3 : 1.0);
   }
   const auto waves = static_cast<double>(ceil_div(blocks, s.sm_count));
   const auto bytes = static_cast<double>(size_of(s.element));
-  const double row_bytes = s.fused ? 4 : bytes;  // inputs and states as they lie
-  return waves * depth * (rows * row_bytes + 3 * kNarrowUnits * bytes) / (bytes == 4 ? kL2BytesTf32 : kL2BytesHalf);
+  return waves * depth * (rows * bytes + 3 * kNarrowUnits * bytes) / (bytes == 4 ? kL2BytesTf32 : kL2BytesHalf);
 }
 
-/// A wide tile: what comes before and after its products, and a feature's time in a block that fills a multiprocessor.
+/// A wide tile: what comes before and after its products, and a feature's time of a block that has a multiprocessor to
+/// itself, and of each of many.
 struct WideCost {
-  double start, feature;
+  double start, alone, each;
 };
-constexpr WideCost kWideStrict[kWideTiles] = {{3.0e-6, 3.2e-9}, {4.0e-6, 17e-9}, {5.0e-6, 66e-9}};
-constexpr WideCost kWideTf32[kWideTiles] = {{3.0e-6, 8e-9}, {4.0e-6, 16e-9}, {5.0e-6, 28e-9}};
-constexpr WideCost kWideHalf[kWideTiles] = {{3.0e-6, 4e-9}, {4.0e-6, 8e-9}, {5.0e-6, 14e-9}};
+constexpr WideCost kWideStrict[] = {{4.0e-6, 27e-9, 29e-9}, {5.0e-6, 88e-9, 90e-9}};
+constexpr WideCost kWideTf32[] = {{4.5e-6, 18.5e-9, 10.2e-9}, {5.0e-6, 40e-9, 30e-9}, {5.5e-6, 59e-9, 62e-9}};
+constexpr WideCost kWideHalf[] = {{4.5e-6, 12e-9, 8e-9}, {5.0e-6, 30e-9, 22e-9}, {5.5e-6, 40e-9, 43e-9}};
 
 const WideCost* wide_costs(Element element) {
   return element == Element::float32 ? kWideStrict : element == Element::tf32 ? kWideTf32 : kWideHalf;
@@ -103,16 +119,17 @@ StepChoice narrow_step(const DenseStepShape& s) {
 }
 
 StepChoice wide_step(const DenseStepShape& s) {
-  StepChoice best;
-  if (!has_narrow_step(s.element)) return kNoStep;
-  for (int tile = 0; tile < kWideTiles; ++tile) {
+  StepChoice best{StepForm::wide, 0, std::numeric_limits<double>::infinity()};
+  if (!has_narrow_step(s.element)) return best;
+  for (int tile = 0; tile < wide_tiles(s.element); ++tile) {
     const WideTile shape = wide_tile(s.element, tile, s.fused);
+    if (shape.shared_bytes > s.shared_bytes) continue;
     const std::int64_t blocks = ceil_div(s.hidden_padded, shape.units) * ceil_div(s.batch, shape.rows) * s.directions;
     const WideCost& cost = wide_costs(s.element)[tile];
-    // Blocks that share a multiprocessor hide each other's latencies, and slow each other down.
-    const auto waves = static_cast<double>(ceil_div(blocks, s.sm_count));
-    const double seconds = cost.start + projection_seconds(s) + waves * static_cast<double>(s.depth) * cost.feature;
-    if (tile == 0 || seconds < best.seconds) best = {StepForm::wide, tile, seconds};
+    // Blocks that share a multiprocessor hide each other's latencies.
+    const double feature = std::max(cost.alone, cost.each * static_cast<double>(ceil_div(blocks, s.sm_count)));
+    const double seconds = cost.start + projection_seconds(s) + static_cast<double>(s.depth) * feature;
+    if (seconds < best.seconds) best = {StepForm::wide, tile, seconds};
   }
   return best;
 }

@@ -4,6 +4,7 @@
 /// What a step takes by plain products and by the kernels of few rows, from numbers alone: fitted to an H200's times (T = 64
 /// and 1, I = H from 256 to 1536, B from 16 to 4096, 2026-11-30), each constant with the resource behind it.
 
+#include <cstddef>
 #include <cstdint>
 
 #include "backends/cuda/dense_step/element.hpp"
@@ -16,6 +17,7 @@ struct DenseStepShape {
   std::int64_t depth = 0;  ///< features that a row multiplies in the step: Hp, fused Kp + Hp
   bool fused = false;      ///< a single step, inputs and all
   int sm_count = 1;
+  std::size_t shared_bytes = 99 * 1024;  ///< that a block may have
   double input_share = 1;  ///< of a layer's inputs and units together, in 2 H: more above the first of two directions
 };
 

@@ -144,7 +144,10 @@ DenseStep::Impl::Impl(StreamRef on, const Problem& for_problem, DenseStepSchedul
   for (const bool fused : {false, true}) {
     if (!has_narrow_step(schedule.element)) break;
     for (const int rows : kNarrowRows) ready(one_launch_kernel({StepForm::narrow, rows}, fused));
-    for (int tile = 0; tile < kWideTiles; ++tile) ready(one_launch_kernel({StepForm::wide, tile}, fused));
+    for (int tile = 0; tile < wide_tiles(schedule.element); ++tile) {
+      if (wide_tile(schedule.element, tile, fused).shared_bytes > schedule.shared_bytes) continue;
+      ready(one_launch_kernel({StepForm::wide, tile}, fused));
+    }
   }
   if (problem.options.batch_size == 0) return;
   make_products();
@@ -332,7 +335,8 @@ void DenseStep::Impl::launch_layer(StreamRef on, GateArgs args, const CallTensor
 }
 
 /// A single step in one direction, a launch a layer: nothing is prepared, no product is apart.
-void DenseStep::Impl::launch_fused(StreamRef on, const StepChoice& step, const CallTensors& inline_call, std::int64_t batch) const {
+void DenseStep::Impl::launch_fused(StreamRef on, const StepChoice& step, const CallTensors& inline_call,
+                                   std::int64_t batch) const {
   const Config& c = problem.config;
   for (std::int64_t layer = 0; layer < c.num_layers; ++layer) {
     const DenseStepWeights::Layer& w = weights->layers[at(layer)];

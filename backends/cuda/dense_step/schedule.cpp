@@ -65,7 +65,8 @@ DenseStepShape shape_of(const DenseStepSchedule& s, std::int64_t batch) {
           .directions = s.directions,
           .hidden_padded = s.hidden_padded,
           .depth = s.hidden_padded,
-          .sm_count = s.sm_count};
+          .sm_count = s.sm_count,
+          .shared_bytes = s.shared_bytes};
 }
 
 /// Operands made and a graph started; a product of the inputs before few steps.
@@ -140,6 +141,7 @@ DenseStepSchedule make_dense_step_schedule(const Problem& p, const Build& build)
   s.hidden_padded = round_up(p.config.hidden_size, kUnitPadding);
   s.directions = p.config.num_directions();
   s.sm_count = std::max(1, p.device.sm_count - p.options.reserve_sms);
+  s.shared_bytes = p.device.shared_memory_per_block;
   s.joint = is_joint(p, s.hidden_padded);
   s.portion = portion_of(p, s.hidden_padded);
   s.seconds = seconds_of(s, p);

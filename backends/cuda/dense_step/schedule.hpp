@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -19,7 +20,8 @@ struct DenseStepSchedule {
   std::int64_t hidden_padded = 0;
   std::int64_t directions = 1;
   int sm_count = 1;
-  int portion = 0;  ///< steps whose inputs are projected at once
+  std::size_t shared_bytes = 0;  ///< that a block may have
+  int portion = 0;               ///< steps whose inputs are projected at once
   /// A single step in one direction with about as many inputs as units: both products are one launch.
   bool joint = false;
   double seconds = 0;  ///< of an execution, roughly

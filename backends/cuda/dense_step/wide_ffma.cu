@@ -62,7 +62,7 @@ struct FfmaBlock {
   __device__ void copy_rows(std::byte* stage, const FloatRows& rows, int from) const {
     constexpr int kCount = kTile.rows * kPieces;
     static_assert(kCount % kThreads == 0, "rows must divide evenly among the threads");
-#pragma unroll
+#pragma unroll 2
     for (int i = 0; i < kCount / kThreads; ++i) {
       const int p = static_cast<int>(threadIdx.x) + i * kThreads;
       const int r = p / kPieces, k = from * kTile.depth + p % kPieces * 4;
@@ -84,15 +84,14 @@ struct FfmaBlock {
   __device__ void multiply(const std::byte* stage) {
     const std::byte* const rows = stage + row(0) * kPitch + team * kQuads * 16;
     const std::byte* const weights = stage + (kTile.rows + unit(0)) * kPitch + team * kQuads * 16;
-#pragma unroll
+#pragma unroll(kFused && kQuads > 2 ? 1 : 2)  // registers are short there
     for (int q = 0; q < kQuads; ++q) {
       float4 w[3][kUnits];
 #pragma unroll
       for (int g = 0; g < 3; ++g) {
 #pragma unroll
         for (int j = 0; j < kUnits; ++j) {
-          w[g][j] =
-              *reinterpret_cast<const float4*>(weights + (g * kTile.units + j * kAcross) * kPitch + q * 16);
+          w[g][j] = *reinterpret_cast<const float4*>(weights + (g * kTile.units + j * kAcross) * kPitch + q * 16);
         }
       }
 #pragma unroll
@@ -245,9 +244,7 @@ const void* kernel_of(bool fused) {
 }  // namespace
 
 const void* wide_ffma_kernel(int index, bool fused) {
-  return index == 0 ? kernel_of<FfmaSmall>(fused)
-         : index == 1 ? kernel_of<FfmaMedium>(fused)
-                      : kernel_of<FfmaLarge>(fused);
+  return index == 0 ? kernel_of<FfmaMedium>(fused) : kernel_of<FfmaLarge>(fused);
 }
 
 }  // namespace gru::cuda

@@ -3,9 +3,9 @@
 //
 // Equations (gru/cell.hpp): sums over k of W_g[u, k] h[b, k] for the gates g = r, z, n, and, fused, of W_ig[u, k] x[b, k]; then
 // the cell. Otherwise W_ih x was made before for many steps. r and z add input and state; n keeps them apart.
-// Layout of shared memory, one stage: rows of the batch x 64 bytes of features (128 where float32 rows become operands of 16
-// bits), then (3, units) x 64 bytes of weights; the 16-byte pieces of a row are exchanged so that eight rows, or four of 128
-// bytes, lie in different banks.
+// Layout of shared memory, one stage: rows of the batch x 128 bytes of features (256 where float32 rows become operands of 16
+// bits), then (3, units) x 128 bytes of weights, whole lines of the cache; the 16-byte pieces of a row are exchanged so that
+// eight rows, or four of 256 bytes, lie in different banks.
 // Who holds what: registers: a warp the sums of 16 units with all gates for 16, 32 or 64 rows; shared memory: `stages` slices of
 // rows and weights on their way from L2 (cp.async). All products of an input come before those of the state, so that a
 // row's sums do not depend on its place in the batch.
@@ -24,8 +24,8 @@
 namespace gru::cuda {
 namespace {
 
-constexpr int kSliceBytes = 64;  // of a row of operands: two products' features
-constexpr int kUnitTiles = 2;    // of eight units, of a warp
+constexpr int kSliceBytes = kWideSliceBytes;  // of a row of operands: four products' features
+constexpr int kUnitTiles = 2;                 // of eight units, of a warp
 
 template <class Tile>
 constexpr int kWideThreads = Tile::shape.threads();
@@ -71,10 +71,11 @@ struct WideRows {
 template <class Product, class Tile, bool kFused>
 struct WideBlock {
   static constexpr WideShape kTile = Tile::shape;
-  static constexpr bool kFloats = kFused && Product::kElementBytes == 2;  ///< float32 rows become operands of 16 bits here
-  static constexpr int kRowBytes = kFloats ? 128 : kSliceBytes;
+  static constexpr bool kFloats =
+      kFused && Product::kElementBytes == 2;  ///< float32 rows become operands of 16 bits here
+  static constexpr int kRowBytes = kFloats ? 2 * kSliceBytes : kSliceBytes;
   static constexpr int kRowPieces = kRowBytes / 16, kPieces = kSliceBytes / 16;
-  static constexpr int kStages = kTile.stages_of(kRowBytes);
+  static constexpr int kStages = kTile.stages(kFloats);
   static constexpr int kStageBytes = kTile.rows * kRowBytes + 3 * kTile.units * kSliceBytes;
   static constexpr int kThreads = kTile.threads(), kRowTiles = kTile.row_tiles();
   static constexpr int kSlots = kFused ? 4 : 3;  ///< sums of r, z, n of the state, n of the input
@@ -92,12 +93,12 @@ struct WideBlock {
   __device__ std::byte* stage(int slice) const { return shared + slice % kStages * kStageBytes; }
   /// Where a piece of a row lies in a stage.
   __device__ static int row_place(int row, int piece) {
-    return row * kRowBytes + (kFloats ? piece ^ (row % 4 * 2) : piece ^ (row / 2 % 4)) * 16;
+    return row * kRowBytes + (kFloats ? piece ^ (row % 4 * 2) : piece ^ (row % 8)) * 16;
   }
-  __device__ static int weight_place(int row, int piece) { return row * kSliceBytes + (piece ^ (row / 2 % 4)) * 16; }
+  __device__ static int weight_place(int row, int piece) { return row * kSliceBytes + (piece ^ (row % 8)) * 16; }
 
   /// Slice `from` of w, (3, units, padded) operands, into the stage. Units past the padding repeat the last one's weights.
-  __device__ void copy_weights(std::byte* stage, const std::byte* w, std::int64_t padded_bytes, int from) const {
+  __device__ void copy_weights(std::byte* stage, const std::byte* w, int padded_bytes, int from) const {
     constexpr int kCount = 3 * kTile.units * kPieces;
     std::byte* const to = stage + kTile.rows * kRowBytes;
 #pragma unroll
@@ -106,15 +107,18 @@ struct WideBlock {
       if (kCount % kThreads != 0 && p >= kCount) break;
       const int row = p / kPieces, piece = p % kPieces;
       const int unit = min(unit0 + row % kTile.units, units - 1);
-      const std::byte* const source = w + (row / kTile.units * static_cast<std::int64_t>(units) + unit) * padded_bytes +
-                                      from * kSliceBytes + piece * 16;
-      copy_async16(to + weight_place(row, piece), source);
+      const int at = from * kSliceBytes + piece * 16;
+      // Padding is a multiple of 32 features: of 16 bits, a slice may end within it.
+      const bool there = Product::kElementBytes == 4 || at < padded_bytes;
+      const std::byte* const source =
+          w + (row / kTile.units * static_cast<std::int64_t>(units) + unit) * padded_bytes + (there ? at : 0);
+      copy_async<16>(to + weight_place(row, piece), source, there ? 16 : 0);
     }
   }
   __device__ void copy_rows(std::byte* stage, const WideRows& rows, int from) const {
     constexpr int kCount = kTile.rows * kRowPieces;
     static_assert(kCount % kThreads == 0, "rows must divide evenly among the threads");
-#pragma unroll(kFloats && kTile.units == 64 ? 1 : 8)  // registers are short there
+#pragma unroll(kFloats&& kTile.units == 64 ? 1 : 8)  // registers are short there
     for (int i = 0; i < kCount / kThreads; ++i) {
       const int p = static_cast<int>(threadIdx.x) + i * kThreads;
       const int row = p / kRowPieces, piece = p % kRowPieces, at = from * kRowBytes + piece * 16;
@@ -150,8 +154,8 @@ struct WideBlock {
   template <int kNew>
   __device__ void multiply(const std::byte* stage) {
     const std::byte* const weights = stage + kTile.rows * kRowBytes;
-#pragma unroll
-    for (int kk = 0; kk < 2; ++kk) {
+#pragma unroll(kFloats ? 1 : 4)  // registers are short where rows become operands here
+    for (int kk = 0; kk < kSliceBytes / 32; ++kk) {
       unsigned b[3][4];
 #pragma unroll
       for (int g = 0; g < 3; ++g) {
@@ -175,7 +179,7 @@ struct WideBlock {
 /// One product's operands.
 struct WideOperands {
   const std::byte* weights;
-  std::int64_t padded_bytes;  ///< of a row of weights
+  int padded_bytes;  ///< of a row of weights
   WideRows rows;
   int slices;  ///< 0: no product
 };
@@ -376,8 +380,8 @@ template <class Tile>
 __device__ void prefetch_share(const GateArgs& a, int d, int t, int row0, int unit0) {
   constexpr WideShape kTile = Tile::shape;
   constexpr int kLines = (kTile.units * 4 + 127) / 128, kRows = kTile.rows, kThreads = kWideThreads<Tile>;
-  const float* const share = a.share + d * a.share_direction +
-                             static_cast<std::int64_t>(t - a.share_first[d]) * a.batch * a.share_row + unit0;
+  const float* const share =
+      a.share + d * a.share_direction + static_cast<std::int64_t>(t - a.share_first[d]) * a.batch * a.share_row + unit0;
   for (int i = static_cast<int>(threadIdx.x); i < kRows * 3 * kLines; i += kThreads) {
     const int b = row0 + i / (3 * kLines), unit = i % kLines * 32;
     if (b >= a.batch) return;
@@ -402,9 +406,9 @@ __global__ void __launch_bounds__(Tile::shape.threads(), Tile::shape.blocks)
   mine.last_row = a.batch - 1;
   mine.units = units;
   const auto slices_of = [&](int features) { return (features + kFeatures - 1) / kFeatures; };
-  const std::int64_t padded_bytes = static_cast<std::int64_t>(units) * Product::kElementBytes;
+  const int padded_bytes = units * Product::kElementBytes;
   WideOperands x{}, h{};
-  h.weights = static_cast<const std::byte*>(n.w_hh) + d * 3 * units * padded_bytes;
+  h.weights = static_cast<const std::byte*>(n.w_hh) + std::int64_t{3} * d * units * padded_bytes;
   h.padded_bytes = padded_bytes;
   h.slices = slices_of(a.hidden);
   if constexpr (kFused) {
@@ -412,13 +416,13 @@ __global__ void __launch_bounds__(Tile::shape.threads(), Tile::shape.blocks)
       return WideRows{reinterpret_cast<const std::byte*>(r.data), r.stride_b * 4, r.count * 4};
     };
     const FloatRows inputs = input_rows(n, c), old = old_rows(a, c);
-    x = {static_cast<const std::byte*>(n.w_ih), static_cast<std::int64_t>(n.inputs_padded) * Product::kElementBytes,
-         rows_of(inputs), slices_of(inputs.count)};
+    x = {static_cast<const std::byte*>(n.w_ih), n.inputs_padded * Product::kElementBytes, rows_of(inputs),
+         slices_of(inputs.count)};
     h.rows = rows_of(old);
     if (old.data == nullptr) h.slices = 0;
   } else {
-    h.rows = {static_cast<const std::byte*>(a.state_operands) + d * a.planned_batch * padded_bytes, padded_bytes,
-              static_cast<int>(padded_bytes)};
+    h.rows = {static_cast<const std::byte*>(a.state_operands) + std::int64_t{padded_bytes} * d * a.planned_batch,
+              padded_bytes, padded_bytes};
   }
   if constexpr (!kFused) prefetch_share<Tile>(a, d, t, mine.row0, mine.unit0);
   wide_products(mine, x, h);

@@ -21,6 +21,9 @@ struct SmallArgs {
   const float4* weights = nullptr;  ///< [D][warp of the team][vector][lane]
   const float* bias_hn = nullptr;   ///< [D][Hp]
   const float* bias_x = nullptr;    ///< [D][3 gates][Hp]
+  /// The rows of the batch, longest first, which only the kernels that stop early read.
+  const int* order = nullptr;
+  int wave = 1;  ///< blocks of a direction that multiprocessors take before each has one
 };
 
 }  // namespace gru::cuda

@@ -15,44 +15,20 @@
 ///
 /// The FMA pipes bound large batches: 3*H*(H+I) FMA a sequence and step, plus about a third for the gates and reads;
 /// small ones are bound by the chain reads -> products -> gates -> state.
+/// With lengths and many teams, the batch's rows come in the order of their lengths (kSorted): a team's sequences are of like
+/// length, and it stops after its longest, or begins there in reverse. Blocks that share a multiprocessor have long and short
+/// sequences. A row's arithmetic is the same wherever it lies: so are its bits.
 /// Not for: H > 128, weights that fill more than the registers of a team.
 
 #include "backends/cuda/device/cp_async.cuh"
 #include "backends/cuda/device/gate_math.cuh"
 #include "backends/cuda/device/lengths.cuh"
 #include "backends/cuda/single_block/args.hpp"
+#include "backends/cuda/single_block/role.cuh"
 #include "backends/cuda/single_block/tile.hpp"
 #include "gru/cell.hpp"
 
 namespace gru::cuda {
-
-/// Which part of the launch a thread is.
-template <class Tile>
-struct SmallRole {
-  int thread, split, unit, direction;
-  int first;  // sequence of the team's first
-
-  __device__ __forceinline__ explicit SmallRole(const SmallArgs& a)
-      : thread(threadIdx.x % Tile::team_threads),
-        split(thread % 32 / Tile::units),
-        unit(thread / 32 * Tile::units + thread % Tile::units),
-        direction(blockIdx.y),
-        first((blockIdx.x * a.teams + threadIdx.x / Tile::team_threads) * Tile::sequences) {}
-
-  /// The team's sequence that this lane finishes as its item j.
-  __device__ __forceinline__ int sequence(int j) const {
-    return Tile::sequences < Tile::splits ? 0 : j * Tile::splits + split;
-  }
-  __device__ __forceinline__ int time(const SmallArgs& a, int i) const { return direction == 0 ? i : a.steps - 1 - i; }
-};
-
-template <class Tile>
-__device__ __forceinline__ void meet_team() {
-  if constexpr (Tile::warps == 1)
-    __syncwarp();
-  else
-    __syncthreads();  // a block is one team
-}
 
 /// Rows of weights in registers times columns of several sequences in shared memory.
 /// acc[s][gate] += w[gate][column] * rows[s * pitch + column]; the lane groups' columns interleave by four. A single
@@ -84,28 +60,36 @@ __device__ __forceinline__ void multiply_columns(const float (&w)[3][Depth], con
 
 /// The way of the inputs: a ring of steps in shared memory that cp.async fills. Rows of x for tiles that hold W_ih
 /// ([stage][sequence][input_k], zeros in the padding), else each lane's own shares ([stage][item][gate][thread]).
-template <class Tile>
+template <class Tile, bool kSorted>
 struct SmallInputs {
   static constexpr bool rows = Tile::input_depth > 0;
   static constexpr int row_pieces = Tile::input_k / 4, pieces = Tile::sequences * row_pieces;  // of 16 bytes
   static_assert(pieces <= Tile::team_threads, "a thread copies one piece a step");
   const SmallArgs& a;
-  const SmallRole<Tile>& role;
+  const SmallRole<Tile, kSorted>& role;
   float* ring;
-  const float* next = nullptr;  // this thread's piece or first share of the step to be fetched
-  int bytes = 0;                // of the piece
+  const float* next = nullptr;                           // this thread's piece or first share of the step to be fetched
+  int bytes = 0;                                         // of the piece
+  int rows_of[kSorted && !rows ? Tile::items : 1] = {};  // of the batch, whose shares it fetches
 
-  __device__ __forceinline__ SmallInputs(const SmallArgs& args, const SmallRole<Tile>& of, float* in)
+  __device__ __forceinline__ SmallInputs(const SmallArgs& args, const SmallRole<Tile, kSorted>& of, float* in)
       : a(args), role(of), ring(in) {
-    const int time = role.time(a, 0);
+    const int time = role.time(a, role.begin);
     if constexpr (rows) {
       for (int i = role.thread; i < Tile::stages * Tile::stage_floats; i += Tile::team_threads) ring[i] = 0.f;
       meet_team<Tile>();  // before somebody's copies
       const int column = role.thread % row_pieces * 4, b = role.first + role.thread / row_pieces;
       if (role.thread >= pieces || b >= a.batch || column >= a.inputs || !a.tensors.x.vectors) return;
       bytes = 4 * min(a.inputs - column, 4);
-      next =
-          static_cast<const float*>(a.tensors.x.data) + time * a.tensors.x.stride_t + b * a.tensors.x.stride_b + column;
+      next = static_cast<const float*>(a.tensors.x.data) + time * a.tensors.x.stride_t +
+             role.row(a, b) * a.tensors.x.stride_b + column;
+    } else if constexpr (kSorted) {
+      const long long before = (static_cast<long long>(role.direction) * a.steps + time) * a.batch;
+      next = a.shares + before * 3 * Tile::k + role.unit;
+#pragma unroll
+      for (int j = 0; j < Tile::items; ++j) {
+        if (role.first + role.sequence(j) < a.batch) rows_of[j] = role.row(a, role.first + role.sequence(j));
+      }
     } else {
       const long long row = (static_cast<long long>(role.direction) * a.steps + time) * a.batch + role.first;
       next = a.shares + (row + role.sequence(0)) * 3 * Tile::k + role.unit;
@@ -121,7 +105,7 @@ struct SmallInputs {
 
   /// Starts the copies of step i, one step after the other; one group, empty past the end.
   __device__ __forceinline__ void fetch(int i) {
-    if (i < a.steps) {
+    if (i < role.end) {
       if constexpr (!rows)
         fetch_shares(i);
       else if (a.tensors.x.vectors)
@@ -143,7 +127,8 @@ struct SmallInputs {
 #pragma unroll 1
     for (int e = role.thread; e < 4 * pieces; e += Tile::team_threads) {
       const int column = e % Tile::input_k, b = role.first + e / Tile::input_k;
-      if (b < a.batch && column < a.inputs) copy_async4(stage(i) + e, from + b * x.stride_b + column * x.stride_k);
+      if (b < a.batch && column < a.inputs)
+        copy_async4(stage(i) + e, from + role.row(a, b) * x.stride_b + column * x.stride_k);
     }
   }
   __device__ __forceinline__ void fetch_shares(int i) {
@@ -151,7 +136,11 @@ struct SmallInputs {
     for (int j = 0; j < Tile::items; ++j) {
       if (role.first + role.sequence(j) >= a.batch) continue;
 #pragma unroll
-      for (int g = 0; g < 3; ++g) copy_async4(share(i, j, g), next + (3 * j * Tile::splits + g) * Tile::k);
+      for (int g = 0; g < 3; ++g) {
+        const float* const from = kSorted ? next + (3ll * rows_of[kSorted ? j : 0] + g) * Tile::k
+                                          : next + (3 * j * Tile::splits + g) * Tile::k;
+        copy_async4(share(i, j, g), from);
+      }
     }
     const long long step = 3ll * a.batch * Tile::k;
     next += role.direction == 0 ? step : -step;
@@ -164,7 +153,8 @@ struct SmallWeights {
   float h[3][Tile::depth];
   float x[3][Tile::input_depth > 0 ? Tile::input_depth : 4];
 
-  __device__ __forceinline__ void load(const SmallArgs& a, const SmallRole<Tile>& role) {
+  template <class Role>
+  __device__ __forceinline__ void load(const SmallArgs& a, const Role& role) {
     const float4* from =
         a.weights + (role.direction * Tile::warps + role.thread / 32) * Tile::vectors * 32 + role.thread % 32;
 #pragma unroll
@@ -182,48 +172,69 @@ struct SmallWeights {
 };
 
 /// What a lane remembers from step to step of the sequences it finishes.
-template <class Tile>
+template <class Tile, bool kSorted>
 struct SmallState {
+  using Role = SmallRole<Tile, kSorted>;
   float h[Tile::items];
   int length[Tile::items];  // steps before the sequence's end; < 0: no unit of the model or no sequence of the batch
-  float* output = nullptr;  // item 0, next step; null: not wanted (the stride is 0 then)
+  int rows[kSorted ? Tile::items : 1] = {};  // of the batch
+  float* output = nullptr;  // next step of item 0, kSorted: of row 0; null: not wanted (the stride is 0 then)
 
-  __device__ __forceinline__ void begin(const SmallArgs& a, const SmallRole<Tile>& role) {
+  __device__ __forceinline__ void begin(const SmallArgs& a, const Role& role) {
     const CallTensors& c = a.tensors;
 #pragma unroll
     for (int j = 0; j < Tile::items; ++j) {
-      const int b = role.first + role.sequence(j);
+      const int place = role.first + role.sequence(j);
       h[j] = 0.f;
       length[j] = -1;
-      if (b >= a.batch || role.unit >= a.hidden) continue;
+      if (place >= a.batch || role.unit >= a.hidden) continue;
+      const int b = role.row(a, place);
+      if constexpr (kSorted) rows[j] = b;
       length[j] = valid_steps(c.lengths, c.lengths_stride, c.lengths_are_64bit, b, a.steps);
       if (c.h0.data != nullptr)
         h[j] = static_cast<const float*>(
             c.h0.data)[(a.cell + role.direction) * c.h0.stride_t + b * c.h0.stride_b + role.unit * c.h0.stride_k];
     }
     if (c.output.data != nullptr)
-      output = static_cast<float*>(c.output.data) + role.time(a, 0) * c.output.stride_t +
-               (role.first + role.sequence(0)) * c.output.stride_b +
+      output = static_cast<float*>(c.output.data) + role.time(a, role.begin) * c.output.stride_t +
+               (kSorted ? 0 : role.first + role.sequence(0)) * c.output.stride_b +
                (role.direction * a.hidden + role.unit) * c.output.stride_k;
+  }
+
+  __device__ __forceinline__ std::int64_t offset(const SmallArgs& a, int j) const {
+    return (kSorted ? rows[kSorted ? j : 0] : j * Tile::splits) * a.tensors.output.stride_b;
   }
 
   /// Takes over a step's new state of item j, or not, and stores the output.
   __device__ __forceinline__ void accept(const SmallArgs& a, int j, int time, float next) {
     const bool valid = time < length[j];
     h[j] = valid ? next : h[j];
-    if (output != nullptr && length[j] >= 0) output[j * Tile::splits * a.tensors.output.stride_b] = valid ? next : 0.f;
+    if (output != nullptr && length[j] >= 0) output[offset(a, j)] = valid ? next : 0.f;
   }
-  __device__ __forceinline__ void finish_step(const SmallArgs& a, const SmallRole<Tile>& role) {
+  __device__ __forceinline__ void finish_step(const SmallArgs& a, const Role& role) {
     output += role.direction == 0 ? a.tensors.output.stride_t : -a.tensors.output.stride_t;
   }
-  __device__ __forceinline__ void end(const SmallArgs& a, const SmallRole<Tile>& role) const {
+  __device__ __forceinline__ void end(const SmallArgs& a, const Role& role) const {
     const Result& to = a.tensors.h_n;
     if (to.data == nullptr) return;
 #pragma unroll
-    for (int j = 0; j < Tile::items; ++j)
-      if (length[j] >= 0)
-        static_cast<float*>(to.data)[(a.cell + role.direction) * to.stride_t +
-                                     (role.first + role.sequence(j)) * to.stride_b + role.unit * to.stride_k] = h[j];
+    for (int j = 0; j < Tile::items; ++j) {
+      if (length[j] < 0) continue;
+      const std::int64_t b = kSorted ? rows[kSorted ? j : 0] : role.first + role.sequence(j);
+      static_cast<float*>(
+          to.data)[(a.cell + role.direction) * to.stride_t + b * to.stride_b + role.unit * to.stride_k] = h[j];
+    }
+  }
+  /// Zeros at the times that the team leaves out, which are the last of both directions.
+  __device__ __forceinline__ void fill(const SmallArgs& a, const Role& role) const {
+    const Result& to = a.tensors.output;
+    if (to.data == nullptr) return;
+    float* const unit = static_cast<float*>(to.data) + (role.direction * a.hidden + role.unit) * to.stride_k;
+    for (int time = role.end - role.begin; time < a.steps; ++time) {
+#pragma unroll
+      for (int j = 0; j < Tile::items; ++j)
+        if (length[j] >= 0) unit[time * to.stride_t + offset(a, j)] = 0.f;
+    }
   }
 };
 
@@ -271,16 +282,17 @@ __device__ __forceinline__ float small_cell(const float (&x)[Tile::sequences][3]
   }
 }
 
-template <class Tile>
+template <class Tile, bool kSorted>
 __global__ void __launch_bounds__(Tile::max_threads, Tile::blocks_per_sm)
     small_kernel(const __grid_constant__ SmallArgs a) {
   static_assert(Tile::warps == 1 || Tile::max_teams == 1, "a team meets as a warp or as a block");
   extern __shared__ __align__(16) float memory[];
-  const SmallRole<Tile> role(a);
+  const SmallRole<Tile, kSorted> role(a);
   if (role.first >= a.batch) return;  // the whole team
   float* states = memory + threadIdx.x / Tile::team_threads * (Tile::team_bytes / 4);
-  SmallInputs<Tile> inputs(a, role, states + Tile::state_floats);
-  for (int i = 0; i < Tile::stages - 1; ++i) inputs.fetch(i);
+  SmallInputs<Tile, kSorted> inputs(a, role, states + Tile::state_floats);
+  const int begin = kSorted ? role.begin : 0, end = kSorted ? role.end : a.steps;
+  for (int i = 0; i < Tile::stages - 1; ++i) inputs.fetch(begin + i);
 
   SmallWeights<Tile> weights;
   weights.load(a, role);
@@ -290,7 +302,7 @@ __global__ void __launch_bounds__(Tile::max_threads, Tile::blocks_per_sm)
 #pragma unroll
     for (int g = 0; g < 3; ++g) bias_x[g] = a.bias_x[(role.direction * 3 + g) * Tile::k + role.unit];
   }
-  SmallState<Tile> state;
+  SmallState<Tile, kSorted> state;
   state.begin(a, role);
 
   const auto publish = [&](int i) {  // the state that step i consumes
@@ -307,12 +319,12 @@ __global__ void __launch_bounds__(Tile::max_threads, Tile::blocks_per_sm)
       multiply_columns<Tile::splits>(weights.x, inputs.stage(i), Tile::input_k, role.split, x);
   };
 
-  publish(0);
+  publish(begin);
   copy_async_wait<Tile::stages - 3>();  // steps 0 and 1
   meet_team<Tile>();
   float x[Tile::sequences][3];
-  multiply_input(0, x);
-  for (int i = 0; i < a.steps; ++i) {
+  multiply_input(begin, x);
+  for (int i = begin; i < end; ++i) {
     float acc[Tile::sequences][3];
 #pragma unroll
     for (int s = 0; s < Tile::sequences; ++s) {
@@ -335,11 +347,12 @@ __global__ void __launch_bounds__(Tile::max_threads, Tile::blocks_per_sm)
     state.finish_step(a, role);
     // Into the place of step i - 1, which everybody had multiplied when the team last met.
     inputs.fetch(i + Tile::stages - 1);
-    if (i + 1 < a.steps) multiply_input(i + 1, x);
+    if (i + 1 < end) multiply_input(i + 1, x);
     copy_async_wait<Tile::stages - 3>();  // step i + 2
     meet_team<Tile>();
   }
   state.end(a, role);
+  if constexpr (kSorted) state.fill(a, role);
 }
 
 }  // namespace gru::cuda

@@ -5,7 +5,8 @@
 
 namespace gru::cuda {
 
-/// Where a kernel's code is: void(SmallArgs), grid (blocks, directions).
-const void* small_function(const SmallKernel& kernel);
+/// Where a kernel's code is: void(SmallArgs), grid (blocks, directions). sorted: the one that takes rows in args.order, null where
+/// there is none.
+const void* small_function(const SmallKernel& kernel, bool sorted);
 
 }  // namespace gru::cuda

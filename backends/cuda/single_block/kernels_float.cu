@@ -11,16 +11,30 @@
 namespace gru::cuda {
 namespace {
 
+struct Functions {
+  const void* plain;
+  const void* sorted;  ///< null: not built
+};
+
+/// Many rows have teams of four sequences, few rows none to sort.
+template <SmallShape kShape>
+Functions functions_of() {
+  Functions f{reinterpret_cast<const void*>(&small_kernel<SmallTile<kShape>, false>), nullptr};
+  if constexpr (kShape.sequences == 4) f.sorted = reinterpret_cast<const void*>(&small_kernel<SmallTile<kShape>, true>);
+  return f;
+}
+
 template <std::size_t... kIndices>
-std::array<const void*, sizeof...(kIndices)> functions(std::index_sequence<kIndices...>) {
-  return {reinterpret_cast<const void*>(&small_kernel<SmallTile<kSmallShapes[kIndices]>>)...};
+std::array<Functions, sizeof...(kIndices)> functions(std::index_sequence<kIndices...>) {
+  return {functions_of<kSmallShapes[kIndices]>()...};
 }
 
 }  // namespace
 
-const void* small_function(const SmallKernel& kernel) {
+const void* small_function(const SmallKernel& kernel, bool sorted) {
   static const auto all = functions(std::make_index_sequence<std::size(kSmallShapes)>());
-  return all[static_cast<std::size_t>(kernel.index)];
+  const Functions& f = all[static_cast<std::size_t>(kernel.index)];
+  return sorted ? f.sorted : f.plain;
 }
 
 }  // namespace gru::cuda
