@@ -22,10 +22,10 @@ constexpr ProductCost kTf32 = {4.5e-6, 4.5e-9, 15e-12, 2.6e-14};
 /// Three products, of three times as many bytes.
 constexpr ProductCost kTf32x3 = {6.2e-6, 5.5e-9, 13e-12, 11.5e-14};
 constexpr ProductCost kHalf = {4.2e-6, 2.3e-9, 12e-12, 1.5e-14};
-constexpr ProductCost kJointStrict = {4e-6, 27e-9, 0, 0.28e-12};
-constexpr ProductCost kJointTf32 = {8.5e-6, 5.5e-9, 25e-12, 2.3e-14};
+constexpr ProductCost kJointStrict = {4.5e-6, 27e-9, 12e-12, 0.28e-12};
+constexpr ProductCost kJointTf32 = {7.8e-6, 5.5e-9, 18e-12, 2.8e-14};
 constexpr ProductCost kJointTf32x3 = {14e-6, 40e-9, 5e-12, 6.5e-14};  // of a single step: never one product
-constexpr ProductCost kJointHalf = {7e-6, 3.4e-9, 25e-12, 0.8e-14};
+constexpr ProductCost kJointHalf = {6.6e-6, 3.4e-9, 16e-12, 1.4e-14};
 
 /// Of a launch, waiting for the one before; alone.
 constexpr double kNarrowStart = 1.8e-6, kFusedStart = 2.7e-6;
@@ -73,19 +73,26 @@ double block_seconds(const DenseStepShape& s, int rows) {
     const auto waves = static_cast<double>(ceil_div(blocks, pairs * s.sm_count));
     return depth * ffma_seconds(rows) * waves * (pairs > 1 && blocks > s.sm_count ? 1.3 : 1.0);
   }
-  const auto waves = static_cast<double>(ceil_div(blocks, s.sm_count));
   const auto bytes = static_cast<double>(size_of(s.element));
-  return waves * depth * (rows * bytes + 3 * kNarrowUnits * bytes) / (bytes == 4 ? kL2BytesTf32 : kL2BytesHalf);
+  const double block = depth * (rows * bytes + 3 * kNarrowUnits * bytes);
+  // In 16 bits two blocks share a multiprocessor for a third more; in TF32 the way from L2 is full with one.
+  if (bytes == 2 && rows < 64 && blocks > s.sm_count) {
+    return static_cast<double>(ceil_div(blocks, 2 * s.sm_count)) * 1.3 * block / kL2BytesHalf;
+  }
+  return static_cast<double>(ceil_div(blocks, s.sm_count)) * block / (bytes == 4 ? kL2BytesTf32 : kL2BytesHalf);
 }
+
+/// Only fused steps have been timed in tiles: others must promise more.
+constexpr double kUntimed = 1.2;
 
 /// A wide tile: what comes before and after its products, and a feature's time of a block that has a multiprocessor to
 /// itself, and of each of many.
 struct WideCost {
   double start, alone, each;
 };
-constexpr WideCost kWideStrict[] = {{4.0e-6, 27e-9, 29e-9}, {5.0e-6, 88e-9, 90e-9}};
-constexpr WideCost kWideTf32[] = {{4.5e-6, 18.5e-9, 10.2e-9}, {5.0e-6, 40e-9, 30e-9}, {5.5e-6, 59e-9, 62e-9}};
-constexpr WideCost kWideHalf[] = {{4.5e-6, 12e-9, 8e-9}, {5.0e-6, 30e-9, 22e-9}, {5.5e-6, 40e-9, 43e-9}};
+constexpr WideCost kWideStrict[] = {{4.3e-6, 26.5e-9, 29e-9}, {8.0e-6, 89e-9, 91e-9}};
+constexpr WideCost kWideTf32[] = {{4.3e-6, 17.4e-9, 10.3e-9}, {12e-6, 33e-9, 28e-9}, {12e-6, 52e-9, 59e-9}};
+constexpr WideCost kWideHalf[] = {{4.0e-6, 11e-9, 8.4e-9}, {12e-6, 24e-9, 21e-9}, {13e-6, 31e-9, 37e-9}};
 
 const WideCost* wide_costs(Element element) {
   return element == Element::float32 ? kWideStrict : element == Element::tf32 ? kWideTf32 : kWideHalf;
@@ -128,7 +135,8 @@ StepChoice wide_step(const DenseStepShape& s) {
     const WideCost& cost = wide_costs(s.element)[tile];
     // Blocks that share a multiprocessor hide each other's latencies.
     const double feature = std::max(cost.alone, cost.each * static_cast<double>(ceil_div(blocks, s.sm_count)));
-    const double seconds = cost.start + projection_seconds(s) + static_cast<double>(s.depth) * feature;
+    const double step = cost.start + static_cast<double>(s.depth) * feature;
+    const double seconds = s.fused ? step : kUntimed * step + projection_seconds(s);
     if (seconds < best.seconds) best = {StepForm::wide, tile, seconds};
   }
   return best;
