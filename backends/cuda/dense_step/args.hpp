@@ -74,7 +74,7 @@ inline constexpr int kNarrowWarps = 8;  ///< share the features
 /// Rows of a block, and the shared memory in which its warps' sums meet.
 inline constexpr int kNarrowRows[] = {16, 32, 64};
 /// Whether an element has such kernels. With the parts of tf32x3 they take longer than FFMA does (H200).
-constexpr bool has_narrow_step(Element element) { return element != Element::tf32x3; }
+constexpr bool has_one_launch_step(Element element) { return element != Element::tf32x3; }
 inline constexpr int kNarrowDepth = 16;  ///< float32: features of a chunk
 /// float32: chunks of a warp in shared memory, as many as 99 KB hold.
 constexpr int narrow_stages(int rows) { return rows == 16 ? 4 : rows == 32 ? 3 : 2; }

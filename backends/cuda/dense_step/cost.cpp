@@ -117,7 +117,7 @@ double product_step_seconds(const DenseStepShape& s) {
 
 StepChoice narrow_step(const DenseStepShape& s) {
   StepChoice best;
-  if (!has_narrow_step(s.element)) return kNoStep;
+  if (!has_one_launch_step(s.element)) return kNoStep;
   for (const int rows : kNarrowRows) {
     const double seconds = (s.fused ? kFusedStart : kNarrowStart) + projection_seconds(s) + block_seconds(s, rows);
     if (best.tile == 0 || seconds < best.seconds) best = {StepForm::narrow, rows, seconds};
@@ -127,7 +127,7 @@ StepChoice narrow_step(const DenseStepShape& s) {
 
 StepChoice wide_step(const DenseStepShape& s) {
   StepChoice best{StepForm::wide, 0, std::numeric_limits<double>::infinity()};
-  if (!has_narrow_step(s.element)) return best;
+  if (!has_one_launch_step(s.element)) return best;
   for (int tile = 0; tile < wide_tiles(s.element); ++tile) {
     const WideTile shape = wide_tile(s.element, tile, s.fused);
     if (shape.shared_bytes > s.shared_bytes) continue;

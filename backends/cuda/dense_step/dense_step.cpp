@@ -142,7 +142,7 @@ DenseStep::Impl::Impl(StreamRef on, const Problem& for_problem, DenseStepSchedul
   overlap = can_overlap_launches(kernels.gates, stream.device);
   for (const void* kernel : {write_call_kernel(), kernels.prepare, kernels.gates}) load_kernel(kernel);
   for (const bool fused : {false, true}) {
-    if (!has_narrow_step(schedule.element)) break;
+    if (!has_one_launch_step(schedule.element)) break;
     for (const int rows : kNarrowRows) ready(one_launch_kernel({StepForm::narrow, rows}, fused));
     for (int tile = 0; tile < wide_tiles(schedule.element); ++tile) {
       if (wide_tile(schedule.element, tile, fused).shared_bytes > schedule.shared_bytes) continue;
