@@ -16,6 +16,7 @@
 #include <cuda_runtime.h>
 
 #include "backends/cuda/dense_step/narrow_gates.cuh"
+#include "backends/cuda/device/mma.cuh"
 
 namespace gru::cuda {
 namespace {
@@ -31,11 +32,7 @@ struct Tf32Product {
   }
   __device__ static void multiply(float (&sum)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
                                   unsigned b1) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
-        "%3};"
-        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+    mma_tf32(sum, a0, a1, a2, a3, b0, b1);
   }
   /// Four words of this lane from float32 features of a row; zeros from `count` on.
   __device__ static uint4 from_floats(const float* row, std::int64_t stride, bool vectors, int k, int count) {
@@ -52,19 +49,7 @@ struct HalfProduct {
   }
   __device__ static void multiply(float (&sum)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
                                   unsigned b1) {
-    if constexpr (kBfloat) {
-      asm volatile(
-          "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, "
-          "%2, %3};"
-          : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-          : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-    } else {
-      asm volatile(
-          "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, "
-          "%2, %3};"
-          : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
-          : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-    }
+    mma_half<kBfloat>(sum, a0, a1, a2, a3, b0, b1);
   }
   __device__ static unsigned pair(float x, float y) {
     if constexpr (kBfloat) {
