@@ -87,8 +87,8 @@ TEST_CASE("choice: three products of TF32 are for many rows, and sum up long pro
   CHECK(taken(problem(512, 256, 128, Math::tf32x3)) == "cuda-dense-step");
   CHECK(taken(problem(256, 10, 512, Math::tf32x3)) == "cuda-persistent");
   const DenseStepSchedule s = make_dense_step_schedule(problem(1024, 16, 64, Math::tf32x3), kAll);
-  CHECK(s.narrow_rows(16) == 0);
-  CHECK(s.fused_rows({.input_size = 1024, .hidden_size = 1024}, 1) == 0);
+  CHECK(s.step(16).form == StepForm::product);
+  CHECK(s.fused_step({.input_size = 1024, .hidden_size = 1024}, 1).form == StepForm::product);
   CHECK(s.projected_depth(96) == 96);
   CHECK(s.projected_depth(1024) == 256);
   CHECK(s.projected_depth(320) == 160);
