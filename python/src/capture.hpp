@@ -11,7 +11,7 @@ class OutsideCapture {
   OutsideCapture();
   OutsideCapture(const OutsideCapture&) = delete;
   OutsideCapture& operator=(const OutsideCapture&) = delete;
-  ~OutsideCapture();
+  ~OutsideCapture();  // NOLINT(performance-trivially-destructible): with CUDA it is not
 
  private:
   int mode_ = 0;

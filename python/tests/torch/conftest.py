@@ -2,6 +2,9 @@
 import pytest
 import torch
 
+# nn.GRU is the reference here, so in whole float32. Before PyTorch's own test tools are imported: they freeze the flags.
+torch.backends.cudnn.allow_tf32 = False
+
 
 def pytest_generate_tests(metafunc):
     if "device" in metafunc.fixturenames:
@@ -11,4 +14,3 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(20261130)
-    torch.backends.cudnn.allow_tf32 = False  # nn.GRU is the reference here, so in whole float32
