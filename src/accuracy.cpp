@@ -116,6 +116,16 @@ Tolerance tolerance(const Problem& problem, std::int64_t steps, const Condition&
   return {bound(condition.element, std::max(1.0, largest_state)), bound(condition.l2, 1.0)};
 }
 
+Tolerance with_smallest_values(Tolerance t, DType dtype, std::span<const double> expected) {
+  if (dtype != DType::float16) return t;  // the others' smallest values lie far below any state
+  double norm = 0;
+  for (const double e : expected) norm += std::isfinite(e) ? e * e : 0;
+  constexpr double kHalfSpacing = 0x1p-25;  // below 2^-14 float16 rounds to multiples of 2^-24
+  t.element += kHalfSpacing;
+  if (norm > 0) t.l2 += kHalfSpacing * std::sqrt(static_cast<double>(expected.size()) / norm);
+  return t;
+}
+
 double gradient_l2_bar(DType dtype) { return dtype == DType::float32 ? 3e-6 : 1e-12; }
 
 bool has_strict_bar(Math math) { return math == Math::strict || math == Math::tf32x3; }

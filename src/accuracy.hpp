@@ -42,6 +42,9 @@ struct Tolerance {
 /// What rounding can explain. `steps`: T of the call; `largest_state`: max |h0|, at least 1.
 Tolerance tolerance(const Problem& problem, std::int64_t steps, const Condition& condition, double largest_state = 1);
 
+/// The same where results are stored as `dtype`: float16's values below 2^-14 are rounded to multiples of 2^-24, however small.
+Tolerance with_smallest_values(Tolerance tolerance, DType dtype, std::span<const double> expected);
+
 /// Whether a mode promises strict_l2_bar: strict and tf32x3.
 bool has_strict_bar(Math math);
 

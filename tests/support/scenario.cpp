@@ -100,6 +100,7 @@ void check_tensor(const char* name, const std::vector<double>& expected, const s
   if (has_strict_bar(target.math) && s.weight_scale == 1 && finite) {
     tolerance.l2 = std::min(tolerance.l2, strict_l2_bar(target.dtype));
   }
+  tolerance = with_smallest_values(tolerance, target.dtype, expected);
   const bool within = c.worst <= tolerance.element && (!finite || c.relative_l2 <= tolerance.l2);
   CHECK_MESSAGE(within, explain(name, c, tolerance, std::max<std::int64_t>(s.batch, 1), columns));
 }

@@ -14,6 +14,15 @@ namespace {
 
 using gru::DType;
 
+TEST_CASE("accuracy: float16 has smallest values, and only results near them are allowed for that") {
+  const std::vector<double> large = {0.5, -1.0}, tiny = {1e-6, -1e-6};
+  const gru::Tolerance none{1e-9, 1e-4};
+  CHECK(gru::with_smallest_values(none, gru::DType::float16, large).l2 == doctest::Approx(1e-4).epsilon(1e-2));
+  CHECK(gru::with_smallest_values(none, gru::DType::float16, tiny).l2 > 0.02);
+  CHECK(gru::with_smallest_values(none, gru::DType::bfloat16, tiny).l2 == 1e-4);
+  CHECK(gru::with_smallest_values(none, gru::DType::float32, tiny).element == 1e-9);
+}
+
 TEST_CASE("accuracy: compare finds the worst element") {
   const std::vector<double> expected = {3, 4, 0, -1};
   CHECK(gru::compare(expected, expected).worst == 0);

@@ -150,7 +150,7 @@ class Check final : public Command {
     // Made here, weights and data are at torch's initial scale: there strict math promises more than rounding explains.
     const bool made_here = files_.weights_option->count() == 0 && files_.input_option->count() == 0;
     if (made_here && has_strict_bar(options_.math)) t.l2 = std::min(t.l2, strict_l2_bar(options_.dtype));
-    return t;
+    return with_smallest_values(t, options_.dtype, results_of(oracle));
   }
 
   /// Every gradient of every backend, in both modes, beside the oracle's.
