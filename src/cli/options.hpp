@@ -48,7 +48,8 @@ void add_size_flags(CLI::App& app, SizeFlags& flags);
 
 /// How to compute.
 struct PlanFlags {
-  std::string device_name = "auto", backend = "auto", math = "strict", dtype = "float32", device_profile, tuning = "never";
+  std::string device_name = "auto", backend = "auto", math = "strict", dtype = "float32", device_profile,
+              tuning = "never";
   int reserve_sms = 0;
 
   /// Throws gru::Error for names that do not exist. Sizes stay 1.

@@ -78,7 +78,8 @@ TEST_CASE("problem: names of math modes and dtypes, and the lists in their error
   }
   CHECK(gru::parse_math("fp32") == gru::Math::strict);
   CHECK_THROWS_WITH_AS(gru::parse_math("fast"),
-                       "gru: there is no math mode 'fast'; choose one of strict, fp32, tf32x3, tf32, fp16, bf16", gru::Error);
+                       "gru: there is no math mode 'fast'; choose one of strict, fp32, tf32x3, tf32, fp16, bf16",
+                       gru::Error);
   CHECK(gru::parse_arithmetic_dtype("float64") == gru::DType::float64);
   CHECK_THROWS_WITH_AS(gru::parse_arithmetic_dtype("int32"),
                        doctest::Contains("choose float32, float64, float16 or bfloat16"), gru::Error);

@@ -18,64 +18,12 @@
 #include "backends/cuda/dense_step/schedule.hpp"
 #include "backends/cuda/dense_step/weights.hpp"
 #include "backends/cuda/dense_step/wide.hpp"
+#include "backends/cuda/dense_step/workspace.hpp"
 
 namespace gru::cuda {
 namespace {
 
 unsigned blocks_for(std::int64_t threads) { return blocks(threads, kElementThreads); }
-
-/// What one stream's executions write. Zero at first; padding stays zero.
-struct Workspace {
-  Workspace(StreamRef stream, const Problem& problem, const DenseStepSchedule& schedule);
-
-  std::size_t bytes = 0;
-  std::byte* x = nullptr;           // (T, B, Kp) of the first layer; joint: each layer's, its state's operand beside it
-  std::byte* operands[2] = {};      // (L*D, B, Hp): states as products read them, old and new in turn
-  std::int64_t operand_stride = 0;  // from one of the L*D to the next, in features
-  float* states = nullptr;          // (L*D, B, Hp)
-  std::byte* between[2] = {};       // (T, B, D, Hp): what the layer above multiplies
-  float* share = nullptr;           // (rows of a portion, D, 3, Hp), or (D, rows, 3, Hp) where portions are several
-  float* product = nullptr;         // (D, B, 3, Hp)
-  CallTensors* stored_call = nullptr;
-
- private:
-  std::shared_ptr<std::byte> memory_;
-};
-
-Workspace::Workspace(StreamRef stream, const Problem& problem, const DenseStepSchedule& s) {
-  const Config& c = problem.config;
-  const std::int64_t batch = problem.options.batch_size, steps = problem.options.seq_len,
-                     directions = c.num_directions(), units = s.hidden_padded, element = feature_bytes(s.element);
-  const std::int64_t cells = c.num_layers * directions;
-  // Products always take as many rows as were planned: portions are whole.
-  const std::int64_t padded_steps = round_up(steps, s.portion);
-  const auto bytes_of = [](std::int64_t n) { return static_cast<std::size_t>(n); };
-  const std::int64_t between_bytes = padded_steps * batch * directions * units * element;
-  const std::size_t sizes[] = {
-      bytes_of(s.joint ? 2 * cells * batch * units * element : padded_steps * batch * s.inputs_padded(c, 0) * element),
-      bytes_of(s.joint ? 0 : cells * batch * units * element),
-      bytes_of(s.joint ? 0 : cells * batch * units * element),
-      bytes_of(cells * batch * units) * sizeof(float),
-      bytes_of(!s.joint && c.num_layers > 1 ? between_bytes : 0),
-      bytes_of(!s.joint && c.num_layers > 2 ? between_bytes : 0),
-      bytes_of(s.portion * batch * directions * 3 * units) * sizeof(float),
-      bytes_of(directions * batch * 3 * units) * sizeof(float),
-      sizeof(CallTensors)};
-  const auto offsets = lay_out(sizes);
-  bytes = offsets.back();
-  memory_ = allocate(stream, "the plan's workspace", bytes);
-  std::byte* const begin = memory_.get();
-  x = begin;
-  operands[0] = s.joint ? begin + batch * units * element : begin + offsets[1];
-  operands[1] = s.joint ? operands[0] : begin + offsets[2];  // a single step has no next
-  operand_stride = (s.joint ? 2 : 1) * batch * units;
-  states = reinterpret_cast<float*>(begin + offsets[3]);
-  between[0] = begin + offsets[4];
-  between[1] = begin + offsets[5];
-  share = reinterpret_cast<float*>(begin + offsets[6]);
-  product = reinterpret_cast<float*>(begin + offsets[7]);
-  stored_call = reinterpret_cast<CallTensors*>(begin + offsets[8]);
-}
 
 }  // namespace
 
@@ -119,7 +67,7 @@ struct DenseStep::Impl final : Engine {
   Problem problem;
   DenseStepSchedule schedule;
   std::shared_ptr<const DenseStepWeights> weights;
-  Workspace space;
+  DenseStepWorkspace space;
   DenseStepKernels kernels;
   std::shared_ptr<std::byte> product_workspace;
   /// W_ih x as one product, or as several that are added: each with the first of a row's numbers that it multiplies.

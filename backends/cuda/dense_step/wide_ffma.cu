@@ -82,9 +82,10 @@ struct FfmaBlock {
   /// kNew: the slot of the third gate.
   template <int kNew>
   __device__ void multiply(const std::byte* stage) {
+    constexpr int kTurnsAtOnce = kFused && kQuads > 2 ? 1 : 2;  // registers are short there
     const std::byte* const rows = stage + row(0) * kPitch + team * kQuads * 16;
     const std::byte* const weights = stage + (kTile.rows + unit(0)) * kPitch + team * kQuads * 16;
-#pragma unroll(kFused && kQuads > 2 ? 1 : 2)  // registers are short there
+#pragma unroll(kTurnsAtOnce)
     for (int q = 0; q < kQuads; ++q) {
       float4 w[3][kUnits];
 #pragma unroll
