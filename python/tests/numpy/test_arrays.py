@@ -23,7 +23,7 @@ def x():
     return np.random.default_rng(2).standard_normal((T, B, I))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_results_are_new_arrays_of_the_callers_kind(model, x, dtype):
     output, h_n = gru.forward(gru.weights(model), x.astype(dtype))
     assert type(output) is np.ndarray and output.dtype == dtype and output.shape == (T, B, 2 * H)
