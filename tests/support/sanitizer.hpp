@@ -3,14 +3,8 @@
 
 namespace gru::test {
 
-/// AddressSanitizer ends the program at an allocation that is too large, so nothing can be learnt about it there.
-#if defined(__SANITIZE_ADDRESS__)
-inline constexpr bool kAddressSanitizer = true;
-#else
-inline constexpr bool kAddressSanitizer = false;
-#endif
-
-/// Sanitizers keep memory of their own.
+/// Sanitizers keep memory of their own, and end the program at an allocation that is too large, so that nothing can be learnt
+/// about it there.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 inline constexpr bool kAnySanitizer = true;
 #elif defined(__has_feature)

@@ -135,7 +135,7 @@ TEST_CASE("plan: options out of range are refused before any backend is asked") 
 }
 
 TEST_CASE("plan: what does not fit into memory is refused, and the process lives on") {
-  if (gru::test::kAddressSanitizer) return;
+  if (gru::test::kAnySanitizer) return;
   const gru::Weights weights = gru::Weights::random({.input_size = 1, .hidden_size = 256, .num_layers = 3}, 1);
   for (const Target& target : targets()) {
     if (target.is_oracle() || !target.listed) continue;  // the oracle allocates when it runs
@@ -306,7 +306,7 @@ TEST_CASE("buffer: memory of a space, in and out") {
   constexpr std::int64_t kLarge = std::int64_t{1} << 31;
   CHECK_THROWS_WITH_AS(Buffer(Host{}, gru::DType::float32, {kLarge, kLarge}), doctest::Contains("overflow"),
                        gru::Error);
-  if (!gru::test::kAddressSanitizer) {
+  if (!gru::test::kAnySanitizer) {
     CHECK_THROWS_WITH_AS(Buffer(Host{}, gru::DType::float32, {kLarge / 2, kLarge / 2}),
                          doctest::Contains("4611686018427387904 bytes could not be allocated"), gru::Error);
   }
