@@ -213,15 +213,14 @@ void run_trial(const std::vector<Arrangement>& drawn, const MakeStopwatch& make,
   report.seconds = winner.seconds;
 }
 
-TuningReport tune_on(const Seat& seat, const std::shared_ptr<AnySpace>& space, const Weights& weights,
-                     const PlanOptions& options) {
-  refuse_training(options);
-  const Problem problem = problem_on(*space, weights.config(), options);
-  const std::vector<Arrangement> drawn = draw(seat, problem);
+namespace {
+
+/// Measures what was drawn for the problem, and remembers.
+TuningReport measure(const Seat& seat, const std::shared_ptr<AnySpace>& space, const Weights& weights,
+                     const Problem& problem, const std::vector<Arrangement>& drawn) {
   const TuningKey key = tuning_key(problem);
   TuningReport report{problem.device.name, key.shape, {}, {}, {}, 0, first_to_accept(seat, problem), {}};
-  if (drawn.empty()) choose({seat_at(space, seat.candidates)}, weights, with(problem, {"auto", {}}).options);  // throws
-  const std::string file = drawn.size() > 1 ? tuning_cache_file(options.tuning_cache) : std::string();
+  const std::string file = drawn.size() > 1 ? tuning_cache_file(problem.options.tuning_cache) : std::string();
   std::optional<PlanStopwatch::Tensors> tensors;
   run_trial(
       drawn,
@@ -236,6 +235,17 @@ TuningReport tune_on(const Seat& seat, const std::shared_ptr<AnySpace>& space, c
                   report.seconds, baseline.seconds, today()});
   report.file = file;
   return report;
+}
+
+}  // namespace
+
+TuningReport tune_on(const Seat& seat, const std::shared_ptr<AnySpace>& space, const Weights& weights,
+                     const PlanOptions& options) {
+  refuse_training(options);
+  const Problem problem = problem_on(*space, weights.config(), options);
+  const std::vector<Arrangement> drawn = draw(seat, problem);
+  if (drawn.empty()) choose({seat_at(space, seat.candidates)}, weights, with(problem, {"auto", {}}).options);  // throws
+  return measure(seat, space, weights, problem, drawn);
 }
 
 Preference preferred(const Seat& seat, const std::shared_ptr<AnySpace>& space, const Problem& problem,
@@ -275,7 +285,9 @@ TuningReport tune(const Device& device, const Weights& weights, const PlanOption
     all.tuning = Tuning::never;
     try {
       const std::shared_ptr<AnySpace> space = seat.instance();
-      if (!draw(seat, problem_on(*space, weights.config(), all)).empty()) return tune_on(seat, space, weights, all);
+      const Problem problem = problem_on(*space, weights.config(), all);
+      const std::vector<Arrangement> drawn = draw(seat, problem);
+      if (!drawn.empty()) return measure(seat, space, weights, problem, drawn);
       absent += fmt::format("no backend of {} takes the problem; ", seat.space);
     } catch (const DeviceRefusal& refusal) {
       absent += fmt::format("{}; ", refusal.what());
