@@ -36,23 +36,18 @@ def _backward_context(ctx, inputs, output):
     ctx.settings = settings
 
 
-def _backward_gradients(ctx, grads):
-    """Double backward: the GRU once more in differentiable operations, differentiated twice."""
+def _second_gradients(ctx, grads, weight_needs):
+    """The GRU once more in differentiable operations, differentiated twice: gradients of grad_output, grad_h_n, x, h0, weights."""
     grad_output, grad_h_n, x, h0, lengths, seed, *weights = ctx.saved_tensors
-    needs = ctx.needs_input_grad
-    results = _reference.second_gradients(
-        grad_output,
-        grad_h_n,
-        x,
-        h0,
-        lengths,
-        weights,
-        seed,
-        ctx.wanted,
-        grads,
-        [needs[0], needs[1], needs[2], needs[3], *needs[5]],
-        ctx.settings,
+    needs = [*ctx.needs_input_grad[:4], *weight_needs]
+    return _reference.second_gradients(
+        grad_output, grad_h_n, x, h0, lengths, weights, seed, ctx.wanted, grads, needs, ctx.settings
     )
+
+
+def _backward_gradients(ctx, grads):
+    """Double backward."""
+    results = _second_gradients(ctx, grads, ctx.needs_input_grad[5])
     none = (None,) * (4 + len(ctx.settings))
     return *results[:4], None, results[4:], *none
 
@@ -162,21 +157,7 @@ class _BackwardFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *grads):
-        grad_output, grad_h_n, x, h0, lengths, seed, *weights = ctx.saved_tensors
-        needs = ctx.needs_input_grad
-        results = _reference.second_gradients(
-            grad_output,
-            grad_h_n,
-            x,
-            h0,
-            lengths,
-            weights,
-            seed,
-            ctx.wanted,
-            grads,
-            [*needs[:4], *needs[10:]],
-            ctx.settings,
-        )
+        results = _second_gradients(ctx, grads, ctx.needs_input_grad[10:])
         return *results[:4], *[None] * 6, *results[4:]
 
     @staticmethod
