@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "backends/cuda/common/stream_ref.hpp"
-#include "backends/cuda/common/tensors.hpp"
+#include "backends/cuda/tensors/tensors.hpp"
 
 namespace gru::cuda {
 

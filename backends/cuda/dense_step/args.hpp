@@ -8,8 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "backends/cuda/common/tensors.hpp"
 #include "backends/cuda/dense_step/element.hpp"
+#include "backends/cuda/tensors/tensors.hpp"
 
 namespace gru::cuda {
 

@@ -8,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "backends/cuda/common/call_tensors.hpp"
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/common/recorded_graph.hpp"
@@ -19,6 +18,7 @@
 #include "backends/cuda/dense_step/weights.hpp"
 #include "backends/cuda/dense_step/wide.hpp"
 #include "backends/cuda/dense_step/workspace.hpp"
+#include "backends/cuda/tensors/call_tensors.hpp"
 
 namespace gru::cuda {
 namespace {

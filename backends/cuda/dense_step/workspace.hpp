@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <memory>
 
-#include "backends/cuda/common/call_tensors.hpp"
 #include "backends/cuda/common/stream_ref.hpp"
 #include "backends/cuda/dense_step/schedule.hpp"
+#include "backends/cuda/tensors/call_tensors.hpp"
 #include "gru/problem.hpp"
 
 namespace gru::cuda {

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "backends/cuda/common/tensors.hpp"
+#include "backends/cuda/tensors/tensors.hpp"
 
 namespace gru::cuda {
 

@@ -6,11 +6,11 @@
 #include <algorithm>
 #include <utility>
 
-#include "backends/cuda/common/call_tensors.hpp"
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/per_step/kernel_functions.hpp"
 #include "backends/cuda/per_step/step_launch.hpp"
+#include "backends/cuda/tensors/call_tensors.hpp"
 #include "gru/error.hpp"
 
 namespace gru::cuda {

@@ -3,7 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "backends/cuda/common/tensors.hpp"
+#include "backends/cuda/tensors/tensors.hpp"
 
 namespace gru::cuda {
 

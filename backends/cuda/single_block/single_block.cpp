@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "backends/cuda/common/build.hpp"
-#include "backends/cuda/common/call_tensors.hpp"
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/common/row_order.hpp"
@@ -15,6 +14,7 @@
 #include "backends/cuda/single_block/args.hpp"
 #include "backends/cuda/single_block/kernel_functions.hpp"
 #include "backends/cuda/single_block/weights.hpp"
+#include "backends/cuda/tensors/call_tensors.hpp"
 
 namespace gru::cuda {
 namespace {

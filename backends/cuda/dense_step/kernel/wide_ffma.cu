@@ -9,7 +9,7 @@
 // Four features cost a thread rows + 3 units loads of 16 bytes and 12 rows x units FMAs: the large tiles are bound by FMA
 // issue, the small one by shared memory and by latencies. A row's sums do not depend on its place in the batch.
 
-#include "backends/cuda/dense_step/narrow_gates.cuh"
+#include "backends/cuda/dense_step/kernel/narrow_gates.cuh"
 #include "backends/cuda/dense_step/wide.hpp"
 #include "backends/cuda/device/cp_async.cuh"
 

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "backends/cuda/common/convert_kernels.hpp"
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/tensors/convert_kernels.hpp"
 #include "backends/storage/convert_elements.hpp"
 
 namespace gru::storage {

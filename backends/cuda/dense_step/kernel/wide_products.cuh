@@ -7,7 +7,7 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
-#include "backends/cuda/dense_step/narrow_gates.cuh"
+#include "backends/cuda/dense_step/kernel/narrow_gates.cuh"
 #include "backends/cuda/dense_step/wide.hpp"
 #include "backends/cuda/device/cp_async.cuh"
 #include "backends/cuda/device/mma.cuh"

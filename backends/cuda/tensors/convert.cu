@@ -3,7 +3,7 @@
 
 #include <cuda_runtime.h>
 
-#include "backends/cuda/common/convert_kernels.hpp"
+#include "backends/cuda/tensors/convert_kernels.hpp"
 #include "backends/storage/convert_elements.hpp"
 
 namespace gru::cuda {

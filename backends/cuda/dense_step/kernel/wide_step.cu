@@ -14,7 +14,7 @@
 
 #include <cuda_runtime.h>
 
-#include "backends/cuda/dense_step/wide_products.cuh"
+#include "backends/cuda/dense_step/kernel/wide_products.cuh"
 
 namespace gru::cuda {
 namespace {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backends/cuda/common/stream_ref.hpp"
-#include "backends/cuda/common/tensors.hpp"
+#include "backends/cuda/tensors/tensors.hpp"
 #include "gru/call.hpp"
 
 namespace gru::cuda {

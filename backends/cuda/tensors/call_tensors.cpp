@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backends/cuda/common/call_tensors.hpp"
+#include "backends/cuda/tensors/call_tensors.hpp"
 
 #include <cstdint>
 

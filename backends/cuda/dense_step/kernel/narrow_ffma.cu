@@ -9,7 +9,7 @@
 // rows that lanes read at once lie in different banks; then the sums, (warp, slot, row, unit).
 // Bound by FMA from about 32 rows on, below that by the weights' way from L2.
 
-#include "backends/cuda/dense_step/narrow_gates.cuh"
+#include "backends/cuda/dense_step/kernel/narrow_gates.cuh"
 #include "backends/cuda/device/cp_async.cuh"
 
 namespace gru::cuda {
