@@ -10,8 +10,12 @@ namespace gru::kokkos {
 constexpr int kSumsSpare = 16;  ///< elements after a row of gate gradients: rows a power of two apart share cache sets
 constexpr int kRemakeRows =
     256;  ///< rows of a product that makes gates again: they pass by the weights of a block in L1
-constexpr int kInputChunk = 64;    ///< rows (time, batch) of the gradient of a layer's input in one task
-constexpr int kSumRows = 256;      ///< about so many rows of a weight's gradient in one task
+constexpr int kInputChunk = 64;   ///< rows (time, batch) of the gradient of a layer's input in one task
+constexpr int kSumRows = 256;     ///< about so many rows of a weight's gradient in one task
+constexpr int kSumColumns = 144;  ///< about so many columns of a weight's gradient in one task
+constexpr int kGradientsRow =
+    kSumRows + 16;                 ///< elements of a packed row of sums: rows a power of two apart share sets
+constexpr int kRowsAhead = 4;      ///< rows that are asked of memory before they are packed
 constexpr int kBiasColumns = 256;  ///< columns of gate gradients in one task
 
 KOKKOS_INLINE_FUNCTION int divide_up(int a, int b) { return (a + b - 1) / b; }
@@ -64,9 +68,16 @@ KOKKOS_INLINE_FUNCTION int sum_parts(const Shape& s, bool input) {
   if (s.reset_after || input) return divide_up(3 * s.padded(), kSumRows);
   return 3 * divide_up(s.padded(), kSumRows);
 }
+/// Groups of columns of a weight's gradient in one task, fewer where `ranks` would lack tasks.
+KOKKOS_INLINE_FUNCTION int sum_groups(const Shape& s, int ranks) {
+  const int most = kSumColumns / (3 * s.lanes) > 1 ? kSumColumns / (3 * s.lanes) : 1;
+  const int of_cell = groups_of(s.blocks) * sum_parts(s, false);
+  const int each = s.directions * 2 * of_cell / (4 * (ranks > 0 ? ranks : 1));
+  return each < 1 ? 1 : each < most ? each : most;
+}
 KOKKOS_INLINE_FUNCTION std::ptrdiff_t scratch_size(const Shape& s) {
-  const std::ptrdiff_t group = static_cast<std::ptrdiff_t>(3) * s.lanes;
-  const std::ptrdiff_t weights = (simd::kProductDepth + kSumRows + 1) * group;
+  const std::ptrdiff_t columns = static_cast<std::ptrdiff_t>(3) * s.lanes * sum_groups(s, 1);
+  const std::ptrdiff_t weights = simd::kProductDepth * (columns + kGradientsRow) + (kSumRows + 1) * columns;
   const std::ptrdiff_t inputs = static_cast<std::ptrdiff_t>(kInputChunk) * input_blocks(s, 0) * s.lanes;
   const std::ptrdiff_t most = weights > inputs ? weights : inputs;
   return most > 2 * kBiasColumns ? most : 2 * kBiasColumns;

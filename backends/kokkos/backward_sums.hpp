@@ -25,12 +25,13 @@ struct LayerParameters {
 /// All that a layer's backward sums up over steps and rows, as tasks that need no other:
 ///
 ///     input    rows (time, batch) of dX = sum over directions of sums W_ih, then dropout's mask
-///     weight   part of the rows and a group of columns of dW = sums^T V, V the layer's input, the states, or r * h
+///     weight   part of the rows and of the columns of dW = sums^T V, V the layer's input, the states, or r * h
 ///     bias     columns of db = sums^T 1
 ///
 /// A sum over rows runs by kProductDepth rows, each summed up on its own from 0 and then added, in ascending order: the same
-/// bits for any number of threads. V's rows are packed into a panel (kProductDepth, 3, lanes) first, ended rows as 0, so that
-/// NaN in the padding reaches nothing. Bound by the FMA units.
+/// bits for any number of threads. Rows of V are packed into panels (groups, kProductDepth, 3, lanes) first, ended rows as 0,
+/// so that NaN in the padding reaches nothing, and those of the sums beside them: where they lie, each row is on a page of its
+/// own. Both stay in L2 while a task multiplies them. Bound by the FMA units.
 template <class T, class Multiply>
 struct BackwardSums {
   BackwardData<T, Multiply> data;
@@ -42,8 +43,9 @@ struct BackwardSums {
     const Shape& s = data.shape;
     const int rows = data.steps * data.batch;
     const int inputs = input_wanted ? divide_up(rows, kInputChunk) : 0;
-    const int of_ih = groups_of(input_blocks(s, data.layer)) * sum_parts(s, true);
-    const int of_hh = groups_of(s.blocks) * sum_parts(s, false);
+    const int most = sum_groups(s, data.multiply.ranks(member));
+    const int of_ih = divide_up(groups_of(input_blocks(s, data.layer)), most) * sum_parts(s, true);
+    const int of_hh = divide_up(groups_of(s.blocks), most) * sum_parts(s, false);
     const int biases = divide_up(simd::kGradientSlots * s.padded(), kBiasColumns);
     const int of_direction = of_ih + of_hh + biases;
     data.multiply.for_tasks(member, inputs + s.directions * of_direction, [&](int task, int rank) {
@@ -51,8 +53,8 @@ struct BackwardSums {
       if (task < inputs) return input_task(member, task * kInputChunk, rows, scratch);
       const int d = (task - inputs) / of_direction;
       const int at = (task - inputs) % of_direction;
-      if (at < of_ih) return weight_task(member, d, true, at, scratch);
-      if (at < of_ih + of_hh) return weight_task(member, d, false, at - of_ih, scratch);
+      if (at < of_ih) return weight_task(member, d, true, at, most, scratch);
+      if (at < of_ih + of_hh) return weight_task(member, d, false, at - of_ih, most, scratch);
       bias_task(member, d, (at - of_ih - of_hh) * kBiasColumns, rows, scratch);
     });
   }
@@ -104,93 +106,139 @@ struct BackwardSums {
     });
   }
 
-  /// What row (t, b) is multiplied with: a register of columns of the layer's input, the states or r * h.
-  KOKKOS_FUNCTION void load_columns(int d, bool input, bool resets, int t, int b, int block, T* to) const {
+  /// Where a row (time, batch) lies in the tiles of its states.
+  struct RowPlace {
+    int t, b;
+    int begin, rows;  ///< of the tile
+    bool ended;
+  };
+  KOKKOS_FUNCTION RowPlace place_of(int row) const {
+    const int t = row / data.batch;
+    const int b = row - t * data.batch;
+    const int tile =
+        data.tiles() == 1 ? 0 : static_cast<int>((static_cast<std::int64_t>(b + 1) * data.tiles() - 1) / data.batch);
+    const int begin = data.tile_begin(tile);
+    return {t, b, begin, data.tile_begin(tile + 1) - begin, data.ended(b, t)};
+  }
+
+  /// What a row is multiplied with: `blocks` registers of columns of the layer's input, the states or r * h.
+  KOKKOS_FUNCTION void load_columns(int d, bool input, bool resets, const RowPlace& at, int block, int blocks,
+                                    T* to) const {
     const Shape& s = data.shape;
     const int lanes = s.lanes;
-    if (data.ended(b, t)) {
-      for (int lane = 0; lane < lanes; ++lane) to[lane] = T(0);
-      return;
-    }
+    const int columns = blocks * lanes;
+    if (at.ended) return clear(to, 0, columns);
     if (input && data.layer == 0) {
-      const T* const from = data.x.at(t, b, block * lanes);
-      const int n = s.input - block * lanes < lanes ? s.input - block * lanes : lanes;
-      if (data.x.stride[2] == 1 && n == lanes) {
-        for (int lane = 0; lane < lanes; ++lane) to[lane] = from[lane];
-        return;
+      const int left = s.input - block * lanes;
+      const int n = left < columns ? left : columns;
+      const T* const from = data.x.at(at.t, at.b, block * lanes);
+      if (data.x.stride[2] == 1) {
+        for (int c = 0; c < n; ++c) to[c] = from[c];
+      } else {
+        for (int c = 0; c < n; ++c) to[c] = from[c * data.x.stride[2]];
       }
-      for (int lane = 0; lane < lanes; ++lane) to[lane] = lane < n ? from[lane * data.x.stride[2]] : T(0);
-      return;
+      return clear(to, n, columns);
     }
-    const int tile = static_cast<int>((static_cast<std::int64_t>(b + 1) * data.tiles() - 1) / data.batch);
-    const int begin = data.tile_begin(tile);
-    const int rows = data.tile_begin(tile + 1) - begin;
-    const int of = input ? block / s.blocks : d;
-    const int unit = (input ? block % s.blocks : block) * lanes;
-    const int step = of == 0 ? t : data.steps - 1 - t;
-    const std::ptrdiff_t at = (static_cast<std::ptrdiff_t>(input ? step + 1 : step) * rows + b - begin) * s.padded();
-    const T* const from = data.states(input ? data.layer - 1 : data.layer, of, begin) + at + unit;
+    const int split = input ? s.blocks - block : blocks;  // from this block on it is the other direction's
+    if (split <= 0 || split >= blocks) return load_states(d, input, resets, at, block, blocks, to);
+    load_states(d, input, resets, at, block, split, to);
+    load_states(d, input, resets, at, block + split, blocks - split, to + split * lanes);
+  }
+
+  /// The same for blocks of one direction's states.
+  KOKKOS_FUNCTION void load_states(int d, bool input, bool resets, const RowPlace& at, int block, int blocks,
+                                   T* to) const {
+    const Shape& s = data.shape;
+    const int lanes = s.lanes;
+    const int columns = blocks * lanes;
+    const int of = !input ? d : block < s.blocks ? 0 : 1;
+    const int first = input ? block - of * s.blocks : block;
+    const int unit = first * lanes;
+    const int step = data.time(of, at.t);
+    const std::ptrdiff_t state = static_cast<std::ptrdiff_t>(input ? step + 1 : step) * at.rows + at.b - at.begin;
+    const T* const from = data.states(input ? data.layer - 1 : data.layer, of, at.begin) + state * s.padded() + unit;
     if (input && data.dropout.active()) {
-      const int end = s.hidden - unit < lanes ? s.hidden - unit : lanes;
+      const int end = s.hidden - unit < columns ? s.hidden - unit : columns;
       drop_units(data.dropout,
-                 dropout_row(s, data.layer - 1, t, data.steps, b, data.batch) +
+                 dropout_row(s, data.layer - 1, at.t, data.steps, at.b, data.batch) +
                      static_cast<std::uint64_t>(of * s.hidden + unit),
                  0, end, from, to);
-      for (int lane = end; lane < lanes; ++lane) to[lane] = T(0);
-      return;
+      return clear(to, end, columns);
     }
-    for (int lane = 0; lane < lanes; ++lane) to[lane] = from[lane];
+    // A row soon after is mostly the same step's; past the tile this asks for what nobody uses.
+    data.multiply.prefetch(from + (at.b + kRowsAhead < data.batch ? kRowsAhead : 0) * s.padded(), columns);
+    for (int c = 0; c < columns; ++c) to[c] = from[c];
     if (!resets) return;
-    const T* const r = data.gates(data.layer, d, begin) +
-                       (static_cast<std::ptrdiff_t>(block) * data.steps + step) * rows * simd::kGateSlots * lanes +
-                       static_cast<std::ptrdiff_t>(b - begin) * simd::kGateSlots * lanes;
-    for (int lane = 0; lane < lanes; ++lane) to[lane] *= r[lane];
+    const std::ptrdiff_t gates_row = static_cast<std::ptrdiff_t>(simd::kGateSlots) * lanes;
+    for (int g = 0; g < blocks; ++g) {
+      const T* const r = data.gates(data.layer, d, at.begin) +
+                         (static_cast<std::ptrdiff_t>(first + g) * data.steps + step) * at.rows * gates_row +
+                         (at.b - at.begin) * gates_row;
+      for (int lane = 0; lane < lanes; ++lane) to[g * lanes + lane] *= r[lane];
+    }
+  }
+  KOKKOS_FUNCTION static void clear(T* to, int begin, int end) {
+    for (int c = begin; c < end; ++c) to[c] = T(0);
   }
 
   template <class Member>
-  KOKKOS_FUNCTION void weight_task(const Member& member, int d, bool input, int task, T* scratch) const {
+  KOKKOS_FUNCTION void weight_task(const Member& member, int d, bool input, int task, int most, T* scratch) const {
     const Shape& s = data.shape;
     const Parameter<T>& to = input ? out.cell[d].weight_ih : out.cell[d].weight_hh;
     if (to.data == nullptr) return;
     const int parts = sum_parts(s, input);
     const int part = task % parts;
-    const int group = task / parts;
+    const int block = task / parts * 3 * most;
     const int begin = static_cast<int>(static_cast<std::int64_t>(3) * s.padded() * part / parts);
     const int end = static_cast<int>(static_cast<std::int64_t>(3) * s.padded() * (part + 1) / parts);
     const int all = input ? input_blocks(s, data.layer) : s.blocks;
-    const int blocks = all - 3 * group < 3 ? all - 3 * group : 3;
+    const int blocks = all - block < 3 * most ? all - block : 3 * most;
+    const int groups = groups_of(blocks);
     const int width = 3 * s.lanes;
+    const int columns = groups * width;
     const bool resets = !input && !s.reset_after && begin < s.padded();  // the rows of the candidate
+    const std::ptrdiff_t group_size = static_cast<std::ptrdiff_t>(simd::kProductDepth) * width;
     T* const panel = scratch;
-    T* const sum = scratch + static_cast<std::ptrdiff_t>(simd::kProductDepth) * width;
-    data.multiply.for_each(member, (end - begin) * width, [&](int i) { sum[i] = T(0); });
+    T* const gradients = panel + groups * group_size;
+    T* const sum = gradients + static_cast<std::ptrdiff_t>(simd::kProductDepth) * kGradientsRow;
+    data.multiply.for_each(member, end - begin,
+                           [&](int i) { clear(sum + static_cast<std::ptrdiff_t>(i) * columns, 0, columns); });
     const int rows = data.steps * data.batch;
+    const int slot = input ? simd::kGradientR : simd::kGradientHn;
+    const T* const from = data.sums(d, 0, 0) + static_cast<std::ptrdiff_t>(slot) * s.padded() + begin;
     for (int first = 0; first < rows; first += simd::kProductDepth) {
       const int n = rows - first < simd::kProductDepth ? rows - first : simd::kProductDepth;
-      data.multiply.for_each(member, n * blocks, [&](int i) {
-        const int row = first + i / blocks;
-        load_columns(d, input, resets, row / data.batch, row % data.batch, 3 * group + i % blocks,
-                     panel + static_cast<std::ptrdiff_t>(i / blocks) * width + i % blocks * s.lanes);
+      data.multiply.for_each(member, n, [&](int i) {
+        const RowPlace at = place_of(first + i);
+        for (int g = 0; g < groups; ++g) {
+          const int left = blocks - 3 * g < 3 ? blocks - 3 * g : 3;
+          load_columns(d, input, resets, at, block + 3 * g, left, panel + g * group_size + i * width);
+        }
+        const T* const row = from + (first + i) * sums_row(s);
+        const int ahead = first + i + kRowsAhead < rows ? kRowsAhead : 0;
+        data.multiply.prefetch(row + ahead * sums_row(s), end - begin);
+        T* const own = gradients + static_cast<std::ptrdiff_t>(i) * kGradientsRow;
+        for (int c = 0; c < end - begin; ++c) own[c] = row[c];
       });
       data.multiply.settle(member);
       simd::ProductArgs<T> a;
       a.weights = panel;
-      const int slot = input ? simd::kGradientR : simd::kGradientHn;
-      a.a = data.sums(d, 0, 0) + first * sums_row(s) + static_cast<std::ptrdiff_t>(slot) * s.padded() + begin;
+      a.weights_group = group_size;
+      a.a = gradients;
       a.a_row = 1;
-      a.a_k = sums_row(s);
+      a.a_k = kGradientsRow;
       a.c = sum;
-      a.c_row = width;
+      a.c_row = columns;
       a.rows = end - begin;
       a.depth = n;
       a.blocks = blocks;
-      a.group_end = 1;
+      a.group_end = groups;
       data.multiply.product(member, a);
       data.multiply.settle(member);
     }
     data.multiply.for_each(member, end - begin, [&](int i) {
-      store_row(to, input, begin + i, 3 * group * s.lanes, blocks * s.lanes,
-                sum + static_cast<std::ptrdiff_t>(i) * width);
+      store_row(to, input, begin + i, block * s.lanes, blocks * s.lanes,
+                sum + static_cast<std::ptrdiff_t>(i) * columns);
     });
   }
 

@@ -104,11 +104,21 @@ struct HostMultiply {
     kernels->update_step(a);
   }
 
+  /// How many take tasks.
+  template <class Member>
+  KOKKOS_FUNCTION int ranks(const Member& member) const {
+    return member.league_size() * member.team_size();
+  }
   /// Tasks of which each is one thread's own: f(task, rank) for the tasks that this member takes.
   template <class Member, class F>
   KOKKOS_FUNCTION void for_tasks(const Member& member, int n, const F& f) const {
     const int rank = member.league_rank() * member.team_size() + member.team_rank();
     for (int i = rank; i < n; i += member.league_size() * member.team_size()) f(i, rank);
+  }
+  /// Asks memory for n elements: rows lie a page apart, where no hardware looks ahead.
+  KOKKOS_FUNCTION void prefetch(const T* from, int n) const {
+    constexpr int kLine = static_cast<int>(64 / sizeof(T));
+    for (int i = 0; i < n; i += kLine) __builtin_prefetch(from + i);
   }
   template <class Member>
   KOKKOS_FUNCTION void settle(const Member&) const {}  // what a thread wrote it sees
@@ -230,6 +240,11 @@ struct PortableMultiply {
     });
   }
 
+  template <class Member>
+  KOKKOS_FUNCTION int ranks(const Member& member) const {
+    return member.league_size();
+  }
+  KOKKOS_FUNCTION void prefetch(const T*, int) const {}
   /// Tasks of a team; it settles before the next phase of one.
   template <class Member, class F>
   KOKKOS_FUNCTION void for_tasks(const Member& member, int n, const F& f) const {
