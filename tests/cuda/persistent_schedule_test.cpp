@@ -78,6 +78,25 @@ TEST_CASE(
   CHECK_FALSE(overlaps(other));
 }
 
+TEST_CASE("persistent schedule: training takes the same arrangements, but for those that its kernels don't have") {
+  Problem p = problem(256, 10, 128);
+  p.config.num_layers = 6;
+  p.options.seq_len = 512;
+  const PersistentSchedule stack = make_keeping_schedule(p);
+  REQUIRE(stack.kernel != nullptr);
+  CHECK(stack.keeps);
+  CHECK(stack.layers == make_persistent_schedule(p).layers);
+  CHECK(stack.shared_bytes == stack.kernel->keeping_shared_bytes(stack.slices));
+  p.options.dropout = 0.5;  // falls between layers, which a wavefront does not wait for
+  CHECK(make_keeping_schedule(p).layers == 1);
+  p.config.bidirectional = true;
+  CHECK_FALSE(make_keeping_schedule(p).overlap());
+  p.config.hidden_size = 254;  // rows of weights are read by fours
+  CHECK(make_keeping_schedule(p).kernel == nullptr);
+  CHECK(make_keeping_schedule(problem(1100, 1)).kernel == nullptr);
+  CHECK(make_keeping_schedule(problem(1024, 1)).kernel != nullptr);
+}
+
 TEST_CASE("persistent schedule: on every device an arrangement is resident at once and fits a block's shared memory") {
   int arrangements = 0;
   for (const std::string_view profile : kProfiles) {

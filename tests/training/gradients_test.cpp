@@ -65,13 +65,33 @@ TEST_CASE("gradients: models and batches that only a device is quick for") {
   struct Size {
     std::int64_t hidden, batch, steps, layers, spare_steps;
     bool bidirectional, lengths;
+    double dropout = 0;
   };
   const Size sizes[] = {
-      {32, 300, 9, 2, 0, true, true},   {50, 37, 24, 3, 0, false, true},  {64, 9, 31, 3, 17, false, false},
-      {128, 33, 24, 4, 0, false, true}, {130, 2, 160, 6, 0, false, true}, {130, 2, 143, 6, 17, false, false},
-      {200, 2, 20, 2, 0, false, false}, {256, 10, 12, 2, 0, true, true},  {256, 300, 3, 1, 0, true, true},
-      {301, 5, 12, 1, 0, true, true},   {384, 3, 2, 2, 0, false, true},   {512, 1, 40, 3, 0, false, true},
-      {512, 37, 8, 1, 0, true, false},  {700, 1, 10, 1, 0, false, true},  {700, 3, 6, 1, 0, false, false}};
+      {32, 300, 9, 2, 0, true, true},
+      {50, 37, 24, 3, 0, false, true},
+      {64, 9, 31, 3, 17, false, false},
+      {128, 33, 24, 4, 0, false, true},
+      {130, 2, 160, 6, 0, false, true},
+      {130, 2, 143, 6, 17, false, false},
+      {200, 2, 20, 2, 0, false, false},
+      {256, 10, 12, 2, 0, true, true},
+      {256, 300, 3, 1, 0, true, true},
+      {301, 5, 12, 1, 0, true, true},
+      {384, 3, 2, 2, 0, false, true},
+      {512, 1, 40, 3, 0, false, true},
+      {132, 3, 143, 6, 17, false, true},
+      {300, 5, 12, 1, 0, true, true},
+      {256, 21, 20, 2, 0, false, true},
+      // Stages of a layer one after another: their gradients in two directions, whose chunks match or don't.
+      {256, 4, 48, 3, 0, true, true},
+      {256, 4, 37, 3, 11, true, true},
+      {132, 2, 48, 3, 0, true, true, 0.3},
+      {260, 2, 64, 1, 0, false, false},
+      {96, 300, 32, 2, 0, false, true},
+      {512, 37, 8, 1, 0, true, false},
+      {700, 1, 10, 1, 0, false, true},
+      {700, 3, 6, 1, 0, false, false}};
   Tally tally;
   for (const Training training : {Training::keep_gates, Training::remake_gates}) {
     for (const Size& size : sizes) {
@@ -86,6 +106,7 @@ TEST_CASE("gradients: models and batches that only a device is quick for") {
       s.forward.spare_steps = size.spare_steps;
       s.forward.lengths = size.lengths;
       s.forward.h0 = true;
+      s.dropout = size.dropout;
       run_gradients_everywhere(s, tally, Where::devices);
     }
   }

@@ -33,6 +33,12 @@ __device__ __forceinline__ void store_global_if(bool wanted, std::uint64_t addre
                "f"(value)
                : "memory");
 }
+__device__ __forceinline__ void store_global_if(bool wanted, std::uint64_t address, float4 v) {
+  asm volatile(
+      "{.reg .pred p; setp.ne.u32 p, %0, 0; @p st.global.v4.f32 [%1], {%2, %3, %4, %5};}" ::"r"(unsigned{wanted}),
+      "l"(address), "f"(v.x), "f"(v.y), "f"(v.z), "f"(v.w)
+      : "memory");
+}
 __device__ __forceinline__ float4 load_gate_input(const GateInput* p) {
   unsigned long long lo, hi;
   asm volatile("{.reg .b128 v; ld.relaxed.gpu.global.b128 v, [%2]; mov.b128 {%0, %1}, v;}"

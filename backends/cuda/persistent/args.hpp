@@ -8,6 +8,20 @@
 
 namespace gru::cuda {
 
+/// What a launch for training keeps, and where it finds the parameters, which are as a training plan has them: H a
+/// multiple of 4. first_input is then [D][T][B][3: n, r, z][H], without bias.
+struct KeptArgs {
+  float4* gates = nullptr;  ///< [L*D][T][B][H] of r, z, n, W_hn h + b_hn; null: not wanted
+  float* states =
+      nullptr;  ///< [T][B][D*H] of the launch's first layer: the output, but h0 where the reverse begins later
+  std::int64_t layer_states = 0;      ///< from one layer's to the next's
+  const float* w_hh = nullptr;        ///< [L*D][3: r, z, n][H][H]
+  const float* w_ih = nullptr;        ///< wavefront: [3: n, r, z][H][H] of the launch's second layer
+  std::int64_t layer_w_ih = 0;        ///< from one layer's to the next's
+  const float* bias = nullptr;        ///< [L*D][4: r, z, n of x, n of h][H]
+  int first_step = 0, all_steps = 0;  ///< of the sequences, whose lengths and gates count all of them; 0 if reverse
+};
+
 /// What one launch of the persistent kernel works on: one layer in all directions, or a wavefront of all layers in one
 /// direction. Shapes: T steps, B sequences, L layers, D directions (L or D is 1), H hidden units, Hp = units held by a
 /// group (group_blocks x units a block), Kp = the tile's K. Strides count elements.
@@ -53,6 +67,8 @@ struct PersistentArgs {
   std::uint32_t* blocks_done = nullptr;  ///< counts blocks at exit; zero between launches
   std::uint32_t* aborted = nullptr;      ///< host memory; set to 1 when a wait outlasted its limit
   long long spin_limit = 0;              ///< polls
+
+  KeptArgs kept;  ///< of tiles that keep, which read neither packed weights nor `output` and the biases above
 };
 
 }  // namespace gru::cuda

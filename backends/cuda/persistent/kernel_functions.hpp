@@ -7,5 +7,7 @@ namespace gru::cuda {
 
 /// Where a kernel's code is: void(PersistentArgs).
 const void* persistent_function(const PersistentKernel& kernel);
+/// Of its twin for training; null: it has none.
+const void* keeping_function(const PersistentKernel& kernel);
 
 }  // namespace gru::cuda

@@ -11,6 +11,16 @@ namespace gru::cuda {
 namespace {
 
 template <std::size_t kIndex>
+constexpr auto keeping_bytes() -> int (*)(int) {
+  if constexpr (can_keep(kPersistentShapes[kIndex])) {
+    using Tile = PersistentTile<float, keeping(kPersistentShapes[kIndex])>;
+    return [](int slices) { return SharedLayout<Tile>(slices).bytes(); };
+  } else {
+    return nullptr;
+  }
+}
+
+template <std::size_t kIndex>
 constexpr PersistentKernel describe() {
   using Tile = PersistentTile<float, kPersistentShapes[kIndex]>;
   return {.index = static_cast<int>(kIndex),
@@ -28,7 +38,8 @@ constexpr PersistentKernel describe() {
           .dedicated = Tile::dedicated,
           .can_project = Tile::can_project,
           .overlap = Tile::overlap,
-          .shared_bytes = [](int slices) { return SharedLayout<Tile>(slices).bytes(); }};
+          .shared_bytes = [](int slices) { return SharedLayout<Tile>(slices).bytes(); },
+          .keeping_shared_bytes = keeping_bytes<kIndex>()};
 }
 
 template <std::size_t... kIndices>

@@ -28,6 +28,7 @@ struct PersistentKernel {
   bool can_project;  ///< may share a launch with input projections
   bool overlap;      ///< runs beside the projection of the next launch's inputs
   int (*shared_bytes)(int slices);
+  int (*keeping_shared_bytes)(int slices);  ///< of its twin for training; null: it has none
 
   constexpr bool cluster() const { return exchange == Exchange::cluster; }
 };

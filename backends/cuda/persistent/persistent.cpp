@@ -8,59 +8,17 @@
 
 #include "backends/cuda/common/build.hpp"
 #include "backends/cuda/common/integers.hpp"
-#include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/common/spin_limit.hpp"
 #include "backends/cuda/persistent/args.hpp"
 #include "backends/cuda/persistent/inputs.hpp"
-#include "backends/cuda/persistent/kernel_functions.hpp"
+#include "backends/cuda/persistent/residency.hpp"
 #include "backends/cuda/persistent/schedule.hpp"
 #include "backends/cuda/persistent/weights.hpp"
-#include "backends/cuda/projection/kernels.hpp"
 #include "gru/error.hpp"
 
 namespace gru::cuda {
 namespace {
-
-/// `blocks` of the recurrence's kernel, in clusters where it wants them.
-struct RecurrenceLaunch : Launch {
-  RecurrenceLaunch(const PersistentSchedule& s, int blocks, StreamRef stream)
-      : Launch(dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(s.threads)),
-               static_cast<std::size_t>(s.shared_bytes), stream) {
-    if (s.kernel->cluster()) in_clusters(s.group_blocks);
-  }
-};
-
-/// Lets the kernel have the shared memory of its largest schedule: the attribute belongs to the function, so that one
-/// plan's own need would take from another plan what that one was made with.
-void allow_most_shared_memory(const PersistentKernel& kernel, std::size_t static_bytes, int device) {
-  int most = 0;
-  check(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device), "cudaDeviceGetAttribute");
-  const int slices = std::min(kernel.max_slices, kernel.max_sets * kernel.per_set);
-  allow_shared_memory(persistent_function(kernel),
-                      at(std::min(kernel.shared_bytes(slices), most - static_cast<int>(static_bytes))));
-}
-
-/// Asks the device whether all blocks of the schedule fit at once, beside the reserved multiprocessors.
-bool fits_device(const PersistentSchedule& s, const Problem& problem, StreamRef stream) {
-  const void* function = persistent_function(*s.kernel);
-  cudaFuncAttributes attributes{};
-  check(cudaFuncGetAttributes(&attributes, function), "cudaFuncGetAttributes");
-  if (s.kernel->cluster() && attributes.ptxVersion < 90) return false;  // built without cluster instructions
-  if (s.overlap()) allow_shared_memory(projection_beside_kernel(), kBesideSharedBytes);
-  allow_most_shared_memory(*s.kernel, attributes.sharedSizeBytes, stream.device);
-  int resident = 0;
-  if (s.kernel->cluster()) {
-    check(cudaFuncSetAttribute(function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1), "cudaFuncSetAttribute");
-    resident = resident_clusters(function, RecurrenceLaunch(s, s.blocks, stream)) * s.group_blocks;
-  } else {
-    check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, function, s.threads,
-                                                        static_cast<std::size_t>(s.shared_bytes)),
-          "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
-    resident *= problem.device.sm_count - problem.options.reserve_sms;
-  }
-  return s.blocks <= resident;
-}
 
 /// What was decided, or what serves in its place where the device does not take clusters of that size now.
 PersistentSchedule schedule_on_device(const Problem& problem, PersistentSchedule schedule, StreamRef stream) {
@@ -145,7 +103,7 @@ Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const Persisten
 void Persistent::Impl::launch(const PersistentArgs& args) const {
   RecurrenceLaunch launch(schedule, schedule.blocks_of(args.layers, args.directions), stream);
   launch.cooperative();  // all blocks are resident or none starts
-  launch.start(persistent_function(*schedule.kernel), "the launch of the recurrence", args);
+  launch.start(function_of(schedule), "the launch of the recurrence", args);
 }
 
 PersistentArgs Persistent::Impl::common_args(const Call& call) const {

@@ -99,6 +99,25 @@ std::vector<PersistentCandidate> persistent_candidates(const Problem& p, bool al
   return candidates;
 }
 
+PersistentSchedule make_keeping_schedule(const Problem& p, bool allow_clusters) {
+  PersistentSchedule best;
+  if (p.options.dtype != DType::float32 || !p.config.reset_after || p.config.hidden_size % 4 != 0 ||
+      p.device.compute_capability < 80)
+    return best;
+  for (const PersistentCandidate& candidate : persistent_candidates(p, allow_clusters)) {
+    PersistentSchedule s = candidate.schedule;
+    // Dropout falls on outputs of inner layers, which a wavefront multiplies as they come.
+    if (s.kernel->keeping_shared_bytes == nullptr || (p.options.dropout > 0.0 && s.wavefront())) continue;
+    if (best.kernel != nullptr && candidate.clocks >= best.clocks) continue;
+    s.shared_bytes = s.kernel->keeping_shared_bytes(s.slices);
+    if (static_cast<std::size_t>(s.shared_bytes + kStaticShared) > p.device.shared_memory_per_block) continue;
+    best = s;
+    best.keeps = true;
+    best.clocks = candidate.clocks;
+  }
+  return best;
+}
+
 PersistentSchedule make_persistent_schedule(const Problem& p, bool allow_clusters) {
   const Config& c = p.config;
   PersistentSchedule best;

@@ -25,7 +25,8 @@ struct PersistentSchedule {
   int blocks = 0;
   int threads = 0;
   int shared_bytes = 0;
-  double clocks = 0;  ///< of the whole execution, roughly
+  bool keeps = false;  ///< runs the kernel's twin for training
+  double clocks = 0;   ///< of the whole execution, roughly
 
   bool wavefront() const { return layers > 1; }
   /// Whether the next launch's inputs are projected beside a launch, as far as multiprocessors are idle.
@@ -43,6 +44,9 @@ struct PersistentCandidate {
   double clocks = 0;
 };
 std::vector<PersistentCandidate> persistent_candidates(const Problem& problem, bool allow_clusters);
+
+/// The fastest way for a training plan, whose gates are kept; null kernel: there is none.
+PersistentSchedule make_keeping_schedule(const Problem& problem, bool allow_clusters = true);
 
 /// The fastest of them. allow_clusters: the kernels for clusters may be chosen where the device has them.
 PersistentSchedule make_persistent_schedule(const Problem& problem, bool allow_clusters = true);

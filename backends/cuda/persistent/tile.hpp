@@ -33,6 +33,7 @@ struct PersistentShape {
   Exchange exchange = Exchange::l2;
   int shared_depth = 0;  ///< columns beyond `depth`, whose weights lie in shared memory
   bool overlap = false;  ///< runs beside the projection of the next launch's inputs
+  bool keeps = false;    ///< for training: keeps gates and states, and reads parameters as KeptArgs has them
   Product product = Product::ffma;
 };
 
@@ -54,6 +55,13 @@ inline constexpr PersistentShape kPersistentShapes[] = {
     {.units = 32, .depth = 32, .pack = 1, .exchange = Exchange::cluster, .overlap = true},
     {.units = 32, .depth = 32, .pack = 2, .per_set = 3, .exchange = Exchange::cluster, .overlap = true},
 };
+
+/// The same for training; of those that a training plan can use.
+constexpr PersistentShape keeping(PersistentShape shape) {
+  shape.keeps = true;
+  return shape;
+}
+constexpr bool can_keep(const PersistentShape& shape) { return !shape.overlap && shape.shared_depth == 0; }
 
 /// Sizes of one kernel instantiation. A block holds the r, z and n rows of `units` hidden units over the full K.
 /// A lane of a product warp holds the three rows of two units over `depth`/2 columns in registers (96 or 192 weights)
@@ -121,8 +129,9 @@ struct PersistentTile {
   }
   static constexpr int gate_threads = dedicated ? 32 * extra_warps : product_threads;
   static constexpr int gate_states = dedicated ? 0 : product_threads;  // kept in shared memory where registers are full
-  static constexpr int kStateFloats = 6;                               // of a GateState
-  static constexpr bool overlap = kShape.overlap;  // the next launch's inputs are projected beside this one
+  static constexpr bool keeps = kShape.keeps;
+  static constexpr int kStateFloats = keeps ? 14 : 6;  // of a GateState
+  static constexpr bool overlap = kShape.overlap;      // the next launch's inputs are projected beside this one
   static constexpr int input_parts = overlap ? 2 : 1;
   static_assert(!overlap || (exchange == Exchange::cluster && dedicated),
                 "devices that overlap have clusters; the rest needs registers");

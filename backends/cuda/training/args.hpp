@@ -58,6 +58,7 @@ struct Stage {
 struct CellArgs {
   Stage stage;
   int kept_cells_by_layer = 1;  ///< gates: [L*D][T B], by time; 0: [A*D][C B], by place in the chunk, or not at all
+  int gradients_by_place = 0;   ///< gradients: [A*D][C B], by place in the chunk; 0: [A*D][T B], by time
   int num_layers = 1;
   const void* bias = nullptr;             ///< [L*D][4: r, z, n of x, n of h][H]; reset-before: n of h is 0
   const void* w_hh = nullptr;             ///< [L*D][3: r, z, n][H][H]
@@ -69,7 +70,7 @@ struct CellArgs {
   const void* hidden = nullptr;      ///< [L*D][B][3: r, z, n][H], the state's share without bias, of a step
   void* state = nullptr;             ///< [L*D][B][H], the state of a step, or dh on the way back
   void* reset_state = nullptr;       ///< [L*D][B][H], reset-before: r h of a step; backwards W_hn^T dn
-  void* gradients = nullptr;         ///< [A*D][T B][4: n, r, z, n'][H]
+  void* gradients = nullptr;         ///< rows of [4: n, r, z, n'][H]
   void* step_gradients = nullptr;    ///< [L*D][B][3: r, z, n'][H] of a step
   const void* inner_grad = nullptr;  ///< [A][T B][D*H], gradient of inner layers' outputs
   Operand3 grad_output;              ///< of the last layer
@@ -77,9 +78,11 @@ struct CellArgs {
   int step = 0;  ///< from the chunk's first one, backwards from its last one
 };
 
-/// x of a layer, (T B, features) side by side, zero in the padding, after dropout.
+/// x of a layer at the times [first_time, first_time + times), (times B, features) side by side, zero in the padding,
+/// after dropout.
 struct InputArgs {
   int steps = 0, batch = 0, features = 0;
+  int first_time = 0, times = 0;
   Operand3 from;  ///< (T, B, features)
   void* to = nullptr;
   RowLengths lengths;

@@ -3,12 +3,15 @@
 
 /// What the files of the training engine share: its state, and the shapes of its products.
 
+#include <array>
 #include <memory>
 #include <optional>
 
 #include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/training/front_stream.hpp"
 #include "backends/cuda/training/kernels.hpp"
 #include "backends/cuda/training/layout.hpp"
+#include "backends/cuda/training/persistent_forward.hpp"
 #include "backends/cuda/training/product.hpp"
 #include "backends/cuda/training/recurrence.hpp"
 #include "backends/cuda/training/training.hpp"
@@ -20,6 +23,18 @@ namespace gru::cuda {
 struct RowMatrix {
   const std::byte* data = nullptr;
   std::int64_t pitch = 0;  ///< elements from row to row
+};
+
+/// x of a stage's first layer at the times of its chunk, by direction; data null: the outputs of the layer below.
+using StageInput = std::array<RowMatrix, 2>;
+
+/// What a parameter's gradient sums: rows (t, b) of one layer and direction.
+struct GradientRows {
+  std::int64_t count = 0;
+  const std::byte* gradients = nullptr;  ///< [count][4: n, r, z, n'][H]
+  RowMatrix input;                       ///< x of the layer
+  const std::byte* before = nullptr;     ///< the state before each, D*H from one to the next
+  const std::byte* reset = nullptr;      ///< reset-before: r times that, H from one to the next
 };
 
 struct Trainer::Impl final : TrainingEngine {
@@ -53,27 +68,45 @@ struct Trainer::Impl final : TrainingEngine {
 
   // Both ways.
   CellArgs cell_args(const TrainingShape& s, const RowLengths& lengths, std::byte* states, std::byte* gates) const;
-  RowMatrix layer_input(const TrainingShape& s, std::int64_t layer, const ConstTensorView& x, const RowLengths& lengths,
-                        const std::byte* states, const Dropout& dropout, std::byte* copied);
-  void project(const TrainingShape& s, const Stage& stage, const RowMatrix& first, const std::byte* states);
+  RowMatrix rows_in_place(const TrainingShape& s, std::int64_t layer, const ConstTensorView& x,
+                          const RowLengths& lengths, const std::byte* states, const Dropout& dropout) const;
+  StageInput stage_input(const TrainingShape& s, const Stage& stage, const ConstTensorView& x,
+                         const RowLengths& lengths, const std::byte* states, const Dropout& dropout, std::byte* copied);
+  StageInput at_chunk(const TrainingShape& s, const Stage& stage, const RowMatrix& of_all) const;
+  void project(const TrainingShape& s, const Stage& stage, const StageInput& first, const std::byte* states,
+               std::byte* shares);
   RowMatrix rows_below(const TrainingShape& s, std::int64_t layer, const RowMatrix& first,
                        const std::byte* states) const;
 
   // Forwards.
   void run_steps(const TrainingShape& s, CellArgs args);
+  void run_stages(const TrainingShape& s, CellArgs args, const Call& call, const Dropout& dropout);
+  void run_launches(const TrainingShape& s, CellArgs args, const Call& call, const Dropout& dropout);
+  void require_no_abort();
 
   // Backwards.
   void run_steps_back(const TrainingShape& s, CellArgs args);
-  void remake(const TrainingShape& s, CellArgs args, const RowMatrix& first);
-  void inner_gradients(const TrainingShape& s, const Stage& stage);
-  void layer_below(const TrainingShape& s, std::int64_t layer, const Dropout& dropout);
-  void input_gradient(const TrainingShape& s, std::int64_t layer, std::int64_t slot, std::int64_t first_row,
+  void remake(const TrainingShape& s, CellArgs args, const StageInput& first);
+  std::byte* copied_rows(const TrainingShape& s, std::int64_t place, std::int64_t direction) const;
+  void recur_back(const TrainingShape& s, const CellArgs& args, std::int64_t stage);
+  void inner_gradients(const TrainingShape& s, const CellArgs& args);
+  void layer_below(const TrainingShape& s, const CellArgs& args, const Dropout& dropout);
+  void input_gradient(const TrainingShape& s, std::int64_t layer, std::int64_t direction, const std::byte* gradients,
                       std::int64_t rows, std::byte* to, std::int64_t pitch, bool add);
-  void parameter_gradients(const TrainingShape& s, std::int64_t layer, const RowMatrix& input, const CellArgs& args,
-                           const BackwardCall& call);
-  void weight_gradient(const TrainingShape& s, const std::byte* gradients, const std::byte* rows, std::int64_t columns,
-                       std::int64_t pitch, const std::byte* reset_rows, const int (&order)[3], const TensorView& to,
+  GradientRows rows_of(const TrainingShape& s, const CellArgs& args, int i, std::int64_t direction,
+                       const StageInput& first) const;
+  GradientRows all_rows_of(const TrainingShape& s, const CellArgs& args, std::int64_t layer,
+                           const RowMatrix& input) const;
+  void parameter_gradients(const TrainingShape& s, const GradientRows& rows, std::int64_t columns,
+                           const CellGradients& to, bool accumulate);
+  void weight_gradient(const TrainingShape& s, std::int64_t rows, const std::byte* gradients, const RowMatrix& with,
+                       std::int64_t columns, const std::byte* reset_rows, const int (&order)[3], const TensorView& to,
                        bool accumulate);
+  void stage_products(const TrainingShape& s, const CellArgs& args, const StageInput& first, std::int64_t place,
+                      const BackwardCall& call, const Dropout& dropout);
+  void pass_products(const TrainingShape& s, const CellArgs& args, const RowMatrix& x, const BackwardCall& call);
+  void clear(const TensorView& to);
+  void store_stage_grad_x(const TrainingShape& s, const CellArgs& args, std::int64_t place, const BackwardCall& call);
   void store_grad_x(const TrainingShape& s, const BackwardCall& call);
 
   TrainingShape shape_of(std::int64_t steps, std::int64_t batch) const {
@@ -94,6 +127,8 @@ struct Trainer::Impl final : TrainingEngine {
   std::shared_ptr<TrainingWeights> weights;
   Products products;
   std::optional<Recurrence> recurrence;
+  std::optional<PersistentForward> persistent_forward;
+  std::optional<FrontStream> front;  ///< of the backward recurrence, where products run beside it
   TrainingArena arena;
   std::shared_ptr<std::byte> memory;
 };

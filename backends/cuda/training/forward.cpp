@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/training/engine.hpp"
 #include "gru/error.hpp"
 
@@ -53,21 +54,28 @@ CellArgs Trainer::Impl::cell_args(const TrainingShape& s, const RowLengths& leng
   return a;
 }
 
-/// x of a layer, as rows that a product reads: in place where that can be, else copied.
-RowMatrix Trainer::Impl::layer_input(const TrainingShape& s, std::int64_t layer, const ConstTensorView& x,
-                                     const RowLengths& lengths, const std::byte* states, const Dropout& dropout,
-                                     std::byte* copied) {
-  const std::int64_t width = s.width();
-  if (layer > 0 && !dropout.active()) return rows_below(s, layer, {}, states);
+/// x of a layer as rows that a product reads in place; data null: it must be copied.
+RowMatrix Trainer::Impl::rows_in_place(const TrainingShape& s, std::int64_t layer, const ConstTensorView& x,
+                                       const RowLengths& lengths, const std::byte* states,
+                                       const Dropout& dropout) const {
+  if (layer > 0) return dropout.active() ? RowMatrix{} : rows_below(s, layer, {}, states);
   // NaN in the padding would meet zeros in the products of the weights' gradients.
-  if (layer == 0 && lengths.data == nullptr && merges_rows(x.extents, x.strides)) {
-    return {static_cast<const std::byte*>(x.data), x.extents[1] > 1 ? x.strides[1] : x.strides[0]};
-  }
+  if (lengths.data != nullptr || !merges_rows(x.extents, x.strides)) return {};
+  return {static_cast<const std::byte*>(x.data), x.extents[1] > 1 ? x.strides[1] : x.strides[0]};
+}
+
+/// x of a stage's first layer at the times of its chunk: in place where that can be, else copied, direction by direction.
+StageInput Trainer::Impl::stage_input(const TrainingShape& s, const Stage& stage, const ConstTensorView& x,
+                                      const RowLengths& lengths, const std::byte* states, const Dropout& dropout,
+                                      std::byte* copied) {
+  const std::int64_t layer = stage.first_layer, width = s.width();
+  if (const RowMatrix all = rows_in_place(s, layer, x, lengths, states, dropout); all.data != nullptr)
+    return at_chunk(s, stage, all);
   InputArgs a;
   a.steps = static_cast<int>(s.steps);
   a.batch = static_cast<int>(s.batch);
   a.features = static_cast<int>(s.config.layer_input_size(layer));
-  a.to = copied;
+  a.times = stage.end(0) - stage.begin(0);
   a.lengths = lengths;
   if (layer == 0) {
     a.from = operand3(x);
@@ -76,8 +84,17 @@ RowMatrix Trainer::Impl::layer_input(const TrainingShape& s, std::int64_t layer,
     a.dropout = dropout;
     a.first_index = static_cast<std::uint64_t>((layer - 1) * s.rows() * width);
   }
-  load_input(stream, dtype, a);
-  return {copied, a.features};
+  StageInput input;
+  const bool same = stage.first_time(0, 0) == stage.first_time(0, stage.directions - 1);
+  for (int d = 0; d < (same ? 1 : stage.directions); ++d) {
+    std::byte* to = copied + bytes(d * std::int64_t{stage.chunk_steps} * s.batch * s.copied_features());
+    a.first_time = stage.first_time(0, d);
+    a.to = to;
+    load_input(stream, dtype, a);
+    input[cuda::at(d)] = {to, a.features};
+  }
+  if (same) input[1] = input[0];
+  return input;
 }
 
 /// The outputs of the layer below, or x for the first.
@@ -100,20 +117,32 @@ ProductShape Trainer::Impl::input_shape(const TrainingShape& s, std::int64_t lay
   return p;
 }
 
-/// x's shares of a stage's chunks. `first`: x of its first layer, unless that is the output of the layer below.
-void Trainer::Impl::project(const TrainingShape& s, const Stage& stage, const RowMatrix& first,
-                            const std::byte* states) {
+StageInput Trainer::Impl::at_chunk(const TrainingShape& s, const Stage& stage, const RowMatrix& of_all) const {
+  StageInput chunk;
+  for (int d = 0; d < stage.directions; ++d) {
+    const std::int64_t row = std::int64_t{stage.first_time(0, d)} * s.batch;
+    chunk[cuda::at(d)] = {of_all.data + bytes(row * of_all.pitch), of_all.pitch};
+  }
+  return chunk;
+}
+
+/// x's shares of a stage's chunks. `first`: x of its first layer.
+void Trainer::Impl::project(const TrainingShape& s, const Stage& stage, const StageInput& first,
+                            const std::byte* states, std::byte* shares) {
   const std::int64_t directions = s.config.num_directions(), h = s.config.hidden_size;
   for (int i = 0; i < stage.layers; ++i) {
     const std::int64_t layer = stage.first_layer + i;
-    const RowMatrix x = rows_below(s, layer, i == 0 ? first : RowMatrix{}, states);
     const std::int64_t rows = (stage.end(i) - stage.begin(i)) * s.batch, features = s.config.layer_input_size(layer);
     for (int d = 0; d < directions; ++d) {
-      const std::int64_t row = std::int64_t{stage.first_time(i, d)} * s.batch;
+      RowMatrix x = i == 0 ? first[cuda::at(d)] : RowMatrix{};
+      if (x.data == nullptr) {
+        x = rows_below(s, layer, {}, states);
+        x.data += bytes(std::int64_t{stage.first_time(i, d)} * s.batch * x.pitch);
+      }
       const std::int64_t slot = stage.slot(i) * directions + d;
-      products.run(input_shape(s, layer, rows, x.pitch), x.data + bytes(row * x.pitch),
+      products.run(input_shape(s, layer, rows, x.pitch), x.data,
                    static_cast<const std::byte*>(weights->w_ih(layer)) + bytes(d * 3 * h * features),
-                   at(arena.input, slot * stage.chunk_steps * s.batch * 3 * h));
+                   shares + bytes(slot * stage.chunk_steps * s.batch * 3 * h));
     }
   }
 }
@@ -160,6 +189,47 @@ void Trainer::Impl::run_steps(const TrainingShape& s, CellArgs args) {
   }
 }
 
+/// Stage by stage: x's shares, then the recurrence.
+void Trainer::Impl::run_stages(const TrainingShape& s, CellArgs args, const Call& call, const Dropout& dropout) {
+  const auto* states = static_cast<const std::byte*>(args.states);
+  for (std::int64_t i = 0; i < s.stage_count(s.chunk_forward); ++i) {
+    args.stage = s.stage(i, s.chunk_forward, false);
+    StageInput first;
+    if (args.stage.first_layer == 0 || !s.wavefront())
+      first = stage_input(s, args.stage, call.x, args.lengths, states, dropout, at(arena.clean_x));
+    project(s, args.stage, first, states, at(arena.input));
+    if (s.persistent) {
+      recurrence->run(args, false, stream);
+    } else {
+      run_steps(s, args);
+    }
+  }
+}
+
+/// By the persistent kernels: for each launch x's shares of its first layer, of all its steps.
+void Trainer::Impl::run_launches(const TrainingShape& s, CellArgs args, const Call& call, const Dropout& dropout) {
+  const std::int64_t layers = s.config.num_layers, at_once = persistent_forward->layers();
+  const auto* states = static_cast<const std::byte*>(args.states);
+  for (std::int64_t layer = 0; layer < layers; layer += at_once) {
+    const std::int64_t of_launch = std::min(at_once, layers - layer);
+    // Of the layers above, whose inputs the launch itself multiplies.
+    const auto* w_ih = of_launch > 1 ? static_cast<const float*>(weights->w_ih(layer + 1)) : nullptr;
+    const std::int64_t from_next = of_launch > 2 ? static_cast<const float*>(weights->w_ih(layer + 2)) - w_ih : 0;
+    for (std::int64_t step = 0; step < s.steps; step += s.chunk_forward) {
+      args.stage = Stage{.steps = static_cast<int>(s.steps),
+                         .batch = static_cast<int>(s.batch),
+                         .hidden = static_cast<int>(s.config.hidden_size),
+                         .directions = static_cast<int>(s.config.num_directions()),
+                         .first_layer = static_cast<int>(layer),
+                         .chunk = static_cast<int>(step / s.chunk_forward),
+                         .chunk_steps = static_cast<int>(s.chunk_forward)};
+      const StageInput first = stage_input(s, args.stage, call.x, args.lengths, states, dropout, at(arena.clean_x));
+      project(s, args.stage, first, states, at(arena.input));
+      persistent_forward->run(args, static_cast<int>(of_launch), w_ih, from_next);
+    }
+  }
+}
+
 void Trainer::Impl::forward(const Call& call) {
   const TrainingShape s = shape_of(call.x.extents[0], call.x.extents[1]);
   const bool keeps = call.reserve.given();
@@ -182,23 +252,10 @@ void Trainer::Impl::forward(const Call& call) {
   start.lengths = lengths;
   start_states(stream, dtype, start);
 
-  RowMatrix first;
-  std::int64_t first_layer = -1;
-  for (std::int64_t i = 0; i < s.stage_count(s.chunk_forward); ++i) {
-    args.stage = s.stage(i, s.chunk_forward, false);
-    if (args.stage.first_layer == 0 || !s.wavefront()) {
-      if (first_layer != args.stage.first_layer)
-        first = layer_input(s, args.stage.first_layer, call.x, lengths, states, dropout, at(arena.clean_x));
-      first_layer = args.stage.first_layer;
-      project(s, args.stage, first, states);
-    } else {
-      project(s, args.stage, {}, states);
-    }
-    if (s.persistent) {
-      recurrence->run(args, false);
-    } else {
-      run_steps(s, args);
-    }
+  if (persistent_forward) {
+    run_launches(s, args, call, dropout);
+  } else {
+    run_stages(s, args, call, dropout);
   }
 
   const auto steps = static_cast<int>(s.steps), batch = static_cast<int>(s.batch);

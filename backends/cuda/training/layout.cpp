@@ -14,19 +14,35 @@ namespace {
 constexpr double kStageMicroseconds = 15.0, kLayerMicroseconds = 12.0;
 /// Chunks of a backward that makes gates again: they hold its memory down.
 constexpr double kRemakeChunks = 8.0;
+/// Of a forward whose steps are launches of their own.
+constexpr double kStepChunks = 2.0;
+/// Of a backward whose products go on beside its recurrence.
+constexpr double kBesideChunks = 2.0;
+/// Not of fewer rows than these.
+constexpr double kRemakeRows = 2560.0;
+/// Rows of a stage whose products are worth a launch of their own.
+constexpr std::int64_t kMinStageRows = 1024;
 constexpr std::int64_t kMinChunk = 16;
+/// Of large batches, a chunk of fewer steps has enough rows for its products.
+constexpr std::int64_t kMinChunkRows = 4096, kLeastChunk = 4;
 
 /// Partial sums: each of enough rows, and no more memory than this.
 constexpr std::int64_t kMinRowsOfPart = 128, kMaxParts = 160, kMaxPartElements = std::int64_t{1} << 24;
+/// Nor more than so much of what a call keeps.
+constexpr std::int64_t kKeptOfParts = 4;
 /// What a part adds to a product of so many rows, as a share of it: its sums written and read; and a rest's own launch.
 constexpr double kPartRows = 50.0, kRestShare = 0.02;
+/// The persistent kernels read input shares of units up to their own padding, and drop them.
+constexpr std::int64_t kMostPadding = 1024;
 constexpr std::int64_t kBiasParts = 64, kMinBiasRows = 32;
 
-/// The divisor of `steps` that comes nearest to steps / wanted, from kMinChunk up.
-std::int64_t chunk_near(std::int64_t steps, double wanted) {
+/// The divisor of `steps` that comes nearest to steps / wanted, of enough rows.
+std::int64_t chunk_near(std::int64_t steps, std::int64_t batch, bool remakes, double wanted) {
   std::int64_t best = steps;
   double best_distance = std::abs(std::log(wanted));
-  for (std::int64_t chunk = kMinChunk; chunk < steps; ++chunk) {
+  const std::int64_t least =
+      std::clamp(kMinChunkRows / (remakes ? 2 : 1) / std::max<std::int64_t>(batch, 1), kLeastChunk, kMinChunk);
+  for (std::int64_t chunk = least; chunk < steps; ++chunk) {
     if (steps % chunk != 0) continue;
     const double distance = std::abs(std::log(static_cast<double>(steps) / static_cast<double>(chunk) / wanted));
     if (distance < best_distance) {
@@ -55,31 +71,48 @@ std::int64_t most_layers_at_once(const Problem& p) {
 
 TrainingPace::TrainingPace(const Problem& problem, bool in_one_launch, std::int64_t layers, double step_microseconds)
     : persistent(in_one_launch), chunk_forward(problem.options.seq_len), chunk_backward(problem.options.seq_len) {
-  const std::int64_t steps = problem.options.seq_len;
+  const std::int64_t steps = problem.options.seq_len, batch = problem.options.batch_size;
+  const bool remakes = problem.options.training == Training::remake_gates;
   const double stage = kStageMicroseconds + kLayerMicroseconds * static_cast<double>(layers);
   if (layers > 1) {
     const double later = static_cast<double>(layers - 1) * static_cast<double>(steps);
-    const std::int64_t chunk = chunk_near(steps, std::max(1.0, std::sqrt(later * step_microseconds / stage)));
+    const std::int64_t chunk =
+        chunk_near(steps, batch, remakes, std::max(1.0, std::sqrt(later * step_microseconds / stage)));
     if (chunk < steps) {
       at_once = layers;
       chunk_forward = chunk_backward = chunk;
     }
   }
   // reset-before needs r h of all steps at once for its n.
-  if (at_once == 1 && problem.options.training == Training::remake_gates && problem.config.reset_after)
-    chunk_backward = chunk_near(steps, kRemakeChunks);
-  const TrainingShape shape(problem, steps, problem.options.batch_size, *this);
+  if (at_once == 1 && problem.config.reset_after) {
+    const double rows = static_cast<double>(steps * batch);
+    if (remakes) chunk_backward = chunk_near(steps, batch, remakes, std::clamp(rows / kRemakeRows, 1.0, kRemakeChunks));
+    if (!in_one_launch) chunk_forward = chunk_near(steps, batch, remakes, remakes ? kRemakeChunks : kStepChunks);
+  }
+  gradients_by_place = at_once == 1 || chunk_backward * batch >= kMinStageRows;
+  const TrainingShape shape(problem, steps, batch, *this);
   microseconds = static_cast<double>(shape.stage_count(chunk_forward)) *
                  (static_cast<double>(chunk_forward) * step_microseconds + stage);
+}
+
+void TrainingPace::run_beside(const Problem& problem) {
+  chunk_backward = chunk_near(problem.options.seq_len, problem.options.batch_size, false, kBesideChunks);
+  ring = 2;
 }
 
 TrainingShape::TrainingShape(const Problem& problem, std::int64_t t, std::int64_t b, const TrainingPace& pace)
     : config(problem.config),
       keeps_gates(problem.options.training != Training::remake_gates),
       persistent(pace.persistent),
+      persistent_forward(pace.persistent_forward),
+      gradients_by_place(pace.gradients_by_place),
+      drops(problem.options.dropout > 0.0),
+      ring(pace.ring),
       at_once(pace.at_once),
       element(static_cast<std::int64_t>(size_of(problem.options.dtype))),
       plan_rows(problem.options.seq_len * problem.options.batch_size),
+      plan_kept((keeps_gates ? 5 : 1) * config.num_layers * plan_rows * config.num_directions() * config.hidden_size),
+      part_rows(pace.gradients_by_place ? pace.chunk_backward * problem.options.batch_size : plan_rows),
       multiprocessors(problem.device.sm_count),
       steps(t),
       batch(b),
@@ -120,15 +153,16 @@ std::int64_t TrainingShape::most_parts(std::int64_t columns) const {
   const std::int64_t out_rows = 3 * config.hidden_size, across = ceil_div(columns, 128);
   const auto tiles = static_cast<double>(ceil_div(out_rows, 128) * across);
   const auto large = static_cast<double>(ceil_div(out_rows, 256) * across);
-  const std::int64_t most = std::min(
-      {kMaxParts, kMaxPartElements / std::max<std::int64_t>(out_rows * columns, 1), plan_rows / kMinRowsOfPart});
+  const std::int64_t most_elements = std::min(kMaxPartElements, plan_kept / kKeptOfParts);
+  const std::int64_t most =
+      std::min({kMaxParts, most_elements / std::max<std::int64_t>(out_rows * columns, 1), part_rows / kMinRowsOfPart});
   std::int64_t best = 1;
   double least = 0.0;
   for (std::int64_t count = 1; count <= std::max<std::int64_t>(most, 1); ++count) {
     const auto times = static_cast<double>(count);
     const double share = (busy_share(tiles * times, multiprocessors) + busy_share(large * times, multiprocessors)) / 2;
-    const double cost = 1.0 / share + kPartRows * times / static_cast<double>(std::max<std::int64_t>(plan_rows, 1)) +
-                        (plan_rows % count == 0 ? 0.0 : kRestShare);
+    const double cost = 1.0 / share + kPartRows * times / static_cast<double>(std::max<std::int64_t>(part_rows, 1)) +
+                        (part_rows % count == 0 ? 0.0 : kRestShare);
     if (count > 1 && cost >= least) continue;
     best = count;
     least = cost;
@@ -136,9 +170,9 @@ std::int64_t TrainingShape::most_parts(std::int64_t columns) const {
   return best;
 }
 
-Parts TrainingShape::parts(std::int64_t columns) const {
-  const std::int64_t count = std::clamp<std::int64_t>(rows() / kMinRowsOfPart, 1, most_parts(columns));
-  return {count, rows() / count, rows() % count};
+Parts TrainingShape::parts(std::int64_t columns, std::int64_t of_rows) const {
+  const std::int64_t count = std::clamp<std::int64_t>(of_rows / kMinRowsOfPart, 1, most_parts(columns));
+  return {count, of_rows / count, of_rows % count};
 }
 
 std::int64_t bias_rows_each(std::int64_t rows) {
@@ -171,26 +205,36 @@ TrainingArena::TrainingArena(const TrainingShape& s) {
   const std::size_t shared = end;
 
   const auto slot_rows = [&](std::int64_t chunk) { return s.at_once * d * chunk * s.batch; };
-  place(input, slot_rows(s.chunk_forward) * 3 * h);
-  place(clean_x, s.rows() * features);
+  const std::int64_t forward_input =
+      s.persistent_forward ? d * s.chunk_forward * s.batch * 3 * h + kMostPadding : slot_rows(s.chunk_forward) * 3 * h;
+  place(input, forward_input);
+  // x of both directions, unless these have the same rows.
+  const std::int64_t forward_rows = (s.chunk_forward < s.steps ? d : 1) * s.chunk_forward * s.batch;
+  place(clean_x, forward_rows * s.copied_features());
   place(states, c.num_layers * s.layer_states());
   const std::size_t forward_end = end;
 
   end = shared;
   if (!s.keeps_gates) {
-    // The input's shares come before the gates that are made of them, at the same place as forward's.
-    place(input, std::max(slot_rows(s.chunk_backward), slot_rows(s.chunk_forward)) * 3 * h);
+    place(input_back, slot_rows(s.chunk_backward) * 3 * h);
     place(hidden, slot_rows(s.chunk_backward) * 3 * h);
     place(gates, slot_rows(s.chunk_backward) * 4 * h);
-    place(clean_x_back, s.rows() * features);
+    if (!s.gradients_by_place) place(clean_x_back, s.rows() * features);
   }
   place(reset_rows, c.reset_after ? 0 : d * s.rows() * h);
-  place(gradients, s.at_once * d * s.rows() * 4 * h);
-  // The last place is for the layer below a pass. Kept gates need x for the parameters alone, when a layer's recurrence has
-  // read the gradient of its output; several layers at once copy only x of the first, which ends the last pass.
-  const std::int64_t inner = (s.passes() > 1 ? s.at_once : s.at_once - 1) * s.rows() * d * h;
-  place(inner_grad, s.keeps_gates ? std::max(inner, s.rows() * features) : inner);
-  if (s.keeps_gates) clean_x_back = inner_grad;
+  place(gradients, s.ring * s.stage_gradients());
+  const std::int64_t all_inner = s.rows() * d * h;
+  if (s.gradients_by_place) {
+    place(clean_x_back, s.ring * d * s.gradient_rows() * s.copied_features());
+    const std::int64_t copies = s.wavefront() ? (s.passes() > 1 ? s.at_once : s.at_once - 1) : s.inner_copies();
+    place(inner_grad, c.num_layers > 1 ? copies * all_inner : 0);
+  } else {
+    // The last place is for the layer below a pass. Kept gates need x for the parameters alone, when a layer's recurrence has
+    // read the gradient of its output; several layers at once copy only x of the first, which ends the last pass.
+    const std::int64_t inner = (s.passes() > 1 ? s.at_once : s.at_once - 1) * all_inner;
+    place(inner_grad, s.keeps_gates ? std::max(inner, s.rows() * features) : inner);
+    if (s.keeps_gates) clean_x_back = inner_grad;
+  }
   std::int64_t most_parts = 0;
   for (std::int64_t layer = 0; layer < std::min<std::int64_t>(c.num_layers, 2); ++layer) {
     for (const std::int64_t columns : {c.layer_input_size(layer), h})

@@ -20,11 +20,16 @@ struct Parts {
 
 /// How a plan's recurrences run: of calls smaller than the plan, too, so that these need no more memory.
 struct TrainingPace {
-  bool persistent = false;                             ///< one launch a stage, else a few a step
-  std::int64_t at_once = 1;                            ///< A: layers in flight, each a chunk behind the one below
+  bool persistent = false;          ///< one launch a stage, else a few a step
+  bool persistent_forward = false;  ///< forwards a launch of its own kind, with one layer's input shares
+  std::int64_t at_once = 1;         ///< A: layers in flight, each a chunk behind the one below
   std::int64_t chunk_forward = 1, chunk_backward = 1;  ///< C, of the plan's steps
+  bool gradients_by_place = false;                     ///< the gates' gradients of a stage alone, else of all steps
+  std::int64_t ring = 1;                               ///< of so many stages, if by place
   double microseconds = 0.0;                           ///< of the recurrences of all stages, roughly
 
+  /// Has products of a stage go on beside the recurrence of the next, layer by layer.
+  void run_beside(const Problem& problem);
   /// Of a plan whose step takes so long in `layers` layers at once; as many layers as that, or one where chunks don't pay.
   TrainingPace(const Problem& problem, bool in_one_launch, std::int64_t layers, double step_microseconds);
 };
@@ -36,10 +41,15 @@ std::int64_t most_layers_at_once(const Problem& problem);
 struct TrainingShape {
   Config config;
   bool keeps_gates = true;  ///< in the reserve, else they are made again chunk by chunk
-  bool persistent = false;
+  bool persistent = false, persistent_forward = false;
+  bool gradients_by_place = false;
+  bool drops = false;          ///< between layers
+  std::int64_t ring = 1;       ///< stages whose gates' gradients are there
   std::int64_t at_once = 1;    ///< A
   std::int64_t element = 4;    ///< bytes
   std::int64_t plan_rows = 0;  ///< T B of the plan's largest call
+  std::int64_t plan_kept = 0;  ///< elements that it keeps, roughly
+  std::int64_t part_rows = 0;  ///< that a parameter's gradient sums at once, of that
   std::int64_t multiprocessors = 1;
   std::int64_t steps = 0, batch = 0;                   ///< T, B
   std::int64_t chunk_forward = 0, chunk_backward = 0;  ///< C
@@ -65,8 +75,21 @@ struct TrainingShape {
   std::int64_t layer_states() const { return (steps + 2) * batch * width(); }
   std::size_t states_bytes() const;
   std::size_t gates_bytes() const;  ///< 0 unless kept
-  /// Partial sums of a (3H, columns) gradient; of the plan's largest call at most `most_parts`.
-  Parts parts(std::int64_t columns) const;
+  /// Rows (t, b) whose gates' gradients are there at once, of each layer and direction: of a stage, or of all steps.
+  std::int64_t gradient_rows() const { return gradients_by_place ? chunk_backward * batch : rows(); }
+  std::int64_t stage_gradients() const {
+    return at_once * config.num_directions() * gradient_rows() * 4 * config.hidden_size;
+  }
+  std::int64_t copied_features() const { return drops && width() > config.input_size ? width() : config.input_size; }
+  /// Of a layer that runs alone, where the gradient of its output lies, in elements from inner_grad on.
+  std::int64_t inner_of(std::int64_t layer) const { return layer % inner_copies() * rows() * width(); }
+  /// Copies of the gradient of inner outputs: where both directions' chunks are at different times, the layer below's is not
+  /// written over what is still read.
+  std::int64_t inner_copies() const {
+    return !wavefront() && config.bidirectional && chunk_backward < steps && config.num_layers > 2 ? 2 : 1;
+  }
+  /// Partial sums of a (3H, columns) gradient over so many rows; of the plan's largest call at most `most_parts`.
+  Parts parts(std::int64_t columns, std::int64_t of_rows) const;
   std::int64_t most_parts(std::int64_t columns) const;
   std::size_t reserve_bytes() const { return states_bytes() + gates_bytes(); }
 };
@@ -74,20 +97,21 @@ struct TrainingShape {
 /// Offsets in the plan's working memory; forward and backward use it in turn.
 struct TrainingArena {
   // Of both.
-  std::size_t input = 0;         ///< [A*D][C B][3][H]
   std::size_t state = 0;         ///< [L*D][B][H]
   std::size_t reset_state = 0;   ///< [L*D][B][H], reset-before
   std::size_t step_product = 0;  ///< [L*D][B][3][H]: forward `hidden`, backward `step_gradients`
   // Forward.
-  std::size_t clean_x = 0;  ///< [T B][features of a layer], where a product can't read them in place
+  std::size_t input = 0;    ///< [A*D][C B][3][H]
+  std::size_t clean_x = 0;  ///< [D][C B][features of a layer], where a product can't read them in place
   std::size_t states = 0;   ///< without a reserve
   // Backward.
-  std::size_t clean_x_back = 0;  ///< as clean_x; and the gradient of x, where a product can't write it in place
+  std::size_t clean_x_back = 0;  ///< as clean_x, where gradients are by place [ring][D][C B]; and the gradient of x
+  std::size_t input_back = 0;    ///< remake: [A*D][C B][3][H]
   std::size_t hidden = 0;        ///< remake: [A*D][C B][3][H]
   std::size_t gates = 0;         ///< remake: [A*D][C B][H][4]
   std::size_t reset_rows = 0;    ///< reset-before: [D][T B][H]
-  std::size_t gradients = 0;     ///< [A*D][T B][4][H]
-  std::size_t inner_grad = 0;    ///< [A][T B][D*H]
+  std::size_t gradients = 0;     ///< [ring][A*D][C B][4][H], or [A*D][T B][4][H]
+  std::size_t inner_grad = 0;    ///< [A or copies][T B][D*H]
   std::size_t parts = 0;         ///< partial sums of a parameter's gradient
   std::size_t bias_parts = 0;
   std::size_t bytes = 0;

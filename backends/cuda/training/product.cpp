@@ -118,7 +118,7 @@ Products::Products(StreamRef stream, DType dtype, Math math) : impl_(std::make_u
 #if defined(GRU_CUDA_CUBLASLT)
   impl_->context = blas::make_context();
   // Without any, cuBLASLt leaves out its kernels for Hopper's tensor cores.
-  impl_->workspace_bytes = std::size_t{math == Math::tf32 ? 32U : 16U} << 20U;
+  impl_->workspace_bytes = std::size_t{math == Math::tf32 ? 32U : 4U} << 20U;
   impl_->workspace = allocate(stream, "cuBLASLt's workspace", impl_->workspace_bytes);
 #endif
 }

@@ -42,6 +42,9 @@ Trainer::Impl::Impl(StreamRef on, const Problem& for_problem, const RecurrenceSc
   const DeviceGuard guard(stream.device);
   load_training_kernels(dtype);
   if (schedule.possible()) recurrence.emplace(stream, problem, schedule);
+  if (schedule.beside) front.emplace(stream);
+  if (schedule.pace.persistent_forward)
+    persistent_forward.emplace(stream, problem, schedule.forward, schedule.pace.chunk_forward);
   arena = TrainingArena(shape_of(problem.options.seq_len, problem.options.batch_size));
   memory = allocate(stream, "the workspace of training", arena.bytes);
   prepare();
@@ -89,19 +92,29 @@ void Trainer::Impl::prepare_backward(const TrainingShape& s) {
       products.prepare(remake_shape(s, rows, 2, 1));
     });
   }
+  // Rows of a stage; or of all steps, which a wavefront's gradients of inner outputs don't wait for.
+  const auto for_gradients = [&](auto&& f) {
+    if (s.gradients_by_place) return for_chunks(f);
+    f(s.rows());
+  };
   const auto parts = [&](std::int64_t columns, std::int64_t pitch, int gates) {
-    const Parts p = s.parts(columns);
-    products.prepare(weight_shape(s, columns, pitch, p.each, p.count, gates));
-    if (p.rest > 0) products.prepare(weight_shape(s, columns, pitch, p.rest, 1, gates));
+    for_gradients([&](std::int64_t rows) {
+      const Parts p = s.parts(columns, rows);
+      products.prepare(weight_shape(s, columns, pitch, p.each, p.count, gates));
+      if (p.rest > 0) products.prepare(weight_shape(s, columns, pitch, p.rest, 1, gates));
+    });
   };
   for (std::int64_t layer = 0; layer < std::min<std::int64_t>(s.config.num_layers, 2); ++layer) {
     const std::int64_t features = s.config.layer_input_size(layer);
     parts(features, features, 3);
     for (const bool add : {false, true}) {
-      if (layer == 0 || !s.wavefront()) products.prepare(input_grad_shape(s, layer, s.rows(), features, add));
+      const auto below = [&](std::int64_t rows) { products.prepare(input_grad_shape(s, layer, rows, features, add)); };
+      if (layer == 1 && s.wavefront()) {
+        if (!add) for_chunks(below);
+      } else {
+        for_gradients(below);
+      }
     }
-    if (layer == 1 && s.wavefront())
-      for_chunks([&](std::int64_t rows) { products.prepare(input_grad_shape(s, 1, rows, h, false)); });
   }
   if (s.config.reset_after) {
     parts(h, s.width(), 3);
@@ -111,11 +124,16 @@ void Trainer::Impl::prepare_backward(const TrainingShape& s) {
   }
 }
 
+void Trainer::Impl::require_no_abort() {
+  if (recurrence) recurrence->waits().require_no_abort(stream);
+  if (persistent_forward) persistent_forward->waits().require_no_abort(stream);
+}
+
 void Trainer::Impl::execute(const Call& call) {
   const DeviceGuard guard(stream.device);
   require_device_memory(call, stream);
   require_reserve("execute", call.reserve, stream);
-  if (recurrence) recurrence->require_no_abort();
+  require_no_abort();
   forward(call);
 }
 
@@ -134,7 +152,7 @@ void Trainer::Impl::backward(const BackwardCall& call) {
     const CellGradients& g = call.cells[i];
     require_cell("backward", i, {g.weight_ih, g.weight_hh, g.bias_ih, g.bias_hh}, stream);
   }
-  if (recurrence) recurrence->require_no_abort();
+  require_no_abort();
   run_backward(call);
 }
 
@@ -153,12 +171,16 @@ std::size_t Trainer::Impl::reserve_bytes() const {
 }
 
 std::size_t Trainer::Impl::workspace_bytes() const {
-  return arena.bytes + products.workspace_bytes() + (recurrence ? recurrence->workspace_bytes() : 0);
+  return arena.bytes + products.workspace_bytes() + (recurrence ? recurrence->workspace_bytes() : 0) +
+         (persistent_forward ? persistent_forward->workspace_bytes() : 0);
 }
 
 Status Trainer::Impl::status() const {
   if (recurrence) {
-    if (Status aborted = recurrence->status(); !aborted.ok) return aborted;
+    if (Status aborted = recurrence->waits().status(); !aborted.ok) return aborted;
+  }
+  if (persistent_forward) {
+    if (Status aborted = persistent_forward->waits().status(); !aborted.ok) return aborted;
   }
   return status_of(stream, name);
 }
@@ -169,7 +191,7 @@ std::unique_ptr<Engine> Trainer::Impl::fork_on(StreamRef on) const {
 
 void Trainer::Impl::rebound() {
   products.rebind(stream);
-  if (recurrence) recurrence->rebind(stream);
+  if (persistent_forward) persistent_forward->rebind(stream);
 }
 
 Decision<RecurrenceSchedule> Trainer::decide(const Problem& p) {

@@ -3,6 +3,8 @@
 
 /// What the parts of a persistent block share: its role, its shared memory, what its gate lanes remember.
 
+#include <type_traits>
+
 #include "backends/cuda/device/shared_address.cuh"
 #include "backends/cuda/device/spin_guard.cuh"
 #include "backends/cuda/persistent/args.hpp"
@@ -28,7 +30,13 @@ struct GateState {
   std::uint64_t result;  // address of the next step's result; 0: not wanted
 };
 
-static_assert(sizeof(GateState) == 24, "PersistentTile::kStateFloats of four bytes");
+/// And of tiles that keep: `result` is then a word for the projection above, or nothing.
+struct KeepingGateState : GateState {
+  float bias[3];               // r, z, n of x
+  std::uint64_t state, gates;  // addresses of the next step's; 0: not wanted
+};
+template <class Tile>
+using GateStateOf = std::conditional_t<Tile::keeps, KeepingGateState, GateState>;
 
 /// Slices of a group. A tile whose warps meet serves but one, which the compiler then knows.
 template <class Tile>
@@ -39,20 +47,22 @@ __device__ __forceinline__ int slices_of(const PersistentArgs& a) {
 /// The shared memory of a block, carved once.
 template <class Tile>
 struct PersistentShared {
-  float* partial;         // [buffers][product warp][pack or project_pack][units][r, z, n, -]
-  float* stage;           // L2: [product warp][pack][columns], private to the warp; cluster: [parity][slice][pack][k]
-  float4* inputs;         // [input_parts][per_set][input_steps][gate thread] prefetched input shares
-  GateState* states;      // [gate thread], only without dedicated gate warps
+  float* partial;  // [buffers][product warp][pack or project_pack][units][r, z, n, -]
+  float* stage;    // L2: [product warp][pack][columns], private to the warp; cluster: [parity][slice][pack][k]
+  float4* inputs;  // [input_parts][per_set][input_steps][gate thread] prefetched input shares
+  GateStateOf<Tile>* states;  // [gate thread], only without dedicated gate warps
   volatile int* stopped;  // a warp of this block has given up waiting (here, as a static one's address is slow to find)
   volatile int* summed;   // [slice] steps whose sums were taken, unless the tile meets
   unsigned arrived;       // cluster: mbarriers [parity][slice][product warp]
+
+  static_assert(sizeof(GateStateOf<Tile>) == 4 * Tile::kStateFloats);
 
   __device__ __forceinline__ PersistentShared(float* base, int slices) {
     const SharedLayout<Tile> at(slices);
     partial = base + at.partial;  // what comes before is the product's
     stage = base + at.stage;
     inputs = reinterpret_cast<float4*>(base + at.inputs);
-    states = reinterpret_cast<GateState*>(base + at.states);
+    states = reinterpret_cast<GateStateOf<Tile>*>(base + at.states);
     arrived = shared_address(base + at.arrived);
     stopped = reinterpret_cast<int*>(base + at.flags);
     summed = stopped + 1;

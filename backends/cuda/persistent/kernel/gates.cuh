@@ -20,17 +20,18 @@ struct GateWarp {
   using Lanes = GateLanes<Tile>;
   using Lane = typename Lanes::Lane;
   using Sender = typename ExchangeOf<Tile>::Sender;
+  using State = GateStateOf<Tile>;
   const RecurrentBlock<Tile>& block;
   const int meeting;  // threads that meet at a slice's barrier
   Lanes lanes;
   InputShares<Tile> shares;
-  OutputResults<Tile> results;
-  GateState own[Tile::dedicated ? Tile::per_set : 1];
+  ResultsOf<Tile> results;
+  State own[Tile::dedicated ? Tile::per_set : 1];
 
   __device__ __forceinline__ GateWarp(const RecurrentBlock<Tile>& of, int threads)
       : block(of), meeting(threads), lanes{of}, shares{lanes}, results{lanes}, own{} {}
 
-  __device__ __forceinline__ GateState& state(const Lane& me, int q) {
+  __device__ __forceinline__ State& state(const Lane& me, int q) {
     if constexpr (Tile::dedicated) return own[q];
     return block.shared.states[me.thread];
   }
@@ -49,12 +50,17 @@ struct GateWarp {
     for (int q = 0; q < Tile::per_set; ++q) {
       if (!served(me, q)) continue;
       const int sequence = lanes.sequence_of(me, q);
-      GateState g{0.f, a.bias_hn[matrix * a.hidden_padded + me.unit], -1, shares.first(me, q), 0};
+      State g{};
+      g.length = -1;
+      g.input = shares.first(me, q);
+      results.load_bias(g, me.unit, matrix);
       if (lanes.active(me, q)) {
-        g.length = valid_steps(a.lengths, a.lengths_stride, a.lengths_are_64bit, sequence, a.steps);
+        const int all = Tile::keeps ? a.kept.all_steps : a.steps;
+        g.length = valid_steps(a.lengths, a.lengths_stride, a.lengths_are_64bit, sequence, all);
+        if constexpr (Tile::keeps) g.length = max(g.length - a.kept.first_step, 0);
         if (a.h0) g.h = a.h0[matrix * a.h0_stride[0] + sequence * a.h0_stride[1] + me.unit * a.h0_stride[2]];
       }
-      g.result = results.first(me, q);
+      results.find(g, me, q);
       state(me, q) = g;
       const SendingLane sending = lanes.sending(me, q);
       Sender::publish(block, sending, Sender::target(block, sending, 0), g.h, 0);
@@ -63,7 +69,7 @@ struct GateWarp {
 #pragma unroll
       for (int q = 0; q < Tile::per_set; ++q) {
         if (served(me, q)) {
-          GateState& g = state(me, q);
+          State& g = state(me, q);
           if (step > 0) g.input += shares.stride();
           shares.prefetch(me, q, g, step);
         } else if (!lanes.one_turn()) {
@@ -80,7 +86,7 @@ struct GateWarp {
     const int slice = lanes.slice_of(me, q), parity = i & 1;
     const bool more = i + 1 < a.steps;
     GateState g = state(me, q);
-    const float3 x = shares.take(me, q, g, i);
+    const float3 x = results.with_bias(state(me, q), shares.take(me, q, g, i));
     const SendingLane sending = lanes.sending(me, q);
     auto to = Sender::target(block, sending, i + 1);
     int share = (2 * slice + parity) * (Tile::partial_floats / 4) + me.item.first_share();
@@ -98,17 +104,17 @@ struct GateWarp {
     const bool stopped = *block.shared.stopped != 0;
     float sum[3];
     me.item.sum(reinterpret_cast<const float4*>(block.shared.partial) + share, sum);
-    const float next = cell<SfuPolynomialMath>(x.x, x.y, x.z, sum[0], sum[1], sum[2] + g.bias_hn, g.h);
+    const auto made = results.cell(x, sum, g);
     const bool valid = Tile::dedicated ? ahead != 0 : lanes.time_of(i) < g.length;
-    g.h = valid ? next : g.h;
+    g.h = valid ? made.h : g.h;
     // A block that gave up keeps its state to itself: nobody then gets ahead of what it has really received, and the
     // counts at the barriers stay right until all have given up.
     if (more && !stopped && !block.guard.gave_up) Sender::publish(block, sending, to, g.h, i + 1);
     if (!Tile::meets && me.thread % 32 == 0) block.shared.summed[slice] = i + 1;
     g.input += shares.stride();
     shares.prefetch(me, q, g, i + shares.copied_ahead());
-    results.store(g, valid ? g.h : 0.f);
-    state(me, q) = g;
+    results.store(g, state(me, q), made, valid);
+    static_cast<GateState&>(state(me, q)) = g;
   }
 
   /// Stores the state after the last step.

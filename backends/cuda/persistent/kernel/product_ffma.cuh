@@ -46,6 +46,26 @@ struct FfmaProduct {
       to[3] = v.w;
     }
   }
+  /// From a (3, H, H) matrix as a training plan has it; gate g lies at place order[g] of the three.
+  __device__ __forceinline__ void load_rows(const float* rows, const int (&order)[3], int hidden, int rank,
+                                            int thread) {
+    constexpr LaneMap lanes = Tile::lanes;
+    static_assert(shared_row == 0, "all weights lie in registers");
+#pragma unroll
+    for (int q = 0; q < lanes.vectors(); ++q) {
+      const int unit = rank * Tile::units + lanes.unit(thread, lanes.lane_unit(q));
+      const int column = lanes.column(thread, lanes.piece(q)), gate = lanes.gate(q);
+      float4 v = make_float4(0.F, 0.F, 0.F, 0.F);
+      if (unit < hidden && column < hidden)
+        v = __ldg(reinterpret_cast<const float4*>(
+            rows + (static_cast<long long>(order[gate]) * hidden + unit) * hidden + column));
+      float* to = w[lanes.lane_unit(q)][gate] + 4 * lanes.piece(q);
+      to[0] = v.x;
+      to[1] = v.y;
+      to[2] = v.z;
+      to[3] = v.w;
+    }
+  }
   /// sums += four . v, gate by gate.
   static __device__ __forceinline__ void add(float (&sums)[3], const float (&four)[3][4], float4 v) {
 #pragma unroll

@@ -107,7 +107,8 @@ struct ProjectionResults {
       : item(thread), items(a.steps * a.batch), pitch(a.hidden_padded), epoch(of_epoch) {
     const int unit = role.rank * Tile::units + item.unit;
     const float* b = a.bias_x + role.layer * 3 * a.hidden_padded + unit;
-    bias = make_float3(b[0], b[a.hidden_padded], b[2 * a.hidden_padded]);
+    bias = make_float3(0.F, 0.F, 0.F);  // of tiles that keep: the gates add it
+    if constexpr (!Tile::keeps) bias = make_float3(b[0], b[a.hidden_padded], b[2 * a.hidden_padded]);
     results = a.gate_input + static_cast<long long>(role.layer - 1) * items * pitch + unit;
   }
   __device__ __forceinline__ void finish(int pass, const float* sums) const {
@@ -140,7 +141,9 @@ __device__ __forceinline__ void run_projection(const PersistentArgs& a, Persiste
   ProjectionReader<Tile> reader(a, shared, role, helper, lane, epoch);
   const ProjectionResults<Tile> results(a, role, helper * 32 + lane, epoch);
   ProductOf<Tile> weights;
-  if (product)
+  if (Tile::keeps && product)
+    weights.load_rows(a.kept.w_ih + (role.layer - 1) * a.kept.layer_w_ih, {1, 2, 0}, a.hidden, role.rank, threadIdx.x);
+  else if (product)
     weights.load(a.input_weights + (static_cast<long long>(role.layer - 1) * a.group_blocks + role.rank) *
                                        Tile::lanes.vectors() * Tile::product_threads,
                  threadIdx.x);

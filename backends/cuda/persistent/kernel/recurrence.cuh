@@ -68,9 +68,13 @@ __device__ __forceinline__ void run_recurrence(const PersistentArgs& a, Persiste
   typename ExchangeOf<Tile>::Reader reader(block, warp, lane);
   ProductOf<Tile> weights;
   const int matrix = role.layer * a.directions + role.direction;
-  weights.load(a.recurrent_weights + (static_cast<long long>(matrix) * a.group_blocks + role.rank) *
-                                         Tile::lanes.vectors() * Tile::product_threads,
-               threadIdx.x);
+  if constexpr (Tile::keeps)
+    weights.load_rows(a.kept.w_hh + static_cast<long long>(matrix) * 3 * a.hidden * a.hidden, {0, 1, 2}, a.hidden,
+                      role.rank, threadIdx.x);
+  else
+    weights.load(a.recurrent_weights + (static_cast<long long>(matrix) * a.group_blocks + role.rank) *
+                                           Tile::lanes.vectors() * Tile::product_threads,
+                 threadIdx.x);
   // Without dedicated gate warps a product warp finishes one slice, if there are so many.
   const int own_slice = Tile::dedicated ? slices_of<Tile>(a) : warp / Tile::gate_warps;
   static_assert(Tile::dedicated || Tile::per_set == 1, "a product warp finishes one slice");

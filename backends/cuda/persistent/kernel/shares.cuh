@@ -31,8 +31,8 @@ struct InputShares {
   __device__ __forceinline__ const RecurrentRole& role() const { return lanes.block.role; }
 
   __device__ __forceinline__ int compute_stride() const {
-    const int stride =
-        role().layer == 0 ? args().batch * args().directions * 3 * (args().hidden_padded / 4) : lanes.step_shares();
+    const int row = Tile::keeps ? 3 * (args().hidden / 4) : args().directions * 3 * (args().hidden_padded / 4);
+    const int stride = role().layer == 0 ? args().batch * row : lanes.step_shares();
     return lanes.backwards() ? -stride : stride;
   }
   __device__ __forceinline__ int stride() const {
@@ -57,9 +57,13 @@ struct InputShares {
     const int j = typename GateLanes<Tile>::Item(me.thread / 32 * 32).j + piece / sequence_pieces;
     // A lane without a sequence copies another's: it belongs to nobody, and the memory is there.
     const int sequence = min(role().first_sequence + lanes.slice_of(me, q) * Tile::pack + j, a.batch - 1);
+    const int within = role().rank * unit_pieces + piece % unit_pieces;
+    if constexpr (Tile::keeps)  // units beyond H read on: nobody takes their shares
+      return (((role().direction * a.steps + lanes.time_of(0)) * a.batch + sequence) * 3 + gate) * (a.hidden / 4) +
+             within;
     return (((lanes.time_of(0) * a.batch + sequence) * a.directions + role().direction) * 3 + gate) *
                (a.hidden_padded / 4) +
-           role().rank * unit_pieces + piece % unit_pieces;
+           within;
   }
   __device__ __forceinline__ bool adds_inputs() const { return Tile::overlap && args().second_input != nullptr; }
   /// The slots of the lane's warp for prefetched shares of a step; those to be added are another part.
@@ -127,6 +131,7 @@ struct InputShares {
         v = reinterpret_cast<const float*>(slots(me, 1, q, step)) + at;
         x = make_float3(x.x + v[0], x.y + v[Tile::units], x.z + v[2 * Tile::units]);
       }
+      if constexpr (Tile::keeps) return make_float3(x.y, x.z, x.x);
       return x;
     }
     float4 v = slots(me, 0, q, step)[lane];

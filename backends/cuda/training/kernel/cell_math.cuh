@@ -82,6 +82,12 @@ __device__ inline long long kept_at(const CellArgs& a, const CellPlace& p) {
   const long long row = a.kept_cells_by_layer != 0 ? p.cell * rows + p.by_time(s) : p.slot * rows + p.by_place(s);
   return row * s.hidden + p.unit;
 }
+/// Where the gradients of a place's gates begin, in rows of 4H.
+__device__ inline long long gradients_row(const CellArgs& a, const CellPlace& p) {
+  const Stage& s = a.stage;
+  if (a.gradients_by_place != 0) return static_cast<long long>(p.slot) * s.chunk_steps * s.batch + p.by_place(s);
+  return static_cast<long long>(p.slot) * s.steps * s.batch + p.by_time(s);
+}
 /// Of a time's output in states; slots 0 and T + 1 are h0.
 __device__ inline long long state_at(const Stage& s, int layer, int slot, int row, int direction, int unit) {
   return ((static_cast<long long>(layer) * (s.steps + 2) + slot) * s.batch + row) * s.directions * s.hidden +

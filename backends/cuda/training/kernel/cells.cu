@@ -72,8 +72,7 @@ struct CellView {
     step[hidden] = z;
     step[2 * hidden] = hidden_n;
     if (!p.at_work) return;
-    T* all = static_cast<T*>(a.gradients) +
-             (static_cast<long long>(p.slot) * s.steps * s.batch + p.by_time(s)) * 4 * hidden + p.unit;
+    T* all = static_cast<T*>(a.gradients) + gradients_row(a, p) * 4 * hidden + p.unit;
     all[0] = n;
     all[hidden] = r;
     all[2 * hidden] = z;
@@ -170,9 +169,7 @@ struct BackwardReset {
       const long long at = v.p.unit;
       static_cast<T*>(v.a.step_gradients)[(static_cast<long long>(v.p.cell) * s.batch + v.p.row) * 3 * v.hidden + at] =
           dr;
-      static_cast<T*>(
-          v.a.gradients)[((static_cast<long long>(v.p.slot) * s.steps * s.batch + v.p.by_time(s)) * 4 + 1) * v.hidden +
-                         at] = dr;
+      static_cast<T*>(v.a.gradients)[(gradients_row(v.a, v.p) * 4 + 1) * v.hidden + at] = dr;
       v.state() += through * r;
     });
   }

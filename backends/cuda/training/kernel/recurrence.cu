@@ -8,9 +8,19 @@ template <int UnitsPerWarp, int Columns, int Pack>
 RecurrenceKernel describe() {
   using Forwards = RecurrenceTile<UnitsPerWarp, Columns, Pack, false>;
   using Backwards = RecurrenceTile<UnitsPerWarp, Columns, Pack, true>;
+  const void* in_cluster = nullptr;
+  std::size_t slice_bytes = 0;
+  if constexpr (UnitsPerWarp == 4 && Columns == 8) {
+    using Clustered = RecurrenceTile<UnitsPerWarp, Columns, Pack, true, true>;
+    in_cluster = reinterpret_cast<const void*>(&recurrence_kernel<Clustered>);
+    slice_bytes = Clustered::slice_bytes;
+  }
   return {.function = {reinterpret_cast<const void*>(&recurrence_kernel<Forwards>),
                        reinterpret_cast<const void*>(&recurrence_kernel<Backwards>)},
           .shared_bytes = {Forwards::shared_bytes, Backwards::shared_bytes},
+          .in_cluster = in_cluster,
+          .slice_bytes = slice_bytes,
+          .cluster_blocks = Backwards::cluster_blocks,
           .units = Forwards::units,
           .depth = Forwards::k,
           .pack = Pack,

@@ -18,7 +18,8 @@
 // multiplies all columns with its units; a butterfly of shuffles leaves each (unit, sequence) in one lane; that lane
 // makes the gates and publishes. The owners publish what the chunk begins with, too, so that all visits are alike. Two
 // buffers by the visit's parity are enough, in shared memory and in L2: who publishes a step has seen all of the step
-// before, and a block publishes only after it has read all words of the step before.
+// before, and a block publishes only after it has read all words of the step before. Backwards with up to 256 units the same
+// goes round inside a cluster, where devices have them: st.async into every block's shared memory, which an mbarrier counts.
 //
 // Bound: one visit takes 2 x 3 x UnitsPerWarp x Columns x Pack clocks of FMA, backwards as many or more of reads from
 // shared memory (Pack x 3 x K x 4 bytes for each of eight warps), beside the way through L2 of about 0.5 us, which a
@@ -27,7 +28,9 @@
 
 #include <type_traits>
 
+#include "backends/cuda/device/cluster.cuh"
 #include "backends/cuda/device/gate_math.cuh"
+#include "backends/cuda/device/mbarrier.cuh"
 #include "backends/cuda/device/memory_order.cuh"
 #include "backends/cuda/device/spin_guard.cuh"
 #include "backends/cuda/device/words.cuh"
@@ -64,7 +67,7 @@ class RecurrenceBlock {
   __device__ __forceinline__ void run() {
     load_lengths();
     load_weights();
-    __syncthreads();
+    begin_exchange();
     for (int slice = 0; slice < a_.slices; ++slice) publish(0, slice, first_value(slice));
     Own own = load_own(0, 0);
     uint4 words[Tile::thread_pairs] = {};
@@ -79,11 +82,12 @@ class RecurrenceBlock {
         if constexpr (Tile::backwards && !Tile::ahead) load_pairs(pairs, visit, slice);
         receive(buffer, visit, slice, words, asked, pairs);
         __syncthreads();
+        if constexpr (clusters) expect_again(visit, slice);
         Sums<Tile> sums;
         multiply<Tile>(weights_, buffer, lane_, sums);
         // Others' words of the next slice are there by now, unless this is the only one.
         if (Tile::ahead && a_.slices > 1) {
-          asked = next_visit < steps_;
+          asked = !clusters && next_visit < steps_;
           if (asked) ask(words, next_visit, next_slice);
           if constexpr (Tile::backwards) load_pairs(pairs, next_visit, next_slice);
         }
@@ -100,6 +104,7 @@ class RecurrenceBlock {
  private:
   using Own = std::conditional_t<Tile::backwards, OwnBackward, OwnForward>;
   struct NoPairs {};
+  static constexpr bool clusters = Tile::cluster && kHasClusters;
   using Pairs = std::conditional_t<Tile::backwards, KeptPairs<Tile>, NoPairs>;
 
   __device__ int time_of(int visit) const { return time_ + ahead_ * visit; }
@@ -145,8 +150,7 @@ class RecurrenceBlock {
 #pragma unroll
       for (int g = 0; g < 4; ++g) bias_[g] = own_unit_ < h ? bias[g * h] : 0.F;
     } else {
-      results_ = static_cast<float*>(c.gradients) +
-                 (static_cast<long long>(own.slot) * s_.steps * s_.batch + own.by_time(s_)) * 4 * h + own_unit_;
+      results_ = static_cast<float*>(c.gradients) + gradients_row(c, own) * 4 * h + own_unit_;
       const CellPlace pair = first_place(0, Tile::unit_of_pair(thread_, 0));
       pair_kept_ = gates + kept_at(c, pair);
       pair_before_ = static_cast<const float*>(c.states) + state_before(s_, pair);
@@ -191,11 +195,57 @@ class RecurrenceBlock {
       there = there && (!waits_for(q) || (v[q].y == epoch && v[q].w == epoch));
     return there;
   }
-  __device__ void publish(int visit, int slice, float value) const {
-    if (!publishes_ || visit == steps_) return;
+  __device__ __forceinline__ void publish(int visit, int slice, float value) const {
+    if (visit == steps_) return;
+    if constexpr (clusters) return send(visit, slice, value);
+    if (!publishes_) return;
     store_value(words_of(visit, slice) + own_sequence_ * Tile::k + own_unit_, value,
                 base_ + static_cast<unsigned>(visit));
   }
+
+  // In a cluster: [visit's parity][slice][pack][K] in every block, and an mbarrier for each slice's vector.
+  __device__ int place_of(int visit, int slice) const { return (visit & 1) * a_.slices + slice; }
+  __device__ static float* inbox() { return shared() + 2 * Tile::buffer + kMaxGroupSequences; }
+  __device__ unsigned arrived(int place) const {
+    return shared_address(inbox() + 2 * a_.slices * Tile::pack * Tile::k) + 8 * static_cast<unsigned>(place);
+  }
+  static constexpr unsigned kVectorBytes = Tile::pack * Tile::k * 4;
+  __device__ __forceinline__ void begin_exchange() const {
+    if constexpr (clusters) {
+      if (thread_ == 0) {
+        for (int place = 0; place < 2 * a_.slices; ++place) {
+          mbarrier_init(arrived(place), 1);
+          mbarrier_expect(arrived(place), kVectorBytes);
+        }
+        mbarrier_publish();
+      }
+      cluster_sync();  // before anybody sends
+    }
+    __syncthreads();
+  }
+  /// After the block's meeting of a visit: its mbarrier may count the vector that comes to that place next, which nobody
+  /// sends in full before this block has gone on. Bytes that are there already are no harm, as the phase can't end before.
+  __device__ __forceinline__ void expect_again(int visit, int slice) const {
+    if (thread_ == 0 && !guard_.gave_up) mbarrier_expect(arrived(place_of(visit, slice)), kVectorBytes);
+  }
+  /// A warp's four units of each sequence to every block, 16 bytes a lane. Who gave up keeps them: nobody then gets ahead of
+  /// what it has received.
+  __device__ __forceinline__ void send(int visit, int slice, float value) const {
+    if (guard_.gave_up) return;
+    constexpr int messages = Tile::pack * Tile::cluster_blocks, spread = 32 / Tile::items;
+    static_assert(messages <= 32, "one a lane");
+    const int sequence = lane_ % Tile::pack, to = lane_ / Tile::pack;
+    float4 v;
+    v.x = __shfl_sync(~0U, value, sequence * spread);
+    v.y = __shfl_sync(~0U, value, (Tile::pack + sequence) * spread);
+    v.z = __shfl_sync(~0U, value, (2 * Tile::pack + sequence) * spread);
+    v.w = __shfl_sync(~0U, value, (3 * Tile::pack + sequence) * spread);
+    if (lane_ >= messages) return;
+    const int place = place_of(visit, slice);
+    const float* data = inbox() + (place * Tile::pack + sequence) * Tile::k + rank_ * Tile::units + thread_ / 32 * 4;
+    store_async4(map_rank(shared_address(data), to), v, map_rank(arrived(place), to));
+  }
+
   /// The state of the lane's unit between chunks: the state, or dh.
   __device__ float* held_state(int slice) const {
     const long long b = first_sequence_ + slice * Tile::pack + own_sequence_;
@@ -238,7 +288,10 @@ class RecurrenceBlock {
   __device__ __forceinline__ void receive(float* buffer, int visit, int slice, uint4 (&v)[Tile::thread_pairs],
                                           bool asked, const Pairs& pairs) {
     const unsigned epoch = base_ + static_cast<unsigned>(visit);
-    if (!__all_sync(~0U, asked && are_there(v, epoch))) {
+    if constexpr (clusters) {
+      const unsigned bar = arrived(place_of(visit, slice));
+      guard_.wait([&] { return mbarrier_try(bar, static_cast<unsigned>(visit >> 1) & 1U); });
+    } else if (!__all_sync(~0U, asked && are_there(v, epoch))) {
       guard_.wait([&] {
         ask(v, visit, slice);
         return are_there(v, epoch);
@@ -249,6 +302,10 @@ class RecurrenceBlock {
       if (!is_pair(q)) break;
       // Words that nobody waits for were never asked for: zeros.
       float2 value = make_float2(__uint_as_float(v[q].x), __uint_as_float(v[q].z));
+      if constexpr (clusters)
+        value = *reinterpret_cast<const float2*>(
+            inbox() + (place_of(visit, slice) * Tile::pack + Tile::sequence_of_pair(thread_, q)) * Tile::k +
+            Tile::unit_of_pair(thread_, q));
       auto* to = reinterpret_cast<float2*>(buffer + Tile::sequence_of_pair(thread_, q) * Tile::rows * Tile::k +
                                            Tile::unit_of_pair(thread_, q));
       if constexpr (!Tile::backwards) {
@@ -331,6 +388,7 @@ class RecurrenceBlock {
   /// The last block out ends the epochs of this launch.
   __device__ void leave() const {
     __syncthreads();
+    if constexpr (clusters) cluster_sync();  // a peer may still write here
     if (thread_ != 0) return;
     __threadfence();
     if (atomicAdd(a_.blocks_done, 1U) + 1 != gridDim.x) return;

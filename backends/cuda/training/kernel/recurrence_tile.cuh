@@ -10,10 +10,11 @@ namespace gru::cuda {
 
 inline constexpr int kRecurrenceWarps = kRecurrenceThreads / 32;
 
-template <int UnitsPerWarp, int Columns, int Pack, bool Backwards>
+template <int UnitsPerWarp, int Columns, int Pack, bool Backwards, bool Cluster = false>
 struct RecurrenceTile {
   static constexpr int warp_units = UnitsPerWarp, columns = Columns, pack = Pack;
   static constexpr bool backwards = Backwards;
+  static constexpr bool cluster = Cluster;  // dh goes round in the shared memory of a cluster, else in L2
   static constexpr int units = kRecurrenceWarps * UnitsPerWarp;
   static constexpr int k = 32 * Columns;
   static constexpr int weights = 3 * UnitsPerWarp * Columns;
@@ -24,6 +25,10 @@ struct RecurrenceTile {
   static constexpr int rows = Backwards ? 4 : 1;
   static constexpr int buffer = Pack * rows * k;  // floats; two of them, then the lengths of the group's sequences
   static constexpr int shared_bytes = (2 * buffer + kMaxGroupSequences) * 4;
+  static constexpr int cluster_blocks = k / units;
+  /// Of a cluster's: two copies of a slice's vector, and an mbarrier each.
+  static constexpr int slice_bytes = Cluster ? 2 * (Pack * k * 4 + 8) : 0;
+  static_assert(!Cluster || (Backwards && UnitsPerWarp == 4 && cluster_blocks <= 8));
   /// Words and what was kept are asked for a visit ahead where registers are left for them.
   static constexpr bool ahead = weights <= 96;
   /// Consecutive pairs of a thread: of one sequence as long as it has more, then of the next ones.

@@ -179,8 +179,7 @@ __global__ void __launch_bounds__(kThreads) team_backward_kernel(const __grid_co
   const long long row = static_cast<long long>(me.ahead) * s.batch, width = s.directions * h;
   const auto* kept = static_cast<const Kept<float>*>(a.gates) + kept_at(a, me.first);
   const float* old = static_cast<const float*>(a.states) + state_before(s, me.first);
-  float* gradients = static_cast<float*>(a.gradients) +
-                     (static_cast<long long>(me.first.slot) * s.steps * s.batch + me.first.by_time(s)) * 4 * h + unit;
+  float* gradients = static_cast<float*>(a.gradients) + gradients_row(a, me.first) * 4 * h + unit;
   const OutputGradient of_output(a, me.first, me.ahead);
   float* held = static_cast<float*>(a.state) + me.first.in_state(s);
   float dh = mine ? *held : 0.F;
@@ -232,6 +231,9 @@ RecurrenceKernel describe() {
   return {.function = {reinterpret_cast<const void*>(&team_forward_kernel<Tile>),
                        reinterpret_cast<const void*>(&team_backward_kernel<Tile>)},
           .shared_bytes = {0, 0},
+          .in_cluster = nullptr,
+          .slice_bytes = 0,
+          .cluster_blocks = 0,
           .units = Units,
           .depth = Units,
           .pack = 1,

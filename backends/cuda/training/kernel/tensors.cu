@@ -20,13 +20,16 @@ __global__ void __launch_bounds__(kThreads) input_kernel(const __grid_constant__
   const long long item = this_item();
   const auto k = static_cast<int>(item % a.features);
   const long long row = item / a.features;
-  const auto b = static_cast<int>(row % a.batch), t = static_cast<int>(row / a.batch);
-  if (t >= a.steps) return;
+  const auto b = static_cast<int>(row % a.batch), place = static_cast<int>(row / a.batch), t = a.first_time + place;
+  if (place >= a.times) return;
   T value = T(0);
   if (t < length_of(a.lengths, b, a.steps)) {
     value = static_cast<const T*>(a.from.data)[t * a.from.stride[0] + b * a.from.stride[1] + k * a.from.stride[2]];
     if (a.dropout.active())
-      value = a.dropout.keeps(a.first_index + static_cast<std::uint64_t>(item)) ? value * T(a.dropout.scale) : T(0);
+      value = a.dropout.keeps(a.first_index + static_cast<std::uint64_t>(item + static_cast<long long>(a.first_time) *
+                                                                                    a.batch * a.features))
+                  ? value * T(a.dropout.scale)
+                  : T(0);
   }
   static_cast<T*>(a.to)[item] = value;
 }
@@ -158,7 +161,7 @@ dim3 blocks_for(long long items) { return {blocks(items, kThreads)}; }
 
 void load_input(StreamRef stream, DType dtype, const InputArgs& a) {
   launch(stream, GRU_TRAINING_KERNEL(input_kernel, dtype),
-         blocks_for(static_cast<long long>(a.steps) * a.batch * a.features), a);
+         blocks_for(static_cast<long long>(a.times) * a.batch * a.features), a);
 }
 void copy(StreamRef stream, DType dtype, const CopyArgs& a) {
   launch(stream, GRU_TRAINING_KERNEL(copy_kernel, dtype),

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+/// How the blocks of a persistent schedule come onto a device.
+
+#include "backends/cuda/common/launch.hpp"
+#include "backends/cuda/persistent/schedule.hpp"
+
+namespace gru::cuda {
+
+/// The code of a schedule's kernel.
+const void* function_of(const PersistentSchedule& schedule);
+
+/// `blocks` of it, in clusters where it wants them.
+struct RecurrenceLaunch : Launch {
+  RecurrenceLaunch(const PersistentSchedule& schedule, int blocks, StreamRef stream);
+};
+
+/// Asks the stream's device whether all blocks of the schedule fit at once, beside the reserved multiprocessors, and
+/// prepares the kernel for that.
+bool fits_device(const PersistentSchedule& schedule, const Problem& problem, StreamRef stream);
+
+}  // namespace gru::cuda

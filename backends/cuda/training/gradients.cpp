@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a backward makes of the gradients of the gates, all of them products: the gradient of the layer below's output or of
+// x, and those of the parameters, over the steps of a stage; or, where a stage has few rows, over all steps after a pass.
+
+#include <algorithm>
+
+#include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/training/engine.hpp"
+
+namespace gru::cuda {
+
+/// dx (rows, features) = (dn, dr, dz) W_ih, of one direction.
+ProductShape Trainer::Impl::input_grad_shape(const TrainingShape& s, std::int64_t layer, std::int64_t rows,
+                                             std::int64_t pitch, bool add) const {
+  const std::int64_t h = s.config.hidden_size;
+  ProductShape p;
+  p.rows = rows;
+  p.columns = s.config.layer_input_size(layer);
+  p.depth = 3 * h;
+  p.a_row = 4 * h;
+  p.b_column = 1;
+  p.b_depth = p.columns;
+  p.c_row = pitch;
+  p.add = add;
+  return p;
+}
+
+/// The gradient of a layer's input from that of its gates in one direction, of some rows, to `to`.
+void Trainer::Impl::input_gradient(const TrainingShape& s, std::int64_t layer, std::int64_t direction,
+                                   const std::byte* gradients, std::int64_t rows, std::byte* to, std::int64_t pitch,
+                                   bool add) {
+  const std::int64_t matrix = 3 * s.config.hidden_size * s.config.layer_input_size(layer);
+  products.run(input_grad_shape(s, layer, rows, pitch, add), gradients,
+               static_cast<const std::byte*>(weights->w_ih(layer)) + bytes(direction * matrix), to);
+}
+
+/// After a stage of a wavefront: the gradients of the outputs below. The last layer of the pass below has the place of
+/// this pass's last one, which has read its chunk by then.
+void Trainer::Impl::inner_gradients(const TrainingShape& s, const CellArgs& args) {
+  const Stage& stage = args.stage;
+  const std::int64_t h = s.config.hidden_size;
+  for (int i = 0; i < stage.layers; ++i) {
+    const std::int64_t layer = stage.first_layer + i;
+    if (layer == 0) continue;
+    const GradientRows of = rows_of(s, args, i, 0, {});
+    input_gradient(s, layer, 0, of.gradients, of.count,
+                   at(arena.inner_grad, ((layer - 1) % s.at_once * s.steps + stage.begin(i)) * s.batch * h), h, false);
+  }
+}
+
+/// Of a stage, whose gates' gradients lie by place or by time.
+GradientRows Trainer::Impl::rows_of(const TrainingShape& s, const CellArgs& args, int i, std::int64_t direction,
+                                    const StageInput& first) const {
+  const Stage& stage = args.stage;
+  const std::int64_t h = s.config.hidden_size, width = s.width(), layer = stage.first_layer + i;
+  const auto d = static_cast<int>(direction);
+  const std::int64_t slot = stage.slot(i) * s.config.num_directions() + direction;
+  const std::int64_t time = stage.first_time(i, d);
+  const auto* states = static_cast<const std::byte*>(args.states);
+  GradientRows of;
+  of.count = (stage.end(i) - stage.begin(i)) * s.batch;
+  of.gradients = static_cast<const std::byte*>(args.gradients) +
+                 bytes((slot * s.gradient_rows() + (s.gradients_by_place ? 0 : time * s.batch)) * 4 * h);
+  if (i == 0) of.input = first[cuda::at(direction)];
+  if (of.input.data == nullptr && layer > 0) {
+    of.input = rows_below(s, layer, {}, states);
+    of.input.data += bytes(time * s.batch * of.input.pitch);
+  }
+  of.before = states + bytes(layer * s.layer_states() + (time + (d == 0 ? 0 : 2)) * s.batch * width + direction * h);
+  return of;
+}
+
+/// Of all steps of a layer of a wavefront, whose gates' gradients lie by time.
+GradientRows Trainer::Impl::all_rows_of(const TrainingShape& s, const CellArgs& args, std::int64_t layer,
+                                        const RowMatrix& input) const {
+  const std::int64_t h = s.config.hidden_size;
+  GradientRows of;
+  of.count = s.rows();
+  of.gradients = static_cast<const std::byte*>(args.gradients) + bytes(layer % s.at_once * s.rows() * 4 * h);
+  of.input = input;
+  of.before = static_cast<const std::byte*>(args.states) + bytes(layer * s.layer_states());
+  return of;
+}
+
+/// parts (gates H, columns) = gradients^T rows, split over the rows.
+ProductShape Trainer::Impl::weight_shape(const TrainingShape& s, std::int64_t columns, std::int64_t pitch,
+                                         std::int64_t each, std::int64_t count, int gates) const {
+  const std::int64_t h = s.config.hidden_size;
+  ProductShape p;
+  p.rows = gates * h;
+  p.columns = columns;
+  p.depth = each;
+  p.batches = count;
+  p.a_row = 1;
+  p.a_depth = 4 * h;
+  p.a_batch = count > 1 ? each * 4 * h : 0;
+  p.b_column = 1;
+  p.b_depth = pitch;
+  p.b_batch = count > 1 ? each * pitch : 0;
+  p.c_row = columns;
+  p.c_batch = count > 1 ? 3 * h * columns : 0;
+  return p;
+}
+
+/// A parameter's gradient: `gradients`, from the first of its gates' columns on, times what they multiplied. `reset_rows`: r h,
+/// which W_hn multiplies when the reset gate comes before.
+void Trainer::Impl::weight_gradient(const TrainingShape& s, std::int64_t rows, const std::byte* gradients,
+                                    const RowMatrix& with, std::int64_t columns, const std::byte* reset_rows,
+                                    const int (&order)[3], const TensorView& to, bool accumulate) {
+  const std::int64_t h = s.config.hidden_size, part = 3 * h * columns;
+  const Parts parts = s.parts(columns, rows);
+  const auto multiply = [&](const std::byte* left, const std::byte* right, std::int64_t right_pitch, int of_gates,
+                            std::int64_t first) {
+    products.run(weight_shape(s, columns, right_pitch, parts.each, parts.count, of_gates), left, right,
+                 at(arena.parts, first));
+    if (parts.rest == 0) return;
+    const std::int64_t done = parts.count * parts.each;
+    products.run(weight_shape(s, columns, right_pitch, parts.rest, 1, of_gates), left + bytes(done * 4 * h),
+                 right + bytes(done * right_pitch), at(arena.parts, first + parts.count * part));
+  };
+  multiply(gradients, with.data, with.pitch, reset_rows == nullptr ? 3 : 2, 0);
+  if (reset_rows != nullptr) multiply(gradients + bytes(2 * h), reset_rows, h, 1, 2 * h * columns);
+  ParameterArgs a;
+  a.hidden = static_cast<int>(h);
+  a.columns = static_cast<int>(columns);
+  std::ranges::copy(order, a.order);
+  a.from = at(arena.parts);
+  a.to = to.data;
+  a.row_stride = to.strides[0];
+  a.column_stride = to.strides[1];
+  a.pitch = columns;
+  a.parts = static_cast<int>(parts.all());
+  a.part_stride = part;
+  a.accumulate = accumulate;
+  store_parameter(stream, dtype, a);
+}
+
+/// The gradients of one layer's and direction's parameters from some rows. `columns`: of the layer's input.
+void Trainer::Impl::parameter_gradients(const TrainingShape& s, const GradientRows& of, std::int64_t columns,
+                                        const CellGradients& to, bool accumulate) {
+  const std::int64_t h = s.config.hidden_size;
+  if (to.weight_ih.given())
+    weight_gradient(s, of.count, of.gradients, of.input, columns, nullptr, kInputOrder, to.weight_ih, accumulate);
+  if (to.weight_hh.given()) {
+    weight_gradient(s, of.count, of.gradients + bytes(h), {of.before, s.width()}, h, of.reset, kStateOrder,
+                    to.weight_hh, accumulate);
+  }
+  if (!to.bias_ih.given() && !to.bias_hh.given()) return;
+  ColumnSumArgs sums;
+  sums.rows = of.count;
+  sums.rows_each = bias_rows_each(of.count);
+  sums.columns = static_cast<int>(4 * h);
+  sums.from = of.gradients;
+  sums.to = at(arena.bias_parts);
+  sum_columns(stream, dtype, sums);
+  ParameterArgs bias;
+  bias.hidden = static_cast<int>(h);
+  bias.pitch = 1;
+  bias.parts = static_cast<int>(ceil_div(sums.rows, sums.rows_each));
+  bias.part_stride = 4 * h;
+  bias.accumulate = accumulate;
+  const auto store = [&](const TensorView& view, std::int64_t first, const int(&order)[3]) {
+    if (!view.given()) return;
+    std::ranges::copy(order, bias.order);
+    bias.from = at(arena.bias_parts, first);
+    bias.to = view.data;
+    bias.row_stride = view.strides[0];
+    store_parameter(stream, dtype, bias);
+  };
+  store(to.bias_ih, 0, kInputOrder);
+  store(to.bias_hh, h, kStateOrder);
+}
+
+void Trainer::Impl::clear(const TensorView& to) {
+  CopyArgs a;
+  for (std::size_t i = 0; i < 3; ++i) a.extents[i] = static_cast<int>(to.extents[i]);
+  a.to = result3(to);
+  copy(stream, dtype, a);
+}
+
+namespace {
+
+/// Whether a direction's chunk adds to what the other one's has left at these times. Both go through their steps backwards, which
+/// are each other's times mirrored, and meet in the middle; where chunks don't match, all add to zeros.
+bool adds_to_other(const Stage& stage, int direction) {
+  if (stage.directions == 1) return false;
+  if (stage.steps % stage.chunk_steps != 0) return true;
+  const int chunks = stage.steps / stage.chunk_steps;
+  return direction == 0 ? 2 * stage.chunk < chunks - 1 : 2 * stage.chunk <= chunks - 1;
+}
+/// Whether zeros must be there first.
+bool needs_zeros(const Stage& stage) {
+  return stage.directions == 2 && stage.steps % stage.chunk_steps != 0 && stage.end(0) == stage.steps;
+}
+
+/// Where a product can write the gradient of x: from one row to the next.
+std::int64_t pitch_of(const TensorView& rows) {
+  return rows.extents[1] > 1 ? rows.strides[1] : std::max(rows.strides[0], rows.extents[2]);
+}
+
+}  // namespace
+
+/// After a stage of a layer that runs alone: its part of the gradient of the output of the one below.
+void Trainer::Impl::layer_below(const TrainingShape& s, const CellArgs& args, const Dropout& dropout) {
+  const Stage& stage = args.stage;
+  const std::int64_t layer = stage.first_layer, width = s.width();
+  std::byte* below = at(arena.inner_grad, s.inner_of(layer - 1));
+  if (needs_zeros(stage)) {
+    TensorView all = tensor_view(reinterpret_cast<float*>(below), {s.steps, s.batch, width});
+    clear(all);
+  }
+  for (int d = 0; d < stage.directions; ++d) {
+    const GradientRows of = rows_of(s, args, 0, d, {});
+    input_gradient(s, layer, d, of.gradients, of.count,
+                   below + bytes(std::int64_t{stage.first_time(0, d)} * s.batch * width), width,
+                   adds_to_other(stage, d));
+  }
+  if (!dropout.active() || stage.begin(0) > 0) return;
+  InputArgs mask;
+  mask.steps = static_cast<int>(s.steps);
+  mask.batch = static_cast<int>(s.batch);
+  mask.features = static_cast<int>(width);
+  mask.times = mask.steps;
+  mask.from = {below, {s.batch * width, width, 1}};
+  mask.to = below;
+  mask.dropout = dropout;
+  mask.first_index = static_cast<std::uint64_t>((layer - 1) * s.rows() * width);
+  load_input(stream, dtype, mask);
+}
+
+/// A stage's part of the gradient of x, in place where a product can write it.
+void Trainer::Impl::store_stage_grad_x(const TrainingShape& s, const CellArgs& args, std::int64_t place,
+                                       const BackwardCall& call) {
+  const TensorView& to = call.grad_x;
+  if (!to.given()) return;
+  const Stage& stage = args.stage;
+  if (needs_zeros(stage) && !call.accumulate) clear(to);
+  const bool in_place = merges_rows(to.extents, to.strides);
+  for (int d = 0; d < stage.directions; ++d) {
+    const GradientRows of = rows_of(s, args, 0, d, {});
+    const std::int64_t time = stage.first_time(0, d), features = s.config.input_size;
+    const bool add = call.accumulate || adds_to_other(stage, d);
+    if (in_place) {
+      const std::int64_t pitch = pitch_of(to);
+      input_gradient(s, 0, d, of.gradients, of.count, static_cast<std::byte*>(to.data) + bytes(time * s.batch * pitch),
+                     pitch, add);
+      continue;
+    }
+    std::byte* copied = copied_rows(s, place, d);
+    input_gradient(s, 0, d, of.gradients, of.count, copied, features, false);
+    CopyArgs a;
+    a.extents[0] = stage.end(0) - stage.begin(0);
+    a.extents[1] = static_cast<int>(s.batch);
+    a.extents[2] = static_cast<int>(features);
+    a.from = {copied, {s.batch * features, features, 1}};
+    a.to = result3(to);
+    a.to.data = static_cast<std::byte*>(to.data) + time * to.strides[0] * static_cast<std::int64_t>(size_of(dtype));
+    a.accumulate = add;
+    copy(stream, dtype, a);
+  }
+}
+
+/// What is made of a stage's gates' gradients, which lie by place: first what the layers below wait for.
+void Trainer::Impl::stage_products(const TrainingShape& s, const CellArgs& args, const StageInput& first,
+                                   std::int64_t place, const BackwardCall& call, const Dropout& dropout) {
+  const Stage& stage = args.stage;
+  const std::int64_t directions = s.config.num_directions();
+  if (s.wavefront()) {
+    inner_gradients(s, args);
+  } else if (stage.first_layer > 0) {
+    layer_below(s, args, dropout);
+  }
+  if (front) front->record(FrontStream::below, stream);
+  for (int i = 0; i < stage.layers && !call.cells.empty(); ++i) {
+    const std::int64_t layer = stage.first_layer + i;
+    // The stage of a layer's last steps is its first.
+    const bool accumulate = call.accumulate || stage.end(i) < stage.steps;
+    if (!s.config.reset_after) reset_rows(stream, dtype, args, at(arena.reset_rows));
+    for (std::int64_t d = 0; d < directions; ++d) {
+      GradientRows of = rows_of(s, args, i, d, first);
+      if (!s.config.reset_after) of.reset = at(arena.reset_rows, d * s.rows() * s.config.hidden_size);
+      parameter_gradients(s, of, s.config.layer_input_size(layer), call.cells[cuda::at(layer * directions + d)],
+                          accumulate);
+    }
+  }
+  if (stage.first_layer == 0) store_stage_grad_x(s, args, place, call);
+}
+
+/// After a pass of a wavefront whose gates' gradients lie by time.
+void Trainer::Impl::pass_products(const TrainingShape& s, const CellArgs& args, const RowMatrix& x,
+                                  const BackwardCall& call) {
+  const std::int64_t first = args.stage.first_layer, layers = s.config.num_layers;
+  for (std::int64_t layer = first; layer < std::min(first + s.at_once, layers) && !call.cells.empty(); ++layer) {
+    const RowMatrix input =
+        rows_below(s, layer, layer == 0 ? x : RowMatrix{}, static_cast<const std::byte*>(args.states));
+    parameter_gradients(s, all_rows_of(s, args, layer, input), s.config.layer_input_size(layer),
+                        call.cells[cuda::at(layer)], call.accumulate);
+  }
+  if (first == 0) store_grad_x(s, call);
+}
+
+/// The gradient of x after the last pass of such a wavefront.
+void Trainer::Impl::store_grad_x(const TrainingShape& s, const BackwardCall& call) {
+  const TensorView& to = call.grad_x;
+  if (!to.given()) return;
+  if (merges_rows(to.extents, to.strides)) {
+    input_gradient(s, 0, 0, at(arena.gradients), s.rows(), static_cast<std::byte*>(to.data), pitch_of(to),
+                   call.accumulate);
+    return;
+  }
+  const std::int64_t features = s.config.input_size;
+  input_gradient(s, 0, 0, at(arena.gradients), s.rows(), at(arena.clean_x_back), features, false);
+  CopyArgs a;
+  for (std::size_t i = 0; i < 3; ++i) a.extents[i] = static_cast<int>(to.extents[i]);
+  a.from = {at(arena.clean_x_back), {s.batch * features, features, 1}};
+  a.to = result3(to);
+  a.accumulate = call.accumulate;
+  copy(stream, dtype, a);
+}
+
+}  // namespace gru::cuda
