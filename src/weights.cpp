@@ -55,6 +55,26 @@ Weights::Weights(const Config& config, std::vector<CellWeights> cells, std::shar
   }
 }
 
+Weights Weights::zeros(const Config& config) {
+  config.validate();
+  static const float zero = 0.0F;
+  const std::int64_t rows = 3 * config.hidden_size;
+  const auto filled = [](std::initializer_list<std::int64_t> extents) {
+    ConstTensorView view = tensor_view(&zero, extents);
+    view.strides = {};  // every element is the one
+    return view;
+  };
+  std::vector<CellWeights> cells;
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+    CellWeights cell{filled({rows, config.layer_input_size(layer)}), filled({rows, config.hidden_size})};
+    if (config.bias) cell.bias_ih = cell.bias_hh = filled({rows});
+    cells.insert(cells.end(), static_cast<std::size_t>(config.num_directions()), cell);
+  }
+  Weights weights(config, std::move(cells));
+  weights.zeros_ = true;
+  return weights;
+}
+
 Weights Weights::random(const Config& config, std::uint64_t seed, DType dtype) {
   config.validate();
   if (dtype == DType::int32 || dtype == DType::int64) {

@@ -296,6 +296,8 @@ Decision<> KokkosPatterns<S, M>::decide(const Problem& problem) {
                           std::string(name_of(problem.options.dtype)));
   }
   const PlanOptions& options = problem.options;
+  if (rounded && options.takes_weights)
+    return Decision<>::no("it packs new weights in math strict only, asked for bf16");
   if (options.training != Training::none) {
     if (rounded) return Decision<>::no("it trains in math strict only, asked for bf16");
     if (options.seq_len * options.batch_size > kokkos::kLargestSize) {  // validated: no overflow

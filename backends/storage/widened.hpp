@@ -24,6 +24,13 @@ concept Takes16Bits = requires {
   requires B::takes_16_bits;
 };
 
+/// A backend that packs new weights of 16 bits itself.
+template <class B>
+concept Packs16Bits = requires(B& b, std::span<const CellWeights> cells) {
+  requires B::packs_16_bits;
+  b.set_weights(cells);
+};
+
 /// The problem that is computed: with float32 in the place of 16 bits.
 inline Problem in_float32_if_16_bits(Problem problem) {
   if (has_16_bits(problem.options.dtype)) problem.options.dtype = DType::float32;
@@ -75,10 +82,7 @@ class Widened {
     out.add(own.h_n, call.h_n);
     convert(space_, narrow_label_, out, half, Way::narrow);
   }
-  void set_weights(std::span<const CellWeights>) {
-    throw Error("gru::Plan::set_weights: a plan of " + std::string(name_of(problem_.options.dtype)) +
-                " takes no new weights; make a new plan, or one of float32");
-  }
+  void set_weights(std::span<const CellWeights> cells) requires Packs16Bits<B> { backend_.set_weights(cells); }
   Widened fork(const Space& space) const { return Widened(space, problem_, backend_.fork(space)); }
   void rebind(const Space& space) requires requires(B& b) { b.rebind(space); }
   {

@@ -101,6 +101,12 @@ std::vector<std::string> arrangements_of([[maybe_unused]] const Problem& problem
   return {};
 }
 
+/// A backend that takes new weights from the plan's memory, for inference too.
+template <class B>
+concept TakesWeights = Backend<B> && requires(B& b, std::span<const CellWeights> cells) {
+  { b.set_weights(cells) } -> std::same_as<void>;
+};
+
 /// A backend's decision; one that does not train says no to a plan for training.
 template <Backend B>
 auto ask(const Problem& problem) {
@@ -114,13 +120,10 @@ auto ask(const Problem& problem) {
   if (!TrainingBackend<B> && problem.options.training != Training::none) {
     return Answer::no("it computes no gradients; use training none");
   }
+  if (!TakesWeights<B> && problem.options.takes_weights) {
+    return Answer::no("it takes no new weights (takes_weights)");
+  }
   return B::decide(problem);
 }
-
-/// A backend that takes new weights from the plan's memory, for inference too.
-template <class B>
-concept TakesWeights = Backend<B> && requires(B& b, std::span<const CellWeights> cells) {
-  { b.set_weights(cells) } -> std::same_as<void>;
-};
 
 }  // namespace gru

@@ -42,6 +42,7 @@ struct PlanOptions {
   DType dtype = DType::float32;
   Math math = Math::strict;            ///< how products are computed
   Training training = Training::none;  ///< what a forward keeps for its backward
+  bool takes_weights = false;          ///< Plan::set_weights will be called: backends that take none refuse
   double dropout = 0.0;          ///< probability in [0, 1] between layers, in calls with a reserve; needs training
   std::string backend = "auto";  ///< a name from the backend trait's list, or "auto": the first that says yes
   /// Plan as if the GPU were another one: "" (the device as it is) or a name from device_profiles().
@@ -52,6 +53,8 @@ struct PlanOptions {
   std::string tuning_cache = {};  ///< the file of measured choices; empty: tuning_cache_file()
   /// One of the arrangements that a named backend offers, as "conservative"; empty: the backend chooses.
   std::string arrangement = {};
+
+  bool operator==(const PlanOptions&) const = default;  ///< member by member
 };
 
 /// What a device is, in the numbers that planning needs. Host: all GPU fields are 0.
@@ -67,6 +70,8 @@ struct DeviceInfo {
   int max_cluster_size = 1;                 ///< thread blocks; 1: no clusters
   std::size_t memory_bytes = 0;             ///< of the whole device; 0: not known
   int driver = 0;                           ///< CUDA's version that the driver serves, 1000 * major + 10 * minor
+
+  bool operator==(const DeviceInfo&) const = default;  ///< member by member
 };
 
 /// The names that PlanOptions::device_profile takes, e.g. "rtx4090".
@@ -81,6 +86,8 @@ struct Problem {
   Config config;        ///< what the weights fix
   PlanOptions options;  ///< what the workload fixes
   DeviceInfo device;    ///< where it runs
+
+  bool operator==(const Problem&) const = default;  ///< member by member
 };
 
 /// Throws gru::Error if the config or the options are out of range on their own (before any backend is asked).

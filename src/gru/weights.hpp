@@ -26,6 +26,11 @@ class Weights {
   /// Throws gru::Error naming the tensor whose extents or dtype do not fit the config.
   Weights(const Config& config, std::vector<CellWeights> cells, std::shared_ptr<const void> storage = nullptr);
 
+  /// All 0: for a plan that Plan::set_weights gives its weights (PlanOptions::takes_weights). Takes no memory.
+  static Weights zeros(const Config& config);
+  /// Whether this is what zeros() gives.
+  bool are_zeros() const { return zeros_; }
+
   const Config& config() const { return config_; }  ///< sizes and flags that the tensors were checked against
 
   /// direction: 0 forward, 1 reverse.
@@ -40,6 +45,7 @@ class Weights {
   Config config_;
   std::vector<CellWeights> cells_;
   std::shared_ptr<const void> storage_;
+  bool zeros_ = false;
 };
 
 }  // namespace gru

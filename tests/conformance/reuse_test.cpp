@@ -36,6 +36,42 @@ Data other_data(const Scenario& s, const Data& weights_of, const Target& target)
   return data;
 }
 
+TEST_CASE("reuse: new weights give what a new plan gives, in forks too") {
+  for (const bool reset_after : {true, false}) {
+    for (const std::int64_t hidden : {11, 40, 150, 300}) {
+      Scenario s = common();
+      s.config.hidden_size = hidden;
+      s.config.reset_after = reset_after;
+      s.h0 = true;
+      PlanOptions options = plan_options(s);
+      options.takes_weights = true;
+      for (const Target& target : targets()) {
+        if (!target.supports(s.config, options)) continue;
+        CAPTURE(target.name());
+        CAPTURE(hidden);
+        const Data data = make_data(s, target.dtype);
+        HostCall fresh = make_call(s, data, target.dtype), set = fresh, forked = fresh;
+        const auto direct = target.plan(data.weights, options);
+        direct->load(fresh);
+        direct->execute();
+        direct->fetch(fresh);
+        const auto session = target.plan(Weights::zeros(s.config), options);
+        const auto fork = session->fork();
+        session->set_weights(data.weights);
+        session->load(set);
+        session->execute();
+        session->fetch(set);
+        CHECK(set.output.memory() == fresh.output.memory());
+        CHECK(set.h_n.memory() == fresh.h_n.memory());
+        fork->load(forked);
+        fork->execute();
+        fork->fetch(forked);
+        CHECK(forked.output.memory() == fresh.output.memory());
+      }
+    }
+  }
+}
+
 TEST_CASE("reuse: several executions of one plan, each with other tensors") {
   for (const bool reset_after : {true, false}) {
     Scenario first = common();

@@ -59,6 +59,7 @@ double error_of(const DenseShape& s, Math math, std::int64_t offset, std::int64_
   DenseProduct product(stream, math);
   if (prepared_rows == 0) {
     product.prepare(stream, s, dx.data, dw.data, dbias.data, dy.data);
+    REQUIRE(product.run(stream, s, dx.data, dw.data, dbias.data, dy.data));
   } else {
     DenseShape prepared = s;
     prepared.rows = prepared_rows;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <span>
 
 #include "backends/cuda/common/stream_ref.hpp"
 #include "gru/backend.hpp"
@@ -19,6 +20,8 @@ class Engine {
   virtual ~Engine() = default;
 
   virtual void execute(const Call& call) = 0;
+  /// Packs tensors of the stream's device for this engine and all that share its weights; launches only.
+  void set_weights(std::span<const CellWeights> cells);
   virtual std::size_t workspace_bytes() const = 0;
   virtual Status status() const = 0;
   /// Both on another stream of the same device; throw gru::Error for one of another device.
@@ -29,6 +32,7 @@ class Engine {
   StreamRef stream;
 
  private:
+  virtual void load(std::span<const CellWeights> cells) = 0;  ///< what set_weights has checked
   virtual std::unique_ptr<Engine> fork_on(StreamRef on) const = 0;
   virtual void rebound() {}  ///< `stream` is another now
 };

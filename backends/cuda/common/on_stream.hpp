@@ -11,6 +11,7 @@
 
 #include "backends/cuda/choice.hpp"
 #include "backends/cuda/common/engine.hpp"
+#include "backends/cuda/common/remembered.hpp"
 #include "backends/cuda/common/stream_ref.hpp"
 #include "gru/backend.hpp"
 
@@ -26,12 +27,16 @@ class OnStream {
   using Space = S;
   static constexpr std::string_view name = Kind::name;
 
-  static auto decide(const Problem& problem) {
-    const Problem own = for_engine(problem);
-    auto answer = Kind::decide(own);
-    if (answer && own.options.math != problem.options.math) answer.reason += exacter_remark(problem);
-    static_cast<Support&>(answer) = unless_slower(problem, name, answer, this_build());
-    return answer;
+  using Answer = decltype(Kind::decide(std::declval<const Problem&>()));
+  static Answer decide(const Problem& problem) {
+    static Remembered<Answer> answers;
+    return answers.of(problem, [&] {
+      const Problem own = for_engine(problem);
+      Answer answer = Kind::decide(own);
+      if (answer && own.options.math != problem.options.math) answer.reason += exacter_remark(problem);
+      static_cast<Support&>(answer) = unless_slower(problem, name, answer, this_build());
+      return answer;
+    });
   }
 
   // For the tuner.
@@ -41,7 +46,6 @@ class OnStream {
     return {};
   }
 
-  using Answer = decltype(Kind::decide(std::declval<const Problem&>()));
   /// Engine, or what is derived from it.
   using Made =
       typename decltype(Kind::make(StreamRef{}, std::declval<const Problem&>(), *std::declval<Answer>().schedule,
@@ -56,8 +60,9 @@ class OnStream {
   { return engine_->reserve_bytes(); }
   void backward(const BackwardCall& call) requires requires(Made& engine) { engine.backward(call); }
   { engine_->backward(call); }
-  void set_weights(std::span<const CellWeights> cells) requires requires(Made& engine) { engine.set_weights(cells); }
-  { engine_->set_weights(cells); }
+  /// In the plan's dtype, those of 16 bits too.
+  static constexpr bool packs_16_bits = true;
+  void set_weights(std::span<const CellWeights> cells) { engine_->set_weights(cells); }
   OnStream fork(const S& space) const {
     std::unique_ptr<Engine> made = engine_->fork(stream_of(space));
     return OnStream(space, std::unique_ptr<Made>(static_cast<Made*>(made.release())));  // of the same kind

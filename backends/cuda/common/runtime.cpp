@@ -146,6 +146,14 @@ void require_same_device(StreamRef plan, StreamRef fork) {
                   plan.device, fork.device));
 }
 
+bool is_device_memory(const ConstTensorView& view, StreamRef stream) {
+  if (!view.given() || view.size() == 0) return true;
+  cudaPointerAttributes attributes{};
+  check(cudaPointerGetAttributes(&attributes, view.data), "cudaPointerGetAttributes");
+  return attributes.type == cudaMemoryTypeManaged ||
+         (attributes.type == cudaMemoryTypeDevice && attributes.device == stream.device);
+}
+
 void require_device_memory(const Call& call, StreamRef stream) {
   const std::pair<std::string_view, ConstTensorView> tensors[] = {
       {"x", call.x}, {"h0", call.h0}, {"lengths", call.lengths}, {"output", call.output}, {"h_n", call.h_n}};

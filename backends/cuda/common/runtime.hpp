@@ -81,7 +81,9 @@ void require_same_device(StreamRef plan, StreamRef fork);
 
 /// Refuses host memory and memory of another device, with the tensor's name. Queries only: allowed while capturing.
 void require_device_memory(const Call& call, StreamRef stream);
-/// The same of one tensor of another method of a plan.
+/// Whether a tensor lies in memory of the stream's device, or has no elements. A query only.
+bool is_device_memory(const ConstTensorView& view, StreamRef stream);
+/// The same as above of one tensor of another method of a plan.
 void require_device_memory(std::string_view method, std::string_view name, const ConstTensorView& view,
                            StreamRef stream);
 

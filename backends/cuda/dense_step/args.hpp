@@ -17,17 +17,6 @@ inline constexpr int kUnitPadding = 32;      ///< of H and of a layer's inputs: 
 inline constexpr int kElementThreads = 128;  ///< of a block of any of these kernels; a thread has four features
 inline constexpr int kElementsAThread = 4;
 
-/// Torch's weights of one cell into the operands: (3, Hp, Kp) from (3H, K), and the folded bias (4, Hp).
-struct PackArgs {
-  const float* from = nullptr;  ///< (3H, K)
-  void* to = nullptr;           ///< (3, Hp, Kp)
-  int hidden = 0, hidden_padded = 0;
-  int inputs = 0;         ///< K
-  int inputs_padded = 0;  ///< Kp
-  int part = 0;           ///< features of one direction of the layer below, and as they are padded; K if there is none
-  int part_padded = 0;
-};
-
 /// Before the first layer: x and h0 into operands and states.
 struct PrepareArgs {
   const CallTensors* call = nullptr;  ///< device memory; null: the kernel's second argument
@@ -100,7 +89,6 @@ const void* narrow_ffma_kernel(int rows, bool fused);  ///< that of Element::flo
 
 /// The kernels for one element type.
 struct DenseStepKernels {
-  const void* pack;     ///< void(PackArgs)
   const void* prepare;  ///< void(PrepareArgs, CallTensors)
   const void* gates;    ///< void(GateArgs, CallTensors); may come in early, see dependent_launch.cuh
 };

@@ -43,6 +43,10 @@ struct DenseStep::Impl final : Engine {
   std::unique_ptr<Engine> fork_on(StreamRef on) const override {
     return std::make_unique<Impl>(on, problem, schedule, weights);
   }
+  void load(std::span<const CellWeights> cells) override {
+    weights->packing.run(stream, cells);
+    weights_are_new = true;
+  }
   void make_products();
   std::vector<std::pair<std::int64_t, StepProduct>> make_projection(std::int64_t features) const;
   void warm_up();
@@ -52,8 +56,9 @@ struct DenseStep::Impl final : Engine {
   void prepare(StreamRef on, std::int64_t steps, std::int64_t batch, const CallTensors* stored,
                const CallTensors& inline_call) const;
   void launch_layer(StreamRef on, GateArgs args, const CallTensors& inline_call) const;
-  void project(StreamRef on, GateArgs& args) const;
-  void multiply_state(StreamRef on, const GateArgs& args) const;
+  // prepare: only so that they can be launched later.
+  void project(StreamRef on, GateArgs& args, bool prepare = false) const;
+  void multiply_state(StreamRef on, const GateArgs& args, bool prepare = false) const;
   void launch_gates(StreamRef on, const GateArgs& args, const CallTensors& inline_call) const;
   OneLaunch one_launch_kernel(const StepChoice& step, bool fused) const;
   static void ready(const OneLaunch& kernel);
@@ -75,6 +80,7 @@ struct DenseStep::Impl final : Engine {
   std::vector<Projection> inputs;      // of the first layer and of those above it
   std::optional<StepProduct> states_;  // the recurrent product, or both in one
   bool overlap = false;
+  bool weights_are_new = false;  ///< since the last execution: a first launch that reads them must not start early
   RecordedGraph graph;
 };
 
@@ -149,13 +155,13 @@ DenseStep::Impl::Projection DenseStep::Impl::make_projection(std::int64_t featur
   return projection;
 }
 
-/// The first product of a shape may load a kernel and wait, so that each runs here, on zeros.
+/// The first product of a kind may load a kernel and wait, so that each is prepared here.
 void DenseStep::Impl::warm_up() {
   const std::int64_t batch = problem.options.batch_size;
   for (std::int64_t layer = 0; layer < std::min<std::int64_t>(problem.config.num_layers, 2); ++layer) {
     GateArgs args = layer_args(layer, problem.options.seq_len, batch);
-    if (!schedule.joint) project(stream, args);
-    if (layer == 0) multiply_state(stream, args);
+    if (!schedule.joint) project(stream, args, true);
+    if (layer == 0) multiply_state(stream, args, true);
   }
 }
 
@@ -198,7 +204,7 @@ GateArgs DenseStep::Impl::layer_args(std::int64_t layer, std::int64_t steps, std
 }
 
 /// W_ih x of the portion that begins with args.step, and where it lies.
-void DenseStep::Impl::project(StreamRef on, GateArgs& a) const {
+void DenseStep::Impl::project(StreamRef on, GateArgs& a, bool prepare) const {
   const std::int64_t units = schedule.hidden_padded, element = feature_bytes(schedule.element);
   const std::int64_t depth = schedule.inputs_padded(problem.config, a.layer);
   const int here = std::min(schedule.portion, a.steps - a.step);
@@ -213,18 +219,20 @@ void DenseStep::Impl::project(StreamRef on, GateArgs& a) const {
     const std::byte* const columns = w + d * 3 * units * depth * element;
     for (const auto& [first, product] : projection) {
       const std::int64_t skipped = first * size_of(schedule.element);
-      product.run(on, rows + skipped, columns + skipped, space.share + d * a.share_direction);
+      const auto launch = prepare ? &StepProduct::prepare : &StepProduct::run;
+      (product.*launch)(on, rows + skipped, columns + skipped, space.share + d * a.share_direction);
     }
   }
 }
 
-void DenseStep::Impl::multiply_state(StreamRef on, const GateArgs& a) const {
+void DenseStep::Impl::multiply_state(StreamRef on, const GateArgs& a, bool prepare) const {
+  const auto launch = prepare ? &StepProduct::prepare : &StepProduct::run;
   const DenseStepWeights::Layer& layer = weights->layers[static_cast<std::size_t>(a.layer)];
   if (schedule.joint) {
     const std::int64_t at = a.layer * space.operand_stride * feature_bytes(schedule.element);
-    states_->run(on, space.x + at, layer.w_ih, space.share);
+    ((*states_).*launch)(on, space.x + at, layer.w_ih, space.share);
   } else {
-    states_->run(on, a.state_operands, layer.w_hh, space.product);
+    ((*states_).*launch)(on, a.state_operands, layer.w_hh, space.product);
   }
 }
 
@@ -259,7 +267,7 @@ void DenseStep::Impl::launch_whole(StreamRef on, const NarrowArgs& args, const S
   Launch launch(dim3(blocks(args.gates.hidden_padded, tile.units), blocks(args.gates.batch, tile.rows),
                      static_cast<unsigned>(args.gates.directions)),
                 dim3(static_cast<unsigned>(tile.threads)), tile.shared_bytes, on);
-  if (overlap) launch.early();
+  if (overlap && !(fused && weights_are_new && args.gates.layer == 0)) launch.early();
   launch.start(function, "cudaLaunchKernelExC of a step", args, inline_call);
 }
 
@@ -347,8 +355,10 @@ void DenseStep::Impl::execute(const Call& call) {
   const bool as_planned = steps == problem.options.seq_len && batch == problem.options.batch_size;
   if (!graph.recorded() || !as_planned || is_capturing(stream)) {
     launch_all(stream, steps, batch, nullptr, tensors);
+    weights_are_new = false;
     return;
   }
+  weights_are_new = false;
   store_call(stream, space.stored_call, tensors);
   graph.replay(stream);
 }

@@ -3,8 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <map>
-#include <mutex>
 #include <utility>
 
 #include "backends/cuda/common/runtime.hpp"
@@ -22,24 +20,6 @@ cudaDataType type_of(Element element) {
   return element == Element::float16 ? CUDA_R_16F : element == Element::bfloat16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-/// What the process remembers: a context a device, and the algorithm of each shape. Never freed, as the driver may be
-/// gone at exit.
-struct Known {
-  std::mutex mutex;
-  std::map<int, cublasLtHandle_t> contexts;
-  std::map<std::pair<int, StepProductShape>, cublasLtMatmulAlgo_t> algorithms;
-};
-Known& known() {
-  static Known* const all = new Known;
-  return *all;
-}
-
-cublasLtHandle_t context_of(int device) {
-  cublasLtHandle_t& context = known().contexts[device];
-  if (context == nullptr) context = blas::make_context().release();
-  return context;
-}
-
 }  // namespace
 
 struct StepProduct::Impl {
@@ -47,6 +27,7 @@ struct StepProduct::Impl {
   blas::Product product;
   std::shared_ptr<std::byte> workspace;
   bool adds = false;
+  std::int64_t rows = 0;
 };
 
 StepProduct::StepProduct(StreamRef stream, const StepProductShape& s, std::shared_ptr<std::byte> workspace)
@@ -55,6 +36,7 @@ StepProduct::StepProduct(StreamRef stream, const StepProductShape& s, std::share
   Impl& my = *impl_;
   my.workspace = std::move(workspace);
   my.adds = s.adds;
+  my.rows = s.rows;
   const bool tf32 = s.element == Element::tf32 || s.element == Element::tf32x3;
   const std::int64_t row = s.row > 0 ? s.row : s.depth;
   // cuBLASLt counts in columns: y^T = w x^T.
@@ -69,19 +51,18 @@ StepProduct::StepProduct(StreamRef stream, const StepProductShape& s, std::share
                      .transposed = true},
                     {.type = type, .rows = s.depth, .columns = s.rows, .stride = row, .batch_stride = s.x_batch},
                     {.rows = s.columns, .columns = s.rows, .stride = s.columns, .batch_stride = s.y_batch}, s.batches);
-  const std::scoped_lock lock(known().mutex);
-  my.context = context_of(stream.device);
-  const auto key = std::pair(stream.device, s);
-  if (const auto found = known().algorithms.find(key); found != known().algorithms.end()) {
-    my.product.algorithm = found->second;
-    return;
-  }
+  my.context = blas::context_of(stream.device);
   // Split sums only where a kernel of its own adds the parts, which it does in order.
   const blas::Limits limits{.workspace = kProductWorkspace, .reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE};
   blas::check(
       my.product.find_algorithm(my.context, limits),
       fmt::format("cublasLtMatmulAlgoGetHeuristic for {} x {} x {}, {} times", s.rows, s.columns, s.depth, s.batches));
-  known().algorithms.emplace(key, my.product.algorithm);
+}
+
+void StepProduct::prepare(StreamRef stream, const void* x, const void* w, float* y) const {
+  const Impl& my = *impl_;
+  const float one = 1.0F, before = my.adds ? 1.0F : 0.0F;
+  my.product.warm_up(my.context, &one, w, x, &before, y, my.workspace.get(), kProductWorkspace, stream.stream, my.rows);
 }
 
 void StepProduct::run(StreamRef stream, const void* x, const void* w, float* y) const {
@@ -97,6 +78,7 @@ struct StepProduct::Impl {};
 StepProduct::StepProduct(StreamRef, const StepProductShape&, std::shared_ptr<std::byte>) {
   throw Error("gru::cuda::StepProduct: this library was built without cuBLASLt; build it with GRU_CUDA_CUBLASLT=ON");
 }
+void StepProduct::prepare(StreamRef, const void*, const void*, float*) const {}
 void StepProduct::run(StreamRef, const void*, const void*, float*) const {}
 
 #endif

@@ -38,6 +38,8 @@ class StepProduct {
   StepProduct& operator=(StepProduct&&) noexcept;
   ~StepProduct();
 
+  /// Loads the kernel by a run on a few rows, unless the process has: may wait for the device, leaves anything in y.
+  void prepare(StreamRef stream, const void* x, const void* w, float* y) const;
   /// Only launches. All pointers at multiples of 16 bytes.
   void run(StreamRef stream, const void* x, const void* w, float* y) const;
 

@@ -3,19 +3,7 @@
 
 /// Rounding to TF32 (10 mantissa bits), to nearest, ties away from zero. Infinities and NaN stay.
 
-#include <bit>
-#include <cmath>
-#include <cstdint>
-
 namespace gru::cuda {
-
-/// On the host, for weights that are packed.
-inline float tf32_on_host(float value) {
-  if (!std::isfinite(value)) return value;
-  return std::bit_cast<float>((std::bit_cast<std::uint32_t>(value) + 0x1000U) & ~0x1fffU);
-}
-
-#if defined(__CUDACC__)
 
 __device__ inline unsigned tf32_bits(float value) {
   unsigned bits;
@@ -38,7 +26,5 @@ struct Tf32Parts {
     finite = is_finite ? big : 0.0F;
   }
 };
-
-#endif
 
 }  // namespace gru::cuda

@@ -3,88 +3,59 @@
 
 #include <cstdint>
 
-#include "backends/cuda/common/bias.hpp"
+#include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/runtime.hpp"
-#include "backends/cuda/device/tf32.cuh"
 
 namespace gru::cuda {
 namespace {
 
-using StateForm = PackOptions::StateForm;
-
-/// Where element (gate, unit, k) of a (3, rows, depth) matrix lies.
-struct Form {
-  std::int64_t rows;   // H padded
-  std::int64_t depth;  // K padded
-  StateForm form = StateForm::rows;
-  std::int64_t group = 0;
-
-  std::int64_t at(std::int64_t gate, std::int64_t unit, std::int64_t k) const {
-    if (form == StateForm::rows) return (gate * rows + unit) * depth + k;
-    if (form == StateForm::tiled) return ((unit / group * depth + k) * 3 + gate) * group + unit % group;
-    const std::int64_t row = (unit / group * 3 + gate) * group + unit % group;
-    const std::int64_t piece = (k % 32 / 4) ^ (row % 8);
-    return (k / 32 * 3 * rows + row) * 32 + piece * 4 + k % 4;
-  }
-};
-
-// (3H, K) into the form.
-template <class T>
-void pack_matrix(const ConstTensorView& view, std::int64_t hidden, const Form& form, bool tf32, T* to) {
-  const std::vector<T> all = to_vector<T>(view);
-  const std::int64_t features = view.extents[1];
-  for (std::int64_t g = 0; g < 3; ++g) {
-    for (std::int64_t u = 0; u < hidden; ++u) {
-      for (std::int64_t k = 0; k < features; ++k) {
-        const T value = all[static_cast<std::size_t>((g * hidden + u) * features + k)];
-        to[form.at(g, u, k)] = tf32 ? static_cast<T>(tf32_on_host(static_cast<float>(value))) : value;
-      }
-    }
-  }
-}
-
-template <class T>
-std::shared_ptr<const PackedWeights> pack(StreamRef stream, const Weights& weights, const PackOptions& options) {
-  const Config& config = weights.config();
-  const std::int64_t directions = config.num_directions();
-  const std::int64_t rows = round_up(config.hidden_size, kRowPadding);
-  const auto depth_of = [&](std::int64_t layer) { return round_up(config.layer_input_size(layer), kDepthPadding); };
-  const auto elements_of = [&](std::int64_t layer) {
-    return static_cast<std::size_t>(directions * rows * (3 * depth_of(layer) + 3 * rows + 4));
-  };
-  std::size_t total = 0;
-  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) total += elements_of(layer);
-
-  auto packed = std::make_shared<PackedWeights>();
-  packed->config = config;
-  packed->memory = allocate(stream, "the packed weights", total * sizeof(T));
-  T* to = reinterpret_cast<T*>(packed->memory.get());
-  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-    std::vector<T> host(elements_of(layer), T(0));
-    const std::int64_t depth = depth_of(layer);
-    T* w_ih = host.data();
-    T* w_hh = w_ih + directions * 3 * rows * depth;
-    T* bias = w_hh + directions * 3 * rows * rows;
-    for (std::int64_t d = 0; d < directions; ++d) {
-      const CellWeights& cell = weights.cell(layer, d);
-      pack_matrix(cell.weight_ih, config.hidden_size, {rows, depth}, options.tf32, w_ih + d * 3 * rows * depth);
-      pack_matrix(cell.weight_hh, config.hidden_size, {rows, rows, options.state_form, options.group}, options.tf32,
-                  w_hh + d * 3 * rows * rows);
-      fold_bias(cell, config, rows, bias + d * 4 * rows, bias + (d * 4 + 3) * rows);
-    }
-    upload(stream, to, host.data(), host.size() * sizeof(T));
-    packed->layers.push_back({to, to + (w_hh - w_ih), to + (bias - w_ih)});
-    to += host.size();
-  }
-  return packed;
+PackForm state_form(const PackOptions& options, int rows) {
+  using StateForm = PackOptions::StateForm;
+  if (options.state_form == StateForm::sliced) return SlicedForm{rows, rows, options.group};
+  if (options.state_form == StateForm::tiled) return TiledForm{rows, rows, options.group};
+  return RowsForm{rows, rows, rows, rows};
 }
 
 }  // namespace
 
 std::shared_ptr<const PackedWeights> pack_weights(StreamRef stream, const Weights& weights,
                                                   const PackOptions& options) {
-  return options.dtype == DType::float64 ? pack<double>(stream, weights, options)
-                                         : pack<float>(stream, weights, options);
+  const Config& config = weights.config();
+  const std::int64_t directions = config.num_directions();
+  const auto rows = static_cast<int>(round_up(config.hidden_size, kRowPadding));
+  const auto depth_of = [&](std::int64_t layer) {
+    return static_cast<int>(round_up(config.layer_input_size(layer), kDepthPadding));
+  };
+  const auto element = static_cast<std::int64_t>(size_of(options.dtype));
+  const bool wide = options.dtype == DType::float64;
+  const Stored bias_stored = wide ? Stored::float64 : Stored::float32;
+  const Stored stored = options.tf32 ? Stored::tf32 : bias_stored;
+  const std::int64_t state = element * 3 * rows * rows, bias = element * 4 * rows;
+  std::int64_t total = 0;
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+    total += directions * (element * 3 * rows * depth_of(layer) + state + bias);
+  }
+
+  auto packed = std::make_shared<PackedWeights>(config);
+  packed->memory = allocate(stream, "the packed weights", at(total));
+  std::byte* next = packed->memory.get();
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+    const int depth = depth_of(layer);
+    const std::int64_t input = element * 3 * rows * depth;
+    std::byte* const w_ih = next;
+    std::byte* const w_hh = w_ih + directions * input;
+    std::byte* const biases = w_hh + directions * state;
+    next = biases + directions * bias;
+    packed->layers.push_back({w_ih, w_hh, biases});
+    for (std::int64_t d = 0; d < directions; ++d) {
+      const std::int64_t cell = layer * directions + d;
+      packed->packing.weight_ih(cell, RowsForm{rows, depth, depth, depth}, stored, w_ih + d * input);
+      packed->packing.weight_hh(cell, state_form(options, rows), stored, w_hh + d * state);
+      packed->packing.bias(cell, {rows, std::int64_t{3} * rows}, bias_stored, biases + d * bias);
+    }
+  }
+  packed->packing.run(stream, weights);
+  return packed;
 }
 
 }  // namespace gru::cuda

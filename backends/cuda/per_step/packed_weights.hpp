@@ -7,15 +7,19 @@
 
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/stream_ref.hpp"
+#include "backends/cuda/packing/packing.hpp"
 #include "backends/cuda/per_step/pack_options.hpp"
 #include "backends/cuda/per_step/step_args.hpp"
 #include "gru/weights.hpp"
 
 namespace gru::cuda {
 
-/// The weights as the per-step kernels want them (step_args.hpp), on one device; immutable, shared by forks.
+/// The weights as the per-step kernels want them (step_args.hpp), on one device; shared by forks.
 struct PackedWeights {
+  explicit PackedWeights(const Config& of) : config(of), packing(of) {}
+
   Config config;
+  Packing packing;
   std::vector<LayerWeights> layers;
   std::shared_ptr<std::byte> memory;
 };

@@ -32,9 +32,10 @@ void PerStep::Impl::launch_layer(StreamRef on, StepArgs args, const CallTensors&
   const auto grid = [&](const Kernel& kernel) { return step_grid(kernel, args.hidden, args.batch, args.directions); };
   for (int step = 0; step < args.steps; ++step) {
     args.step = step;
-    // The first launch after something that the steps read before they wait must not start early: a call stored by the
-    // launch before the first layer's.
-    bool early = step > 0 || formed || (schedule.step.waits_first && (args.call == nullptr || args.layer > 0));
+    // The first launch after something that the steps read before they wait must not start early: a call stored, or
+    // weights packed, by the launch before the first layer's.
+    const bool waits_for_all = (args.call != nullptr || weights_are_new) && args.layer == 0;
+    bool early = step > 0 || formed || (schedule.step.waits_first && !waits_for_all);
     if (schedule.projected_steps > 0 && step % schedule.projected_steps == 0) {
       args.first_step = step;
       args.projected_steps = std::min(schedule.projected_steps, args.steps - step);

@@ -49,15 +49,17 @@ void StepEngine::warm_up() {
   dense_.emplace(stream, schedule.pack.tf32 ? Math::tf32 : Math::strict);
   for (std::int64_t layer = 0; layer < std::min<std::int64_t>(problem.config.num_layers, 2); ++layer) {
     const StepArgs args = layer_args(layer, problem.options.batch_size);
-    if (layer == 0) multiply(stream, args, 0, reinterpret_cast<const float*>(space.copied_input), args.input_padded);
-    if (layer > 0) multiply(stream, args, 0, static_cast<const float*>(args.input.data), args.input.stride_b);
+    if (layer == 0)
+      multiply(stream, args, 0, reinterpret_cast<const float*>(space.copied_input), args.input_padded, true);
+    if (layer > 0) multiply(stream, args, 0, static_cast<const float*>(args.input.data), args.input.stride_b, true);
   }
 }
 
 /// W_ih x + bias of one direction for a portion of rows, always as many as planned: what lies behind a shorter portion
 /// or a smaller batch is computed too and never read. All operands are padded to 16 bytes, so that whatever warm_up
 /// prepared is known here.
-void StepEngine::multiply(StreamRef on, const StepArgs& args, int direction, const float* x, std::int64_t x_stride) {
+void StepEngine::multiply(StreamRef on, const StepArgs& args, int direction, const float* x, std::int64_t x_stride,
+                          bool prepare) {
   const std::int64_t gates = std::int64_t{3} * args.hidden_padded;
   const ConstTensorView rows =
       tensor_view(x, {1, space.projection_rows, args.input_padded}, {space.projection_rows * x_stride, x_stride, 1});
@@ -66,10 +68,14 @@ void StepEngine::multiply(StreamRef on, const StepArgs& args, int direction, con
       .row_stride = args.input_padded,
       .bias = static_cast<const float*>(args.weights.bias) + std::int64_t{4} * direction * args.hidden_padded,
       .units = args.hidden_padded};
-  dense_->run(on, rows, w,
-              {.data = static_cast<float*>(args.projection) + direction * space.projection_rows * gates,
-               .row_stride = gates,
-               .direction_stride = gates});
+  const ProjectedShares to{.data = static_cast<float*>(args.projection) + direction * space.projection_rows * gates,
+                           .row_stride = gates,
+                           .direction_stride = gates};
+  if (prepare) {
+    dense_->prepare(on, rows, w, to);
+  } else {
+    dense_->run(on, rows, w, to);
+  }
 }
 
 void StepEngine::project(StreamRef on, StepArgs args, const CallTensors& inline_call, bool early) {
@@ -157,8 +163,10 @@ void StepEngine::execute(const Call& call) {
   const bool as_planned = steps == problem.options.seq_len && batch == problem.options.batch_size;
   if (!graph_.recorded() || !as_planned || is_capturing(stream)) {
     launch_all(stream, steps, batch, nullptr, tensors);
+    weights_are_new = false;
     return;
   }
+  weights_are_new = false;  // a graph begins when all before it has ended
   store_call(stream, space.stored_call, tensors);
   graph_.replay(stream);
 }

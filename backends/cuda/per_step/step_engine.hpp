@@ -50,12 +50,20 @@ class StepEngine : public Engine {
   std::shared_ptr<const PackedWeights> weights;
   StepWorkspace space;
   bool overlap = false;
+  /// Packed since the last execution: what reads weights before it waits must not start before the packing has ended.
+  bool weights_are_new = false;
 
  private:
+  void load(std::span<const CellWeights> cells) override {
+    weights->packing.run(stream, cells);
+    weights_are_new = true;
+  }
   void warm_up();
   void launch_all(StreamRef on, std::int64_t steps, std::int64_t batch, const CallTensors* stored,
                   const CallTensors& inline_call);
-  void multiply(StreamRef on, const StepArgs& args, int direction, const float* x, std::int64_t x_stride);
+  /// prepare: only so that it can be launched later.
+  void multiply(StreamRef on, const StepArgs& args, int direction, const float* x, std::int64_t x_stride,
+                bool prepare = false);
   StepArgs layer_args(std::int64_t layer, std::int64_t batch) const;
   bool gave_up() const { return space.aborted.has_value() && space.aborted->is_set(); }
   Status abort_status() const;

@@ -61,10 +61,14 @@ void PersistentInputs::warm_up() {
     if (layer > schedule_.layers || (layer > 0 && schedule_.overlap())) break;  // shaped as the one before, or ours
     const std::int64_t inputs = c.layer_input_size(layer), steps = problem_.options.seq_len,
                        batch = problem_.options.batch_size;
-    const std::shared_ptr<std::byte> x = allocate(stream_, "the projection's first run",
-                                                  static_cast<std::size_t>(steps * batch * inputs) * sizeof(float));
-    projection_.prepare(stream_, tensor_view(reinterpret_cast<const float*>(x.get()), {steps, batch, inputs}),
-                        weights_of(layer), first_shares());
+    // What stands in x does not count: the shares' own memory where it is large enough.
+    const std::int64_t shares = problem_.config.num_directions() * 3 * schedule_.hidden_padded;
+    const std::shared_ptr<std::byte> apart =
+        inputs <= shares ? nullptr
+                         : allocate(stream_, "the projection's first run",
+                                    static_cast<std::size_t>(steps * batch * inputs) * sizeof(float));
+    const auto* const x = apart != nullptr ? reinterpret_cast<const float*>(apart.get()) : first_input_;
+    projection_.prepare(stream_, tensor_view(x, {steps, batch, inputs}), weights_of(layer), first_shares());
   }
 }
 

@@ -48,6 +48,7 @@ struct Persistent::Impl final : Engine {
     return std::make_unique<Impl>(on, problem, schedule, weights);
   }
   void rebound() override { inputs->rebind(stream); }
+  void load(std::span<const CellWeights> cells) override { weights->packing.run(stream, cells); }
   void launch(const PersistentArgs& args) const;
   PersistentArgs common_args(const Call& call) const;
   Status abort_status() const;

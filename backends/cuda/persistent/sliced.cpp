@@ -51,6 +51,7 @@ struct PersistentSlices::Impl final : Engine {
     return std::make_unique<Impl>(on, engine->fork(on), rows);
   }
   void rebound() override { engine->rebind(stream); }
+  void load(std::span<const CellWeights> cells) override { engine->set_weights(cells); }
 
   std::unique_ptr<Engine> engine;  // of one slice
   std::int64_t rows;

@@ -6,14 +6,18 @@
 #include <vector>
 
 #include "backends/cuda/common/stream_ref.hpp"
+#include "backends/cuda/packing/packing.hpp"
 #include "backends/cuda/persistent/schedule.hpp"
 #include "gru/weights.hpp"
 
 namespace gru::cuda {
 
-/// The weights as the persistent kernels want them (args.hpp has the shapes), on one device; immutable, shared
-/// by forks. Zero in the padding.
+/// The weights as the persistent kernels want them (args.hpp has the shapes), on one device; shared by forks. Zero in
+/// the padding.
 struct PersistentWeights {
+  explicit PersistentWeights(const Config& config) : packing(config) {}
+
+  Packing packing;
   std::shared_ptr<std::byte> memory;
   const std::byte* recurrent = nullptr;  ///< W_hh of every layer and direction, in the lanes' order
   const std::byte* input = nullptr;      ///< wavefront: W_ih of the layers above the stack's first, likewise
@@ -24,10 +28,6 @@ struct PersistentWeights {
   std::vector<const float*> dense, rows;
   std::size_t matrix_bytes = 0;  ///< of one packed matrix
 };
-
-/// W_ih (3H, I) as [I padded][Hp][3], what the projection kernel reads; `to` is zeroed.
-void pack_dense(const std::vector<float>& rows, std::int64_t inputs, std::int64_t hidden, std::int64_t hidden_padded,
-                float* to);
 
 std::shared_ptr<const PersistentWeights> pack_persistent_weights(StreamRef stream, const Weights& weights,
                                                                  const PersistentSchedule& schedule);

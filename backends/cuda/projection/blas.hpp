@@ -25,12 +25,12 @@ struct Destroyer {
 };
 template <class Handle, auto Destroy>
 using Owned = std::unique_ptr<std::remove_pointer_t<Handle>, Destroyer<Destroy>>;
-using Context = Owned<cublasLtHandle_t, cublasLtDestroy>;
 using Operation = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
 using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
 
-/// Of the current device.
-Context make_context();
+/// The process's for a device, which must be current. Any threads may use it at once. Never freed, as the driver may be
+/// gone at exit.
+cublasLtHandle_t context_of(int device);
 
 void set(const Operation& operation, cublasLtMatmulDescAttributes_t attribute, const auto& value) {
   check(cublasLtMatmulDescSetAttribute(operation.get(), attribute, &value, sizeof value),
@@ -65,15 +65,22 @@ struct Product {
   Product(cublasComputeType_t compute, cudaDataType_t scale, const Matrix& a, const Matrix& b, const Matrix& c,
           std::int64_t batches);
 
-  /// Asks cuBLASLt for its first choice. Not supported: it has none.
+  /// Asks cuBLASLt for its first choice, once for a product of this kind in a process. Not supported: it has none.
   cublasStatus_t find_algorithm(cublasLtHandle_t context, const Limits& limits);
   /// Only launches. alpha and beta are host memory of the scale's type.
   void launch(cublasLtHandle_t context, const void* alpha, const void* a, const void* b, const void* beta, void* c,
               std::byte* workspace, std::size_t workspace_bytes, cudaStream_t stream) const;
 
+  /// The first product of a kind may load its kernel, and wait for the device: runs this one on a few of its columns,
+  /// or on all where the algorithm takes no fewer. Nothing if the process has run the algorithm for such a product
+  /// before.
+  void warm_up(cublasLtHandle_t context, const void* alpha, const void* a, const void* b, const void* beta, void* c,
+               std::byte* workspace, std::size_t workspace_bytes, cudaStream_t stream, std::int64_t columns) const;
+
   Operation operation;
   Layout a, b, c;
   cublasLtMatmulAlgo_t algorithm{};
+  bool known = false;  ///< the algorithm was found before in this process, by somebody who ran it
 };
 
 /// The largest power of two up to 16 (no access is longer) that an address or a number of bytes is a multiple of.

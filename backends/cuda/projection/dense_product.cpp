@@ -58,7 +58,7 @@ struct Planned {
 }  // namespace
 
 struct DenseProduct::Impl {
-  blas::Context context;
+  cublasLtHandle_t context = nullptr;
   std::shared_ptr<std::byte> workspace;
   cublasComputeType_t compute = CUBLAS_COMPUTE_32F;
   std::vector<Planned> plans;
@@ -66,7 +66,9 @@ struct DenseProduct::Impl {
   Planned* known(const DenseShape& shape, const std::uint32_t (&alignments)[3]);
   Planned& plan(const DenseShape& shape, const std::uint32_t (&alignments)[3]);
   bool takes(Planned& planned, std::int64_t rows) const;
-  void launch(StreamRef stream, const Planned& p, const float* x, const float* w, const float* bias, float* y) const;
+  /// warm_up: only what loads its kernel.
+  void launch(StreamRef stream, const Planned& p, const float* x, const float* w, const float* bias, float* y,
+              bool warm_up = false) const;
 };
 
 /// The plan for a shape, or for the same with more rows; null if there is none. Allocates nothing.
@@ -85,13 +87,13 @@ Planned* DenseProduct::Impl::known(const DenseShape& shape, const std::uint32_t 
 bool DenseProduct::Impl::takes(Planned& p, std::int64_t rows) const {
   if (p.rows == rows) return true;
   p.rows = 0;
-  const auto& [operation, w, x, y, algorithm] = p.product;
+  const auto& [operation, w, x, y, algorithm, seen] = p.product;
   set(x, CUBLASLT_MATRIX_LAYOUT_COLS, static_cast<std::uint64_t>(rows));
   set(y, CUBLASLT_MATRIX_LAYOUT_COLS, static_cast<std::uint64_t>(rows));
   set(y, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, rows * p.shape.columns);
   cublasLtMatmulHeuristicResult_t found{};
   const cublasStatus_t status =
-      cublasLtMatmulAlgoCheck(context.get(), operation.get(), w.get(), x.get(), y.get(), y.get(), &algorithm, &found);
+      cublasLtMatmulAlgoCheck(context, operation.get(), w.get(), x.get(), y.get(), y.get(), &algorithm, &found);
   if (status != CUBLAS_STATUS_SUCCESS || found.workspaceSize > kDenseWorkspace) return false;
   p.rows = rows;
   return true;
@@ -123,23 +125,27 @@ Planned& DenseProduct::Impl::plan(const DenseShape& s, const std::uint32_t (&ali
       .reduction = s.rows <= kFewRows ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE};
   std::ranges::copy(alignments, limits.alignment);
   blas::check(
-      p.product.find_algorithm(context.get(), limits),
+      p.product.find_algorithm(context, limits),
       fmt::format("cublasLtMatmulAlgoGetHeuristic for {} x {} x {}, {} times", s.rows, s.columns, s.depth, s.batches));
   return plans.emplace_back(std::move(p));
 }
 
 DenseProduct::DenseProduct(StreamRef stream, Math math) : impl_(std::make_unique<Impl>()) {
   const DeviceGuard guard(stream.device);
-  impl_->context = blas::make_context();
+  impl_->context = blas::context_of(stream.device);
   impl_->workspace = allocate(stream, "cuBLASLt's workspace", kDenseWorkspace);
   if (math == Math::tf32) impl_->compute = CUBLAS_COMPUTE_32F_FAST_TF32;
 }
 
 void DenseProduct::Impl::launch(StreamRef stream, const Planned& p, const float* x, const float* w, const float* bias,
-                                float* y) const {
+                                float* y, bool warm_up) const {
   if (!p.shape.adds) set(p.product.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
   const float one = 1.f, before = p.shape.adds ? 1.f : 0.f;
-  p.product.launch(context.get(), &one, w, x, &before, y, workspace.get(), kDenseWorkspace, stream.stream);
+  if (warm_up) {
+    p.product.warm_up(context, &one, w, x, &before, y, workspace.get(), kDenseWorkspace, stream.stream, p.rows);
+  } else {
+    p.product.launch(context, &one, w, x, &before, y, workspace.get(), kDenseWorkspace, stream.stream);
+  }
 }
 
 void DenseProduct::prepare(StreamRef stream, const DenseShape& shape, const float* x, const float* w, const float* bias,
@@ -147,8 +153,8 @@ void DenseProduct::prepare(StreamRef stream, const DenseShape& shape, const floa
   if (empty(shape)) return;
   const Alignments alignments(shape, x, w, y);  // a part begins at a multiple of 16 bytes from the whole
   for_each_part(shape, [&](const DenseShape& part, std::int64_t k) {
-    Planned* known = impl_->known(part, alignments.bytes);
-    impl_->launch(stream, known != nullptr ? *known : impl_->plan(part, alignments.bytes), x + k, w + k, bias, y);
+    if (impl_->known(part, alignments.bytes) != nullptr) return;
+    impl_->launch(stream, impl_->plan(part, alignments.bytes), x + k, w + k, bias, y, true);
   });
 }
 

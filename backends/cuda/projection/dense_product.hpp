@@ -36,8 +36,8 @@ struct DenseShape {
 /// Hopper's tensor cores: 193 TFLOP/s instead of 313 in TF32 (16384 x 3072 x 1024 on an H100).
 inline constexpr std::size_t kDenseWorkspace = std::size_t{32} << 20U;
 
-/// Deeper products than this are made in parts of half of it, one launch each: a float32 sum in one chain loses the square root
-/// of its length, 6e-6 at 65536.
+/// Deeper products than this are made in parts of half of it, one launch each: a float32 sum in one chain loses the
+/// square root of its length, 6e-6 at 65536.
 inline constexpr std::int64_t kDeepestProduct = 2048;
 
 /// One stream's products. Sums run in a fixed order: the same bits each time. strict multiplies and adds in float32,
@@ -50,10 +50,10 @@ class DenseProduct {
   DenseProduct& operator=(DenseProduct&&) noexcept;
   ~DenseProduct();
 
-  /// Asks cuBLASLt for the shape's algorithm, unless it is known, and runs it once, which loads its kernel: allocates,
-  /// and may synchronise. x (rows, depth), w (batches, columns, depth), bias (batches, columns), y (batches, rows,
-  /// columns): device memory, at multiples of four bytes. Empty products launch nothing. Throws gru::Error if cuBLASLt
-  /// refuses.
+  /// Asks cuBLASLt for the shape's algorithm, unless it is known, and loads its kernel by a run on a few rows, unless
+  /// the process has: allocates, may synchronise, and leaves anything in y. x (rows, depth), w (batches, columns,
+  /// depth), bias (batches, columns), y (batches, rows, columns): device memory, at multiples of four bytes. Empty
+  /// products launch nothing. Throws gru::Error if cuBLASLt refuses.
   void prepare(StreamRef stream, const DenseShape& shape, const float* x, const float* w, const float* bias, float* y);
 
   /// The same for a prepared shape, or one with fewer rows: only launches, on `stream`, which may be capturing. False,

@@ -83,10 +83,10 @@ void InputProjection::run(StreamRef stream, const ConstTensorView& x, const Proj
   if (library_ && distance && w.rows != nullptr &&
       library_->run(stream, shape_of(x, *distance, w, y), x.as<float>(), w.rows, w.bias, y.data))
     return;
-  if (w.tiles != nullptr)
-    run_tile(stream, x, w, y);
-  else
-    prepare(stream, x, w, y);
+  if (w.tiles != nullptr) return run_tile(stream, x, w, y);
+  prepare(stream, x, w, y);
+  if (library_ && distance && w.rows != nullptr)
+    library_->run(stream, shape_of(x, *distance, w, y), x.as<float>(), w.rows, w.bias, y.data);
 }
 
 }  // namespace gru::cuda

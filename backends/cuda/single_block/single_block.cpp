@@ -36,6 +36,7 @@ struct SingleBlock::Impl final : Engine {
   std::unique_ptr<Engine> fork_on(StreamRef on) const override {
     return std::make_unique<Impl>(on, problem, schedule, weights);
   }
+  void load(std::span<const CellWeights> cells) override { weights->packing.run(stream, cells); }
   void project(std::int64_t layer, const ConstTensorView& x);
   void launch(std::int64_t layer, const Call& of_layer) const;
   bool sorts(std::int64_t batch) const;

@@ -43,7 +43,7 @@ struct Trainer::Impl final : TrainingEngine {
   // They check what they are given.
   void execute(const Call& call) override;
   void backward(const BackwardCall& call) override;
-  void set_weights(std::span<const CellWeights> cells) override;
+  void load(std::span<const CellWeights> cells) override;
   std::size_t reserve_bytes() const override;
   std::size_t workspace_bytes() const override;
   Status status() const override;

@@ -57,7 +57,7 @@ struct Products::Impl {
   std::shared_ptr<std::byte> trial;  // while shapes are prepared
   std::size_t trial_bytes = 0;
 #if defined(GRU_CUDA_CUBLASLT)
-  blas::Context context;
+  cublasLtHandle_t context = nullptr;
   std::vector<Planned> plans;
 
   Planned plan(const ProductShape& shape) const;
@@ -98,7 +98,7 @@ bool Products::Impl::find_algorithm(Planned& p) const {
       .workspace = workspace_bytes,
       .reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE,
       .alignment = {bytes_of(p.shape.b_batch), bytes_of(p.shape.a_batch), bytes_of(p.shape.c_batch)}};
-  return p.product.find_algorithm(context.get(), limits) == CUBLAS_STATUS_SUCCESS;
+  return p.product.find_algorithm(context, limits) == CUBLAS_STATUS_SUCCESS;
 }
 
 void Products::Impl::launch(const Planned& p, const void* a, const void* b, void* c) const {
@@ -107,7 +107,7 @@ void Products::Impl::launch(const Planned& p, const void* a, const void* b, void
   const bool wide = dtype == DType::float64;
   const void* alpha = wide ? static_cast<const void*>(&one) : &one_f;
   const void* beta = p.shape.add ? alpha : wide ? static_cast<const void*>(&zero) : &zero_f;
-  p.product.launch(context.get(), alpha, b, a, beta, c, workspace.get(), workspace_bytes, stream.stream);
+  p.product.launch(context, alpha, b, a, beta, c, workspace.get(), workspace_bytes, stream.stream);
 }
 
 #endif
@@ -116,7 +116,7 @@ Products::Products(StreamRef stream, DType dtype, Math math) : impl_(std::make_u
   const DeviceGuard guard(stream.device);
   load_kernel(product_kernel(dtype));
 #if defined(GRU_CUDA_CUBLASLT)
-  impl_->context = blas::make_context();
+  impl_->context = blas::context_of(stream.device);
   // Without any, cuBLASLt leaves out its kernels for Hopper's tensor cores.
   impl_->workspace_bytes = std::size_t{math == Math::tf32 ? 32U : 4U} << 20U;
   impl_->workspace = allocate(stream, "cuBLASLt's workspace", impl_->workspace_bytes);

@@ -156,14 +156,7 @@ void Trainer::Impl::backward(const BackwardCall& call) {
   run_backward(call);
 }
 
-void Trainer::Impl::set_weights(std::span<const CellWeights> cells) {
-  const DeviceGuard guard(stream.device);
-  for (std::size_t i = 0; i < cells.size(); ++i) {
-    const CellWeights& w = cells[i];
-    require_cell("set_weights", i, {w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh}, stream);
-  }
-  weights->load(stream, cells);
-}
+void Trainer::Impl::load(std::span<const CellWeights> cells) { weights->load(stream, cells); }
 
 std::size_t Trainer::Impl::reserve_bytes() const {
   const PlanOptions& o = problem.options;

@@ -17,7 +17,6 @@ class TrainingEngine : public Engine {
  public:
   using Engine::Engine;
   virtual void backward(const BackwardCall& call) = 0;
-  virtual void set_weights(std::span<const CellWeights> cells) = 0;
   virtual std::size_t reserve_bytes() const = 0;
 };
 

@@ -71,6 +71,7 @@ void TrainingWeights::load(StreamRef stream, std::span<const CellWeights> cells)
 }
 
 void TrainingWeights::upload(StreamRef stream, const Weights& weights) {
+  if (weights.are_zeros()) return;  // as the memory is
   const auto on_device = [&](const ConstTensorView& host, std::shared_ptr<std::byte>& owner) {
     if (!host.given()) return ConstTensorView{};
     const Tensor copy = convert(host, dtype_);

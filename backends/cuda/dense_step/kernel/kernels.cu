@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What stands between plain products: weights, inputs and states into the elements that they multiply, and the gates. Each is
+// What stands between plain products: inputs and states into the elements that they multiply, and the gates. Each is
 // bound by memory: a thread has four features of a row, reads and writes each value once, 16 bytes at a time.
 
 #include <cuda_bf16.h>
@@ -15,36 +15,31 @@ namespace {
 /// How four operands are stored, features k .. k + 3 of a row of `padded`, and the gate functions that go with their precision.
 struct StrictElement {
   using Gates = DeviceMath;
-  static constexpr bool kParts = false;
   __device__ static void store(void* to, std::int64_t row, int padded, int k, float4 v) {
     *reinterpret_cast<float4*>(static_cast<float*>(to) + row * padded + k) = v;
   }
 };
 struct Tf32Element {
   using Gates = SfuMath;
-  static constexpr bool kParts = false;
   __device__ static void store(void* to, std::int64_t row, int padded, int k, float4 v) {
     StrictElement::store(to, row, padded, k, rounded_to_tf32(v));
   }
 };
 struct Tf32x3Element {
   using Gates = DeviceMath;
-  static constexpr bool kParts = true;
-  /// Of x; kWeight: of w.
-  template <bool kWeight = false>
+  /// Of x; packing/pack.cu has it of w.
   __device__ static void store(void* to, std::int64_t row, int padded, int k, float4 v) {
     const Tf32Parts x(v.x), y(v.y), z(v.z), w(v.w);
     const float4 small = make_float4(x.small, y.small, z.small, w.small);
     const float4 finite = make_float4(x.finite, y.finite, z.finite, w.finite);
     float* const at = static_cast<float*>(to) + row * 3 * padded + k;
-    *reinterpret_cast<float4*>(at) = kWeight ? finite : small;
-    *reinterpret_cast<float4*>(at + padded) = kWeight ? small : finite;
+    *reinterpret_cast<float4*>(at) = small;
+    *reinterpret_cast<float4*>(at + padded) = finite;
     *reinterpret_cast<float4*>(at + 2 * padded) = make_float4(x.big, y.big, z.big, w.big);
   }
 };
 struct HalfElement {
   using Gates = SfuMath;
-  static constexpr bool kParts = false;
   __device__ static void store(void* to, std::int64_t row, int padded, int k, float4 v) {
     const __half2 low = __floats2half2_rn(v.x, v.y), high = __floats2half2_rn(v.z, v.w);
     *reinterpret_cast<uint2*>(static_cast<__half*>(to) + row * padded + k) =
@@ -53,7 +48,6 @@ struct HalfElement {
 };
 struct BfloatElement {
   using Gates = SfuMath;
-  static constexpr bool kParts = false;
   __device__ static void store(void* to, std::int64_t row, int padded, int k, float4 v) {
     const __nv_bfloat162 low = __floats2bfloat162_rn(v.x, v.y), high = __floats2bfloat162_rn(v.z, v.w);
     *reinterpret_cast<uint2*>(static_cast<__nv_bfloat16*>(to) + row * padded + k) =
@@ -63,31 +57,6 @@ struct BfloatElement {
 
 __device__ std::int64_t thread_index() {
   return static_cast<std::int64_t>(blockIdx.x) * kElementThreads + static_cast<int>(threadIdx.x);
-}
-
-/// A thread: four features of a row of w. Padding of units and of features is written as zeros.
-template <class Element>
-__global__ void __launch_bounds__(kElementThreads) pack_weights(const __grid_constant__ PackArgs a) {
-  const int pieces = a.inputs_padded / kElementsAThread;
-  const std::int64_t index = thread_index();
-  if (index >= std::int64_t{3} * a.hidden_padded * pieces) return;
-  const int row = static_cast<int>(index / pieces);
-  const int k = static_cast<int>(index % pieces) * kElementsAThread;
-  const int gate = row / a.hidden_padded, unit = row % a.hidden_padded;
-  float values[kElementsAThread];
-#pragma unroll
-  for (int i = 0; i < kElementsAThread; ++i) {
-    const int part = (k + i) / a.part_padded, feature = (k + i) % a.part_padded;
-    const int from = part * a.part + feature;
-    const bool there = unit < a.hidden && feature < a.part && from < a.inputs;
-    values[i] = there ? a.from[(static_cast<std::int64_t>(gate) * a.hidden + unit) * a.inputs + from] : 0.0F;
-  }
-  const float4 v = make_float4(values[0], values[1], values[2], values[3]);
-  if constexpr (Element::kParts) {
-    Element::template store<true>(a.to, row, a.inputs_padded, k, v);
-  } else {
-    Element::store(a.to, row, a.inputs_padded, k, v);
-  }
 }
 
 template <class Element>
@@ -203,8 +172,7 @@ __global__ void __launch_bounds__(kElementThreads)
 
 template <class Element>
 DenseStepKernels kernels_of() {
-  return {reinterpret_cast<const void*>(&pack_weights<Element>), reinterpret_cast<const void*>(&prepare<Element>),
-          reinterpret_cast<const void*>(&gates<Element>)};
+  return {reinterpret_cast<const void*>(&prepare<Element>), reinterpret_cast<const void*>(&gates<Element>)};
 }
 
 }  // namespace
