@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -84,24 +83,6 @@ DevicePlan make_plan(const std::string& device, const Weights& weights, const Pl
   return plan;
 }
 
-// Weights that are all 0; one block serves all parameters.
-Weights zeros(const Config& config) {
-  config.validate();
-  const std::int64_t gates = 3 * config.hidden_size;
-  const std::int64_t widest = std::max({config.input_size, config.layer_input_size(1), config.hidden_size});
-  const auto block = std::make_shared<Tensor>(DType::float32, std::vector<std::int64_t>{gates, widest});
-  const void* data = block->bytes();
-  std::vector<CellWeights> cells;
-  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-    CellWeights cell;
-    cell.weight_ih = tensor_view(data, DType::float32, {gates, config.layer_input_size(layer)});
-    cell.weight_hh = tensor_view(data, DType::float32, {gates, config.hidden_size});
-    if (config.bias) cell.bias_ih = cell.bias_hh = tensor_view(data, DType::float32, {gates});
-    cells.insert(cells.end(), static_cast<std::size_t>(config.num_directions()), cell);
-  }
-  return {config, std::move(cells), block};
-}
-
 template <class F>
 void for_each_parameter(std::vector<CellWeights>& cells, const F& f) {
   for (CellWeights& cell : cells) {
@@ -121,7 +102,7 @@ Engine::Engine(const std::string& device, const Weights& weights, const PlanOpti
 }
 
 Engine::Engine(const std::string& device, const Config& config, const PlanOptions& options)
-    : Engine(device, zeros(config), options) {}
+    : Engine(device, Weights::zeros(config), options) {}
 
 Engine::~Engine() { Process::instance().remove(this); }
 

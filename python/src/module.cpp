@@ -257,6 +257,7 @@ NB_MODULE(_core, module) {
   describe_weights(module);
   describe_plan(module);
   describe_calls(module);
+  describe_model(module);
   describe_xla_calls(module);
   module.def("devices", &list_devices);
   module.def("tune", &tune, "weights"_a, "device"_a, "batch_size"_a, "seq_len"_a, "batch_first"_a, "dtype"_a, "math"_a,

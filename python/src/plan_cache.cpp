@@ -9,13 +9,6 @@
 namespace gru::python {
 namespace {
 
-// On a GPU, plans with training alone take new weights by launches. They serve calls without a reserve too, so inference
-// uses them, but for the modes that training has not: there the plan is made anew when the weights have changed.
-Training training_of(const PlanKey& key) {
-  const bool trains = key.math == Math::strict || key.math == Math::tf32;
-  return key.place.is_cuda && key.training == Training::none && trains ? Training::remake_gates : key.training;
-}
-
 // Sequences of up to 16 lengths share a plan, so that a loop over batches of any length seldom makes a new one. Plans take
 // shorter calls at no cost; gru/_reserve.py counts the same steps.
 std::int64_t planned_steps(std::int64_t steps) { return steps <= 1 ? 1 : (steps + 15) / 16 * 16; }
@@ -29,6 +22,8 @@ PlanOptions options_of(const PlanKey& key) {
   options.math = key.math;
   options.training = key.training;
   options.dropout = key.dropout;
+  // A host's backend for math bf16 takes no new weights; there the plan is made anew when they have changed.
+  options.takes_weights = key.place.is_cuda || key.math == Math::strict;
   return options;
 }
 
@@ -42,7 +37,6 @@ PlanCache& PlanCache::instance() {
 void PlanCache::with(const PlanKey& key, std::uintptr_t stream, const Use& use) {
   const std::uint64_t capture = key.place.is_cuda ? capture_id(stream) : 0;
   PlanKey planned = key;
-  planned.training = training_of(key);
   planned.seq_len = planned_steps(key.seq_len);
   Entries held = take(planned, capture, stream);
   // The plan goes back also if the call fails: a refused call has launched nothing.

@@ -1,11 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
 """The way in: through the dispatcher only if somebody needs to see it."""
 
+import functools
+
 import torch
 from torch import Tensor
 
+from gru import _core
 from gru.torch import _ops
 from gru.torch._gradients import forward_op, transformed
+
+
+_KINDS = frozenset((Tensor, torch.nn.Parameter))
+
+
+@functools.lru_cache(maxsize=256)
+def _model(num_layers: int, bias: bool, bidirectional: bool, batch_first: bool, math: str) -> _core.Model:
+    return _core.Model(num_layers, bias, bidirectional, batch_first, math)
+
+
+def _unobserved(x: Tensor, hx: Tensor | None, weights: list[Tensor]) -> bool:
+    """Nobody looks on (see _plain), nobody wants gradients, and no autocast changes dtypes."""
+    if (
+        torch.compiler.is_compiling()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._len_torch_dispatch_stack() != 0
+        or torch._C._is_any_autocast_enabled()
+        or type(x) not in _KINDS
+        or not (hx is None or type(hx) in _KINDS)
+    ):
+        return False
+    for weight in weights:
+        if type(weight) not in _KINDS:
+            return False
+    if not torch.is_grad_enabled():
+        return True
+    if x.requires_grad or (hx is not None and hx.requires_grad):
+        return False
+    for weight in weights:
+        if weight.requires_grad:
+            return False
+    return True
+
+
+def infer(
+    x: Tensor, hx: Tensor | None, weights: list[Tensor], num_layers: int, bias: bool, bidirectional: bool,
+    batch_first: bool, math: str,
+) -> tuple[Tensor, Tensor] | None:
+    """output, h_n of a batched sequence in one call of the library, or None: the call is out of the ordinary."""
+    if x.dim() != 3 or not (hx is None or hx.dim() == 3) or not _unobserved(x, hx, weights):
+        return None
+    model = _model(num_layers, bias, bidirectional, batch_first, math)
+    first, second, _ = x.shape
+    hidden = weights[1].size(-1)
+    directions = 2 if bidirectional else 1
+    output = x.new_empty((first, second, hidden * directions))
+    h_n = x.new_empty((num_layers * directions, first if batch_first else second, hidden))
+    return (output, h_n) if model.forward(x, hx, weights, output, h_n) else None
+
+
+def infer_step(x: Tensor, hx: Tensor | None, weights: list[Tensor], bias: bool, math: str) -> Tensor | None:
+    """The next state (B, H) of one layer from x (B, I), likewise."""
+    if x.dim() != 2 or not (hx is None or hx.dim() == 2) or not _unobserved(x, hx, weights):
+        return None
+    after = x.new_empty((x.size(0), weights[1].size(-1))) if hx is None else torch.empty_like(hx)
+    return after if _model(1, bias, False, False, math).step(x, hx, weights, after) else None
 
 
 def _plain(tensors: list[Tensor]) -> bool:

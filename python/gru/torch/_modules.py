@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.rnn import RNNBase, RNNCellBase
 from torch.nn.utils.rnn import PackedSequence
 
-from gru.torch import functional
+from gru.torch import _call, functional
 
 
 class GRU(RNNBase):
@@ -53,6 +53,12 @@ class GRU(RNNBase):
         weights = self._weights()
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx, weights)
+        if not self.training or self.dropout == 0:
+            results = _call.infer(
+                input, hx, weights, self.num_layers, self.bias, self.bidirectional, self.batch_first, self.math
+            )
+            if results is not None:
+                return results
         if input.dim() not in (2, 3):
             raise ValueError(f"GRU: Expected input to be 2D or 3D, got {input.dim()}D instead")
         batched = input.dim() == 3
@@ -153,16 +159,25 @@ class GRUCell(RNNCellBase):
         super().__setstate__(state)
         self.__dict__.setdefault("math", "strict")
 
+    def _weights(self) -> list[Tensor]:
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
+        parameters = self._parameters
+        try:
+            return [parameters[name] for name in names]
+        except KeyError:  # a parametrization's
+            return [getattr(self, name) for name in names]
+
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """The next state (B, H) or (H), from input (B, I) or (I) and the state before (zeros if not given)."""
+        weights = self._weights()
+        after = _call.infer_step(input, hx, weights, self.bias, self.math)
+        if after is not None:
+            return after
         if input.dim() not in (1, 2):
             raise ValueError(f"GRUCell: Expected input to be 1D or 2D, got {input.dim()}D instead")
         if hx is not None and hx.dim() not in (1, 2):
             raise ValueError(f"GRUCell: Expected hidden to be 1D or 2D, got {hx.dim()}D instead")
         batched = input.dim() == 2
-        weights = [self.weight_ih, self.weight_hh]
-        if self.bias:
-            weights += [self.bias_ih, self.bias_hh]
         result = functional.gru_cell(
             input if batched else input.unsqueeze(0),
             hx if batched or hx is None else hx.unsqueeze(0),
