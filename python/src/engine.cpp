@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <set>
-#include <string_view>
 #include <utility>
 
 #include "gru/device.hpp"
@@ -102,7 +101,9 @@ Engine::Engine(const std::string& device, const Weights& weights, const PlanOpti
 }
 
 Engine::Engine(const std::string& device, const Config& config, const PlanOptions& options)
-    : Engine(device, Weights::zeros(config), options) {}
+    : Engine(device, Weights::zeros(config), options) {
+  takes_weights_ = options.takes_weights;
+}
 
 Engine::~Engine() { Process::instance().remove(this); }
 
@@ -155,15 +156,10 @@ DevicePlan& Engine::on(std::uintptr_t stream) {
 void Engine::take(std::span<const CellWeights> cells) {
   if (cells.empty()) return;
   if (takes_weights_) {
-    try {
-      plan_->set_weights(cells);
-      return;
-    } catch (const Error& error) {
-      if (std::string_view(error.what()).find("takes no new weights") == std::string_view::npos) throw;
-      takes_weights_ = false;
-    }
+    plan_->set_weights(cells);
+  } else {
+    remake(cells);
   }
-  remake(cells);
 }
 
 // A new plan from host copies of the weights, if they differ from the last ones.

@@ -21,14 +21,15 @@ class Engine {
  public:
   /// device: as gru::Device takes it. The first plan of a process makes the gru::Runtime. Throws gru::Error.
   Engine(const std::string& device, const Weights& weights, const PlanOptions& options);
-  /// The same for weights that come with each call; until then they are 0.
+  /// The same for weights that come with each call; until then they are 0. Without options.takes_weights the plan is made
+  /// anew for them.
   Engine(const std::string& device, const Config& config, const PlanOptions& options);
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
   ~Engine();
 
-  /// set_weights, unless there are no cells, and execute, with no other call between. Where the plan's backend takes no new
-  /// weights, the plan is made anew for them, unless they are the last ones bit by bit; on a GPU that waits for it.
+  /// set_weights, unless there are no cells, and execute, with no other call between. A plan that takes no new weights is
+  /// made anew for them, unless they are the last ones bit by bit.
   void execute(const Call& call, std::span<const CellWeights> cells, std::uintptr_t stream);
   void backward(const BackwardCall& call, std::span<const CellWeights> cells, std::uintptr_t stream);
   void step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out, std::uintptr_t stream);
