@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/common/modes.hpp"
 #include "backends/cuda/dense_step/schedule.hpp"
 #include "backends/cuda/per_step/schedule.hpp"
 #include "backends/cuda/persistent/slices.hpp"
@@ -41,6 +42,7 @@ constexpr StepCost kRecurrentStep = {5e-6, 8e-9, 0, 0, 0.25e-12};     // FFMA at
 constexpr StepCost kHopperWave = {9.0e-6, 2.6e-9, 0, 0, 0};           // for each wave of tiles of 64 rows x 16 units
 constexpr StepCost kHopperWide = {8e-6, 0, 0, 0, 3.6e-14};
 constexpr StepCost kResident = {2.0e-6, 4e-9, 0, 0, 1.4e-14};
+constexpr StepCost kResidentHalf = {2.1e-6, 1.3e-9, 0, 1.5e-11, 0};
 
 /// What an execution of few steps pays before its first: operands made, a graph started.
 constexpr double kStart = 4e-6;
@@ -120,7 +122,15 @@ double per_step_seconds(const Problem& p, const Build& build) {
   return kNever;
 }
 
-double beyond_registers(const Problem& p) { return p.config.hidden_size > 1024 ? kBeyondRegisters : 1.0; }
+double sequence_seconds(const Problem& p, const Build& build) {
+  if (!decide_sequence(p, build)) return kNever;
+  if (has_16_bits(p.options.math)) return kStart + steps_of(p) * step_seconds(kResidentHalf, p, rows_of(p, 1));
+  return kStart + steps_of(p) * step_seconds(kResident, p, rows_of(p, 64));
+}
+
+double beyond_registers(const Problem& p) {
+  return p.config.hidden_size > 1024 && !has_16_bits(p.options.math) ? kBeyondRegisters : 1.0;
+}
 
 template <class Schedule>
 double clocks_as_seconds(const Decision<Schedule>& answer, const Problem& p) {
@@ -146,12 +156,15 @@ std::string_view exacter_remark(const Problem& problem) {
 
 Estimates estimate(const Problem& problem, const Build& build) {
   const Problem p = with_exacter_math(problem);
+  // Engines with products in 16 bits are asked for these.
+  const Problem half = has_16_bits(problem.options.math) ? problem : p;
   const DenseStepSchedule dense = make_dense_step_schedule(problem, build);
-  return {clocks_as_seconds(decide_single_block(p, build), p),
-          decide_sequence(p, build) ? kStart + steps_of(p) * step_seconds(kResident, p, rows_of(p, 64)) : kNever,
-          clocks_as_seconds(decide_persistent(p, build), p) * (p.options.math == Math::tf32 ? kTf32Projections : 1.0),
+  const double projections = half.options.math == Math::tf32 ? kTf32Projections : 1.0;
+  return {clocks_as_seconds(decide_single_block(half, build), half),
+          sequence_seconds(half, build),
+          clocks_as_seconds(decide_persistent(half, build), half) * projections,
           per_step_seconds(p, build),
-          clocks_as_seconds(decide_slices(p, build), p),
+          clocks_as_seconds(decide_slices(half, build), half),
           dense.accepted ? dense.seconds : kNever};
 }
 

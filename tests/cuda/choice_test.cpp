@@ -82,6 +82,16 @@ TEST_CASE("choice: what other engines make of 16 bits is exacter, and said") {
   CHECK(with_exacter_math(trains).options.math == Math::fp16);
 }
 
+TEST_CASE("choice: in 16 bits the engines that keep weights on chip take what they hold") {
+  CHECK(taken(problem(256, 256, 64, Math::fp16)) == "cuda-persistent");
+  CHECK(taken(problem(512, 64, 64, Math::bf16)) == "cuda-persistent");
+  CHECK(taken(problem(512, 256, 128, Math::fp16)) == "cuda-sequence");
+  CHECK(taken(problem(1024, 128, 64, Math::bf16)) == "cuda-sequence");
+  CHECK(taken(problem(2048, 1, 375, Math::fp16)) == "cuda-persistent");
+  CHECK(taken(problem(64, 1024, 64, Math::fp16)) == "cuda-single-block");
+  CHECK(taken(problem(1024, 1024, 64, Math::fp16)) == "cuda-dense-step");
+}
+
 TEST_CASE("choice: three products of TF32 are for many rows, and sum up long projections in parts") {
   CHECK(taken(problem(1024, 1024, 64, Math::tf32x3)) == "cuda-dense-step");
   CHECK(taken(problem(512, 256, 128, Math::tf32x3)) == "cuda-dense-step");

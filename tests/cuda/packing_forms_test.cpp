@@ -99,12 +99,19 @@ TEST_CASE("packing forms: tiles and permuted slices") {
               const std::int64_t piece = (k % 32 / 4) ^ (row % 8);
               return (k / 32 * 3 * units + row) * 32 + piece * 4 + k % 4;
             }));
+      const std::int64_t whole = std::int64_t{3} * units * 128;
+      CHECK(packed(SlicedForm{units, 128, group, 8}, m, whole) == scattered(m, whole, [&](int g, int u, int k) {
+              const std::int64_t row = (u / group * 3 + g) * group + u % group;
+              const std::int64_t piece = (k % 64 / 8) ^ (row % 8);
+              return (k / 64 * 3 * units + row) * 64 + piece * 8 + k % 8;
+            }));
     }
   }
 }
 
 TEST_CASE("packing forms: the lanes of every persistent kernel") {
   for (const PersistentKernel& kernel : persistent_kernels()) {
+    if (kernel.in_16_bits()) continue;
     const LaneMap& lanes = kernel.lanes;
     const int hidden = lanes.k() > 512 ? 40 : lanes.k() - 3, columns = hidden;
     const int blocks = static_cast<int>(ceil_div(hidden, lanes.units));
@@ -126,6 +133,7 @@ TEST_CASE("packing forms: the lanes of every persistent kernel") {
 
 TEST_CASE("packing forms: the lanes of every kernel for few units") {
   for (const SmallKernel& k : small_kernels()) {
+    if (k.in_16_bits()) continue;
     const int hidden = k.k - 1;
     std::vector<int> expected(at(std::int64_t{k.warps} * k.vectors * 128), kUntouched);
     const auto fill = [&](const Matrix& m, int depth, int first) {
@@ -158,6 +166,70 @@ TEST_CASE("packing forms: the lanes of every kernel for few units") {
       }
       CHECK(shared == 0);
     }
+    CHECK(found == expected);
+  }
+}
+
+// Of mma.sync.m16n8k16's first operand a lane has rows lane / 4 and 8 more, and of the second operand's columns those that the
+// kernels read: eight side by side for two products of the state through memory, two and two more where it is transposed.
+TEST_CASE("packing forms: the lanes of every kernel with products of 16 bits") {
+  for (const PersistentKernel& kernel : persistent_kernels()) {
+    if (!kernel.in_16_bits() || kernel.factors == Factors::bfloat16) continue;
+    const MmaLaneMap& lanes = kernel.mma_lanes;
+    const int hidden = lanes.k() > 512 ? 40 : lanes.k() - 3, columns = lanes.k() - 5;
+    const int blocks = static_cast<int>(ceil_div(hidden, lanes.units)), parts = lanes.units / 16;
+    const int width = lanes.k() / (8 / parts), vectors = 3 * width / 16;
+    const Matrix m{hidden, columns};
+    const std::int64_t size = std::int64_t{blocks} * vectors * 256 * 8;
+    CHECK(packed(MmaLanesForm{lanes, blocks}, m, size) == [&] {
+      std::vector<int> memory(at(size), kPadding);
+      for (int g = 0; g < 3; ++g) {
+        for (int u = 0; u < hidden; ++u) {
+          for (int k = 0; k < columns; ++k) {
+            const int warp = u % lanes.units / 16 * (8 / parts) + k / width, in_part = k % width;
+            const int lane = u % 8 * 4 + in_part % 32 / 8;
+            const int piece = in_part / 32 * 2 + in_part % 8 / 4, word = in_part % 4 / 2 * 2 + u % 16 / 8;
+            const std::int64_t vector = std::int64_t{u} / lanes.units * vectors + 3 * piece + g;
+            memory[at(((vector * 8 + warp) * 32 + lane) * 8 + word * 2 + k % 2)] = m.element(g, u, k);
+          }
+        }
+      }
+      return memory;
+    }());
+  }
+}
+
+TEST_CASE("packing forms: the lanes of every kernel for few units with products of 16 bits") {
+  for (const SmallKernel& kernel : small_kernels()) {
+    if (!kernel.in_16_bits() || kernel.factors == Factors::bfloat16) continue;
+    const SmallMmaMap& map = kernel.map;
+    const Matrix w_hh{kernel.k - 1, kernel.k - 1}, w_ih{kernel.k - 1, kernel.input_k - 3};
+    const std::int64_t size = std::int64_t{kernel.warps} * kernel.vectors * 32 * 8;
+    const int own = 16 * map.groups;  // units of a warp
+    std::vector<int> expected(at(size), kPadding);
+    const auto fill = [&](const Matrix& m, int first, bool of_state) {
+      for (int g = 0; g < 3; ++g) {
+        for (int u = 0; u < m.hidden; ++u) {
+          for (int k = 0; k < m.columns; ++k) {
+            const int lane = u % 8 * 4 + (of_state ? k % 8 / 2 : k % 16 / 4), upper = of_state ? k % 16 / 8 : k % 4 / 2;
+            const int word = upper * 2 + u % 16 / 8, vector = first + (k / 16 * map.groups + u % own / 16) * 3 + g;
+            expected[at(((std::int64_t{u} / own * kernel.vectors + vector) * 32 + lane) * 8 + word * 2 + k % 2)] =
+                m.element(g, u, k);
+          }
+        }
+      }
+    };
+    fill(w_hh, 0, true);
+    fill(w_ih, map.state_vectors(), false);
+    std::vector<int> found = packed(MmaTeamForm{map, true}, w_hh, size);
+    const std::vector<int> inputs = packed(MmaTeamForm{map, false}, w_ih, size);
+    int shared = 0;  // places of both
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+      if (inputs[i] == kUntouched) continue;
+      shared += found[i] != kUntouched ? 1 : 0;
+      found[i] = inputs[i];
+    }
+    CHECK(shared == 0);
     CHECK(found == expected);
   }
 }

@@ -113,6 +113,12 @@ std::vector<Packed> forms(std::int64_t columns) {
   found.push_back({SlicedForm{units, pitch, 16}, Stored::tf32, all});
   const LanesForm by_lanes{lanes, 2};
   found.push_back({by_lanes, Stored::float32, by_lanes.count()});
+  found.push_back({SlicedForm{units, static_cast<int>(round_up(columns, 64)), 16, 8}, Stored::float16,
+                   std::int64_t{3} * units * round_up(columns, 64)});
+  const MmaLanesForm by_mma{{.units = 32, .depth = 256, .warps = 8}, 2};
+  found.push_back({by_mma, Stored::bfloat16, by_mma.count()});
+  const MmaTeamForm small{{4, 1, 4}, true};
+  found.push_back({small, Stored::float16, std::int64_t{4} * small.map.vectors() * 32 * 8});
   const TeamForm team{32, 2, 64, 5, 60};
   found.push_back({team, Stored::float32, std::int64_t{2} * 60 * 128});
   return found;

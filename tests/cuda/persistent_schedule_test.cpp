@@ -156,6 +156,66 @@ TEST_CASE("persistent schedule: the named cases on each device, as measured and 
   }
 }
 
+TEST_CASE("persistent schedule: in 16 bits on every device, and none of it in other modes") {
+  for (const std::string_view profile : kProfiles) {
+    for (const std::int64_t hidden : {1, 200, 256, 300, 512, 777, 1024, 1025, 2048}) {
+      for (const std::int64_t batch : {1, 3, 10, 32}) {
+        for (const Math math : {Math::strict, Math::tf32, Math::fp16, Math::bf16}) {
+          CAPTURE(profile);
+          CAPTURE(hidden);
+          CAPTURE(batch);
+          CAPTURE(name_of(math));
+          const Problem p = problem_on(profile, hidden, batch, 100, 0, math);
+          const Factors own = math == Math::fp16   ? Factors::float16
+                              : math == Math::bf16 ? Factors::bfloat16
+                                                   : Factors::float32;
+          bool half = false;
+          for (const PersistentCandidate& c : persistent_candidates(p, true)) {
+            const PersistentSchedule& s = c.schedule;
+            CHECK((s.kernel->factors == Factors::float32 || s.kernel->factors == own));
+            CHECK(static_cast<std::size_t>(s.shared_bytes) <= p.device.shared_memory_per_block);
+            CHECK(s.blocks <= p.device.sm_count);
+            half = half || s.kernel->in_16_bits();
+          }
+          // 2048 units are 128 blocks, an A100 has 108 multiprocessors.
+          if (own != Factors::float32 && batch == 1)
+            CHECK(half == (hidden <= 1024 || p.device.sm_count >= hidden / 16));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("persistent schedule: the named cases in 16 bits, as measured and documented") {
+  const struct {
+    std::int64_t hidden, batch, layers, steps, inputs;
+    bool bidirectional;
+    int layers_a_launch, blocks, pack;
+  } cases[] = {
+      {256, 10, 6, 512, 128, false, 6, 88, 8},    // kb39
+      {256, 10, 6, 512, 128, true, 1, 80, 2},     // kb41
+      {512, 1, 3, 1000, 80, false, 3, 80, 1},     // speech
+      {2048, 1, 1, 375, 2048, false, 1, 128, 1},  // db2048
+      {512, 32, 2, 256, 512, true, 1, 128, 4},    // mid
+  };
+  for (const auto& c : cases) {
+    CAPTURE(c.hidden);
+    CAPTURE(c.bidirectional);
+    Problem p = problem_on("h200", c.hidden, c.batch, c.steps, c.inputs, Math::fp16);
+    p.config.num_layers = c.layers;
+    p.config.bidirectional = c.bidirectional;
+    const PersistentSchedule s = make_persistent_schedule(p);
+    REQUIRE(s.kernel != nullptr);
+    CHECK(s.kernel->in_16_bits());
+    CHECK(s.layers == c.layers_a_launch);
+    CHECK(s.blocks == c.blocks);
+    CHECK(s.kernel->pack == c.pack);
+    const auto answer = decide_persistent(p, build_for("h200"));
+    REQUIRE(answer);
+    CHECK(answer.reason.find("16 bits") != std::string::npos);
+  }
+}
+
 TEST_CASE("persistent schedule: H above 1024 needs more shared memory than an A100 or an RTX 4090 has") {
   for (const std::int64_t hidden : {1025, 1536, 2048}) {
     CAPTURE(hidden);

@@ -30,6 +30,27 @@ TEST_CASE("single block schedule: a team holds the smallest size that the units 
   CHECK(none.reason.find("H <= 128") != std::string::npos);
 }
 
+TEST_CASE("single block schedule: in 16 bits products of eight sequences, unless a few in float32 are faster") {
+  const auto kernel = [](std::int64_t hidden, std::int64_t batch, std::int64_t inputs, Math math) {
+    Problem p = problem(hidden, batch, inputs);
+    p.options.math = math;
+    const SmallSchedule s = make_small_schedule(p);
+    REQUIRE(s.possible());
+    return *s.layers.front();
+  };
+  CHECK(kernel(32, 4096, 16, Math::fp16).factors == Factors::float16);
+  CHECK(kernel(32, 4096, 16, Math::bf16).factors == Factors::bfloat16);
+  CHECK(kernel(64, 1024, 64, Math::fp16).factors == Factors::float16);
+  CHECK(kernel(32, 4096, 16, Math::strict).factors == Factors::float32);
+  CHECK(kernel(32, 1, 16, Math::fp16).factors == Factors::float32);
+  CHECK(kernel(128, 1000, 128, Math::fp16).factors ==
+        Factors::float32);  // more inputs than registers hold beside the state's
+  Problem p = problem(128, 64, 64);
+  p.options.math = Math::fp16;
+  const auto answer = decide_single_block(p, build_for("h100"));
+  if (answer) CHECK(answer.reason.find("16 bits") != std::string::npos);
+}
+
 TEST_CASE("single block schedule: few sequences take a team each, many share teams that all run at once") {
   CHECK(make_small_schedule(problem(32, 10)).layers.front()->sequences == 1);
   CHECK(make_small_schedule(problem(32, 1000)).layers.front()->sequences == 1);

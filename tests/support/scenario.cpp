@@ -233,6 +233,7 @@ PlanOptions plan_options(const Scenario& s) {
   options.seq_len = s.steps + s.spare_steps;
   options.batch_first = s.batch_first;
   options.reserve_sms = s.reserve_sms;
+  options.device_profile = s.device_profile;
   return options;
 }
 
@@ -318,6 +319,17 @@ void run_on_devices(const Scenario& scenario) {
   if (std::ranges::none_of(targets(), device)) return;  // targets() has said so
   Tally tally;
   run_on(device, scenario, tally);
+  CHECK(tally.ran > 0);
+}
+
+void run_kernels_of_16_bits(const Scenario& scenario) {
+  const Wanted wanted = [](const Target& t) {
+    return !t.is_host && t.dtype == DType::float32 && (t.math == Math::fp16 || t.math == Math::bf16) &&
+           t.backend != "cuda-dense-step" && t.backend != "cuda-per-step";
+  };
+  if (std::ranges::none_of(targets(), wanted)) return;
+  Tally tally;
+  run_on(wanted, scenario, tally);
   CHECK(tally.ran > 0);
 }
 

@@ -31,7 +31,8 @@ struct Scenario {
   bool output = true;
   bool h_n = true;
   int reserve_sms = 0;
-  double weight_scale = 1;  ///< times torch's initial scale 1/sqrt(H)
+  std::string device_profile;  ///< of the plan: as if the GPU were this one
+  double weight_scale = 1;     ///< times torch's initial scale 1/sqrt(H)
   Layout x_layout, h0_layout, output_layout, h_n_layout;
   std::uint64_t seed = 1;
 };
@@ -78,5 +79,7 @@ void run_everywhere(const Scenario& scenario, Tally& tally);
 void run_everywhere(const Scenario& scenario);
 /// The same on targets that are devices; prints `skipped: no CUDA device` where there is none.
 void run_on_devices(const Scenario& scenario);
+/// On devices' targets of float32 tensors with products in 16 bits, where a backend other than the plain product serves them.
+void run_kernels_of_16_bits(const Scenario& scenario);
 
 }  // namespace gru::test

@@ -189,7 +189,10 @@ bool offered(const Target& target) {
   if (target.dtype == DType::float64) return false;
   if (target.dtype == DType::float16 && target.math != Math::fp16) return false;
   if (target.dtype == DType::bfloat16 && target.math != Math::bf16) return false;
-  return static_cast<bool>(target.supports({.input_size = 4, .hidden_size = 4}, {}));
+  const PlanOptions sequence{.batch_size = 16, .seq_len = 16};
+  return target.supports({.input_size = 4, .hidden_size = 4}, {}) ||
+         target.supports({.input_size = 4, .hidden_size = 4}, sequence) ||
+         target.supports({.input_size = 4, .hidden_size = 256}, sequence);
 }
 
 template <class Make>

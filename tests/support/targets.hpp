@@ -90,7 +90,7 @@ struct Target {
 };
 
 /// Every backend of every space of the list that this machine can run, in float32, float64, float16 and bfloat16; math modes
-/// other than strict where decide() says yes to a small problem; and the device's form of the Kokkos patterns on the host.
+/// other than strict where decide() says yes to a small problem or to a short sequence of 256 units; and the device's form of the Kokkos patterns on the host.
 /// Prints `skipped: no ... device` for spaces without a device.
 const std::vector<Target>& all_targets();
 /// Those of them whose name contains GRU_TEST_TARGETS.

@@ -36,13 +36,30 @@ struct CostModel {
   double project_pass = 1800;        ///< of four items of a projection within the launch: shared-memory reads
   double project_pass_shared = 500;  ///< beside the products of one item, without gate warps
 
+  // The persistent recurrence in 16 bits: an H200's times, 2026-11-30.
+  double mma_issue = 11;        ///< of a warp's mma.sync, two warps a scheduler: the tensor cores' latency and issue
+  double half_gates = 700;      ///< sums, gates, publishing: latency of the chain
+  double half_shared = 400;     ///< more where product warps finish too
+  double half_row = 40;         ///< more for each sequence of a slice: shares through shared memory
+  double half_slice = 50;       ///< of a slice beside its products: waits, sums, barriers
+  double half_words = 140;      ///< of a 16-byte word that a lane polls, in the chain: L2 latency
+  double half_next_words = 25;  ///< and where it travels while another slice is multiplied
+  double half_turn = 1080;      ///< of a set of gate warps that takes slices in turn
+  double half_pass = 700;       ///< of a projection's pass within the launch beside its products
+  double half_product = 7000;   ///< of a dense projection by the library: its launch and first wave
+  double library_tf32_flops = 230000;  ///< a clock, of the whole device: TF32 on tensor cores
+
   // Single blocks.
-  double chain = 215;        ///< of a step: state, products, gates, meeting
-  double chain_split = 100;  ///< more where two lanes share a unit: shuffles
-  double chain_input = 75;   ///< more where a lane makes the input's share
-  double column = 4.75;      ///< of a warp's column and sequence: FMA issue and register banks
-  double finish = 44;        ///< of a warp's sequence: gates, special-function unit
-  double finish_split = 8;   ///< the same, where two lanes share the sequences
+  double chain = 215;         ///< of a step: state, products, gates, meeting
+  double chain_split = 100;   ///< more where two lanes share a unit: shuffles
+  double chain_input = 75;    ///< more where a lane makes the input's share
+  double small_chain = 420;   ///< of a step with products in 16 bits: products, gates, transposing
+  double small_meeting = 80;  ///< more where a team has several warps
+  double small_mma = 6;       ///< of a warp's mma.sync: issue of the tensor cores
+  double small_finish = 230;  ///< of a warp's gates of 16 units and eight sequences: special-function unit
+  double column = 4.75;       ///< of a warp's column and sequence: FMA issue and register banks
+  double finish = 44;         ///< of a warp's sequence: gates, special-function unit
+  double finish_split = 8;    ///< the same, where two lanes share the sequences
 
   // Where estimates of one engine end and another's begin.
   /// Rows in all directions from which on a step of cuda-sequence, bound by the exchange of the state of 64 rows

@@ -75,9 +75,15 @@ class OnStream {
   Status status() const { return engine_->status(); }
 
  private:
-  /// An engine that has products in 16 bits says so; the others make them exacter.
+  /// An engine that has products in 16 bits, or three in TF32, says so; the others make them exacter.
   static Problem for_engine(const Problem& problem) {
-    if constexpr (requires { Kind::has_16_bits; }) return problem;
+    const bool three = problem.options.math == Math::tf32x3;
+    if constexpr (requires { Kind::has_16_bits; }) {
+      if (!three) return problem;
+    }
+    if constexpr (requires { Kind::has_tf32x3; }) {
+      if (three) return problem;
+    }
     return with_exacter_math(problem);
   }
 

@@ -13,6 +13,7 @@ namespace cuda {
 struct DenseStep {
   static constexpr std::string_view name = "cuda-dense-step";
   static constexpr bool has_16_bits = true;
+  static constexpr bool has_tf32x3 = true;
 
   static Decision<DenseStepSchedule> decide(const Problem& problem);
   static std::unique_ptr<Engine> make(StreamRef stream, const Problem& problem, DenseStepSchedule schedule,

@@ -6,15 +6,17 @@
 #include <cuda_runtime.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "backends/cuda/device/shared_address.cuh"
+#include "gru/half.hpp"
 
 namespace gru::cuda {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
 /// A K-major operand of rows of 128 bytes whose 16-byte pieces are permuted within groups of eight rows (piece ^ row %
-/// 8): the 128-byte swizzle, groups 1024 bytes apart. Eight TF32 features further: + 2.
+/// 8): the 128-byte swizzle, groups 1024 bytes apart. Eight TF32 features, or 16 of 16 bits, further: + 2.
 __device__ inline std::uint64_t wgmma_descriptor(const void* shared) {
   const std::uint64_t address = shared_address(shared);
   return (address & 0x3ffffU) >> 4U | std::uint64_t{1} << 16U | std::uint64_t{1024 >> 4} << 32U |
@@ -50,6 +52,27 @@ __device__ inline void wgmma(float (&d)[24], std::uint64_t a, std::uint64_t b, b
         "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
         "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23])
       : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+}
+
+/// d (64 x 48) = a (64 x 16) b (48 x 16)^T, plus d if `add`; products of Element, float16 or bfloat16.
+template <class Element>
+__device__ void wgmma_half(float (&d)[24], std::uint64_t a, std::uint64_t b, bool add) {
+#define GRU_WGMMA_M64N48K16(types)                                                                                  \
+  asm volatile(                                                                                                     \
+      "{\n.reg .pred add;\nsetp.ne.b32 add, %26, 0;\n"                                                              \
+      "wgmma.mma_async.sync.aligned.m64n48k16.f32." types                                                           \
+      " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, "                \
+      "%20, %21, %22, %23}, "                                                                                       \
+      "%24, %25, add, 1, 1, 0, 0;\n}"                                                                               \
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), \
+        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),      \
+        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23])                   \
+      : "l"(a), "l"(b), "r"(static_cast<int>(add)))
+  if constexpr (std::is_same_v<Element, BFloat16>)
+    GRU_WGMMA_M64N48K16("bf16.bf16");
+  else
+    GRU_WGMMA_M64N48K16("f16.f16");
+#undef GRU_WGMMA_M64N48K16
 }
 
 /// d (64 x 192) = a (64 x 8) b (192 x 8)^T, plus d if `add`; TF32 products; a and b: shared-memory descriptors.

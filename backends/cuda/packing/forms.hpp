@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "backends/cuda/persistent/lane_map.hpp"
+#include "backends/cuda/single_block/mma_tile.hpp"
 #include "gru/cell.hpp"
 
 namespace gru::cuda {
@@ -70,6 +71,44 @@ struct LanesForm {
   }
 };
 
+/// [block][vector][product thread][8]: the persistent kernels' registers for products of 16 bits (MmaLaneMap).
+struct MmaLanesForm {
+  MmaLaneMap lanes;
+  int blocks;
+
+  GRU_FUNCTION constexpr std::int64_t count() const {
+    return std::int64_t{blocks} * lanes.vectors() * lanes.threads() * 8;
+  }
+  template <class Index>
+  GRU_FUNCTION constexpr PackedPlace<Index> place(Index i) const {
+    const Index vectors = i / 8;
+    const int element = static_cast<int>(i % 8), thread = static_cast<int>(vectors % lanes.threads());
+    const auto of_block = static_cast<int>(vectors / lanes.threads());
+    const int vector = of_block % lanes.vectors(), block = of_block / lanes.vectors();
+    return {i, lanes.gate(vector), block * lanes.units + lanes.unit(thread, element),
+            lanes.column(thread, lanes.piece(vector), element)};
+  }
+};
+
+/// [warp][vector][lane][8]: the registers of a team for products of 16 bits (SmallMmaMap), of W_hh or of W_ih.
+struct MmaTeamForm {
+  SmallMmaMap map;
+  bool of_state;
+
+  GRU_FUNCTION constexpr int vectors() const {
+    return of_state ? map.state_vectors() : map.vectors() - map.state_vectors();
+  }
+  GRU_FUNCTION constexpr std::int64_t count() const { return std::int64_t{map.warps} * vectors() * 32 * 8; }
+  template <class Index>
+  GRU_FUNCTION constexpr PackedPlace<Index> place(Index i) const {
+    const int element = static_cast<int>(i % 8), lane = static_cast<int>(i / 8 % 32);
+    const auto of_lanes = static_cast<int>(i / 256);
+    const int warp = of_lanes / vectors(), vector = of_lanes % vectors() + (of_state ? 0 : map.state_vectors());
+    const Index to = ((static_cast<Index>(warp) * map.vectors() + vector) * 32 + lane) * 8 + element;
+    return {to, map.gate(vector), map.unit(warp, lane, vector, element), map.column(lane, vector, element)};
+  }
+};
+
 /// [warp][vector][lane][4]: the registers of a team of warps, each of which holds `units` hidden units; `depth` columns
 /// a lane, from vector `first` on of the `vectors` that a lane has in all.
 struct TeamForm {
@@ -105,21 +144,24 @@ struct TiledForm {
   }
 };
 
-/// Slices of 32 columns, each (3 * units, 32) with `group` units' gates adjacent and pieces of four columns permuted,
-/// so that what a slice is read by has no bank conflicts: hopper_step.cu and hopper_sequence.cu.
+/// Slices of eight pieces of 16 bytes, each (3 * units, slice) with `group` units' gates adjacent and pieces permuted, so
+/// that what a slice is read by has no bank conflicts: hopper_step.cu and hopper_sequence.cu.
 struct SlicedForm {
   int units;  ///< H padded
   int pitch;  ///< K padded
   int group;
+  int features = 4;  ///< of a piece: eight of 16 bits
 
   GRU_FUNCTION constexpr std::int64_t count() const { return std::int64_t{3} * units * pitch; }
   template <class Index>
   GRU_FUNCTION constexpr PackedPlace<Index> place(Index i) const {
-    const Index rows = i / 32;
-    const auto in_row = static_cast<int>(i % 32), row = static_cast<int>(rows % (3 * units));
+    const int columns = 8 * features;
+    const Index rows = i / columns;
+    const auto in_row = static_cast<int>(i % columns), row = static_cast<int>(rows % (3 * units));
     const auto slice = static_cast<int>(rows / (3 * units));
-    const int piece = in_row / 4 ^ row % 8;
-    return {i, row / group % 3, row / group / 3 * group + row % group, slice * 32 + piece * 4 + in_row % 4};
+    const int piece = in_row / features ^ row % 8;
+    return {i, row / group % 3, row / group / 3 * group + row % group,
+            slice * columns + piece * features + in_row % features};
   }
 };
 
@@ -147,13 +189,15 @@ GRU_FUNCTION constexpr double folded_bias(int gate, bool reset_after, double ih,
 
 /// One of them.
 struct PackForm {
-  enum class Kind : std::uint8_t { rows, gates, lanes, team, tiled, sliced, bias };
+  enum class Kind : std::uint8_t { rows, gates, lanes, mma_lanes, team, mma_team, tiled, sliced, bias };
   Kind kind = Kind::rows;
   union {
     RowsForm rows;
     GatesForm gates;
     LanesForm lanes;
+    MmaLanesForm mma_lanes;
     TeamForm team;
+    MmaTeamForm mma_team;
     TiledForm tiled;
     SlicedForm sliced;
     BiasForm bias;
@@ -164,7 +208,9 @@ struct PackForm {
   constexpr PackForm(const RowsForm& form) : kind(Kind::rows), rows(form) {}
   constexpr PackForm(const GatesForm& form) : kind(Kind::gates), gates(form) {}
   constexpr PackForm(const LanesForm& form) : kind(Kind::lanes), lanes(form) {}
+  constexpr PackForm(const MmaLanesForm& form) : kind(Kind::mma_lanes), mma_lanes(form) {}
   constexpr PackForm(const TeamForm& form) : kind(Kind::team), team(form) {}
+  constexpr PackForm(const MmaTeamForm& form) : kind(Kind::mma_team), mma_team(form) {}
   constexpr PackForm(const TiledForm& form) : kind(Kind::tiled), tiled(form) {}
   constexpr PackForm(const SlicedForm& form) : kind(Kind::sliced), sliced(form) {}
   constexpr PackForm(const BiasForm& form) : kind(Kind::bias), bias(form) {}
@@ -174,7 +220,9 @@ struct PackForm {
     switch (kind) {
       case Kind::gates: return gates.count();
       case Kind::lanes: return lanes.count();
+      case Kind::mma_lanes: return mma_lanes.count();
       case Kind::team: return team.count();
+      case Kind::mma_team: return mma_team.count();
       case Kind::tiled: return tiled.count();
       case Kind::sliced: return sliced.count();
       case Kind::bias: return bias.count();
@@ -186,7 +234,9 @@ struct PackForm {
     switch (kind) {
       case Kind::gates: return gates.place(i);
       case Kind::lanes: return lanes.place(i);
+      case Kind::mma_lanes: return mma_lanes.place(i);
       case Kind::team: return team.place(i);
+      case Kind::mma_team: return mma_team.place(i);
       case Kind::tiled: return tiled.place(i);
       case Kind::sliced: return sliced.place(i);
       case Kind::bias: return bias.place(i);

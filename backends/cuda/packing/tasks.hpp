@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "backends/cuda/device/factors.hpp"
 #include "backends/cuda/packing/forms.hpp"
 #include "gru/tensor.hpp"
 
@@ -19,6 +20,13 @@ enum class Stored : std::uint8_t {
   float16,
   bfloat16,
 };
+
+/// Of factors that are not TF32's.
+constexpr Stored stored_as(Factors factors) {
+  return factors == Factors::float16    ? Stored::float16
+         : factors == Factors::bfloat16 ? Stored::bfloat16
+                                        : Stored::float32;
+}
 
 /// One matrix, or the two biases of a cell: strides count elements.
 struct PackTask {

@@ -13,9 +13,9 @@ const void* function_of(const Kernel& kernel) {
     case KernelFamily::recurrent: return recurrent_function(kernel.tile);
     case KernelFamily::transpose_state: return transpose_function();
     case KernelFamily::hopper: return hopper_function(kernel.tile);
-    case KernelFamily::slice_state: return slice_function();
-    case KernelFamily::sequence: return sequence_function();
-    case KernelFamily::copy_input: return copy_input_function();
+    case KernelFamily::slice_state: return slice_function(kernel.factors);
+    case KernelFamily::sequence: return sequence_function(kernel.factors);
+    case KernelFamily::copy_input: return copy_input_function(kernel.factors);
   }
   return nullptr;
 }

@@ -14,9 +14,9 @@ const void* unit_function(Phase phase, int rows);
 const void* recurrent_function(const TileShape& tile);
 const void* transpose_function();
 const void* hopper_function(const TileShape& tile);
-const void* slice_function();
-const void* sequence_function();
-const void* copy_input_function();
+const void* slice_function(Factors factors);
+const void* sequence_function(Factors factors);
+const void* copy_input_function(Factors factors);
 
 /// Null for no kernel.
 const void* function_of(const Kernel& kernel);

@@ -68,23 +68,26 @@ Kernel hopper_kernel(bool wide) {
           .shared_bytes = shape.shared_bytes()};
 }
 
-Kernel sequence_kernel() {
+Kernel sequence_kernel(Factors factors) {
   return {.family = KernelFamily::sequence,
           .phase = Phase::recurrent,
           .tile = tile_of(HopperResident::shape),
           .shared_bytes = HopperResident::shape.slices_bytes(),
           .cluster = HopperResident::cluster,
-          .cooperative = true};
+          .cooperative = true,
+          .factors = factors};
 }
 
-Kernel slice_kernel() {
+Kernel slice_kernel(Factors factors) {
   return {.family = KernelFamily::slice_state,
-          .tile = {.rows = 32, .units = kSliceFeatures, .depth = kSliceFeatures, .stages = 0, .warps = 8}};
+          .tile = {.rows = 32, .units = kSliceFeatures, .depth = kSliceFeatures, .stages = 0, .warps = 8},
+          .factors = factors};
 }
 
-Kernel copy_input_kernel() {
+Kernel copy_input_kernel(Factors factors) {
   return {.family = KernelFamily::copy_input,
-          .tile = {.rows = kCopyRows, .units = 0, .depth = kCopyFeatures, .stages = 0, .warps = 8}};
+          .tile = {.rows = kCopyRows, .units = 0, .depth = kCopyFeatures, .stages = 0, .warps = 8},
+          .factors = factors};
 }
 
 }  // namespace gru::cuda

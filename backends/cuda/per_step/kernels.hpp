@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backends/cuda/device/factors.hpp"
 #include "backends/cuda/per_step/tiles.hpp"
 
 namespace gru::cuda {
@@ -42,6 +43,9 @@ struct Kernel {
   std::size_t shared_bytes = 0;
   int cluster = 1;           ///< blocks along the units
   bool cooperative = false;  ///< its blocks wait for each other
+  /// What the state and its weights are multiplied as, where a family has kernels for several: float32 (TF32), float16 or
+  /// bfloat16.
+  Factors factors = Factors::float32;
   /// Reads weights alone, and the call where it is an argument, before the launch before it has ended.
   bool waits_first = false;
 
@@ -57,9 +61,9 @@ Kernel unit_kernel(Phase phase, int rows, int warps);
 Kernel recurrent_kernel(bool wide);  ///< float; FFMA; a step whose projection is there
 Kernel transpose_kernel();           ///< what recurrent_kernel multiplies: h0
 
-Kernel hopper_kernel(bool wide);  ///< float, products in TF32; a step whose projection is there
-Kernel sequence_kernel();         ///< float, products in TF32; all steps of a portion
-Kernel slice_kernel();            ///< what hopper_kernel multiplies: h0
-Kernel copy_input_kernel();       ///< what a dense product reads: the caller's inputs of some steps
+Kernel hopper_kernel(bool wide);            ///< float, products in TF32; a step whose projection is there
+Kernel sequence_kernel(Factors factors);    ///< float, products in TF32 or 16 bits; all steps of a portion
+Kernel slice_kernel(Factors factors);       ///< what hopper_kernel and sequence_kernel multiply: h0
+Kernel copy_input_kernel(Factors factors);  ///< what a dense product reads: the caller's inputs of some steps
 
 }  // namespace gru::cuda

@@ -11,7 +11,8 @@ namespace {
 
 PackForm state_form(const PackOptions& options, int rows) {
   using StateForm = PackOptions::StateForm;
-  if (options.state_form == StateForm::sliced) return SlicedForm{rows, rows, options.group};
+  const int features = options.factors == Factors::float32 ? 4 : 8;  // of 16 bytes
+  if (options.state_form == StateForm::sliced) return SlicedForm{rows, rows, options.group, features};
   if (options.state_form == StateForm::tiled) return TiledForm{rows, rows, options.group};
   return RowsForm{rows, rows, rows, rows};
 }
@@ -29,11 +30,13 @@ std::shared_ptr<const PackedWeights> pack_weights(StreamRef stream, const Weight
   const auto element = static_cast<std::int64_t>(size_of(options.dtype));
   const bool wide = options.dtype == DType::float64;
   const Stored bias_stored = wide ? Stored::float64 : Stored::float32;
-  const Stored stored = options.tf32 ? Stored::tf32 : bias_stored;
-  const std::int64_t state = element * 3 * rows * rows, bias = element * 4 * rows;
+  const bool halves = options.factors != Factors::float32;
+  const Stored stored = halves ? stored_as(options.factors) : options.tf32 ? Stored::tf32 : bias_stored;
+  const std::int64_t factor = halves ? 2 : element;  // bytes
+  const std::int64_t state = factor * 3 * rows * rows, bias = element * 4 * rows;
   std::int64_t total = 0;
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-    total += directions * (element * 3 * rows * depth_of(layer) + state + bias);
+    total += directions * (factor * 3 * rows * depth_of(layer) + state + bias);
   }
 
   auto packed = std::make_shared<PackedWeights>(config);
@@ -41,7 +44,7 @@ std::shared_ptr<const PackedWeights> pack_weights(StreamRef stream, const Weight
   std::byte* next = packed->memory.get();
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
     const int depth = depth_of(layer);
-    const std::int64_t input = element * 3 * rows * depth;
+    const std::int64_t input = factor * 3 * rows * depth;
     std::byte* const w_ih = next;
     std::byte* const w_hh = w_ih + directions * input;
     std::byte* const biases = w_hh + directions * state;

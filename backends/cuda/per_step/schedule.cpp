@@ -66,7 +66,7 @@ void choose_hopper(Schedule& s, const Problem& p, const Build& build) {
   const bool wide = fills(HopperWide::shape.rows, HopperWide::shape.units, p);
   s.kind = wide ? StepKind::hopper_wide : StepKind::hopper_narrow;
   s.step = hopper_kernel(wide);
-  s.form_state = slice_kernel();
+  s.form_state = slice_kernel(Factors::float32);
   s.pack.tf32 = true;
   s.pack.state_form = PackOptions::StateForm::sliced;
   s.pack.group = wide ? HopperWide::shape.units : HopperNarrow::shape.units;

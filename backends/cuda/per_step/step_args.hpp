@@ -24,10 +24,10 @@ inline constexpr int kCounterStride = 32;
 struct StepArgs {
   LayerWeights weights;
   const CallTensors* call = nullptr;  ///< device memory; null: the kernel's second argument
-  Operand input;                      ///< the layer below's output (T, B, D*H); data null: call.x
+  Operand input;                      ///< the layer below's output (T, B, D*H); data null: call.x. Of the factors' type
   const void* h_in = nullptr;         ///< (D, B, H padded); null: call.h0, or zeros without it
   void* h_out = nullptr;              ///< (D, B, H padded); null: nobody needs it
-  Result output;                      ///< (T, B, D*H) for the layer above; data null: call.output
+  Result output;                      ///< (T, B, D*H) for the layer above, of the factors' type; data null: call.output
   void* projection = nullptr;         ///< (D, projection_rows, 3, H padded): W_ih x + bias, rows as projection_row()
   void* reset_state = nullptr;        ///< (D, B, H padded): r * h, between the two launches of reset-before
   const void* formed_in =

@@ -30,7 +30,8 @@ void StepEngine::prepare() {
   for (const Kernel* kernel : {&schedule.step, &schedule.reset, &schedule.projection}) {
     allow_shared_memory(*kernel);
   }
-  for (const void* function : {write_call_kernel(), copy_input_function(), function_of(schedule.form_state)}) {
+  for (const void* function :
+       {write_call_kernel(), copy_input_function(schedule.pack.factors), function_of(schedule.form_state)}) {
     if (function != nullptr) load_kernel(function);
   }
   if (schedule.dense) warm_up();
@@ -46,25 +47,33 @@ std::int64_t StepEngine::launches(std::int64_t steps) const {
 }
 
 void StepEngine::warm_up() {
-  dense_.emplace(stream, schedule.pack.tf32 ? Math::tf32 : Math::strict);
+  const Factors factors = schedule.pack.factors;
+  dense_.emplace(stream, factors == Factors::float16    ? Math::fp16
+                         : factors == Factors::bfloat16 ? Math::bf16
+                         : schedule.pack.tf32           ? Math::tf32
+                                                        : Math::strict);
   for (std::int64_t layer = 0; layer < std::min<std::int64_t>(problem.config.num_layers, 2); ++layer) {
     const StepArgs args = layer_args(layer, problem.options.batch_size);
-    if (layer == 0)
-      multiply(stream, args, 0, reinterpret_cast<const float*>(space.copied_input), args.input_padded, true);
-    if (layer > 0) multiply(stream, args, 0, static_cast<const float*>(args.input.data), args.input.stride_b, true);
+    if (layer == 0) multiply(stream, args, 0, space.copied_input, 0, args.input_padded, true);
+    if (layer > 0) multiply(stream, args, 0, args.input.data, 0, args.input.stride_b, true);
   }
 }
 
 /// W_ih x + bias of one direction for a portion of rows, always as many as planned: what lies behind a shorter portion
 /// or a smaller batch is computed too and never read. All operands are padded to 16 bytes, so that whatever warm_up
 /// prepared is known here.
-void StepEngine::multiply(StreamRef on, const StepArgs& args, int direction, const float* x, std::int64_t x_stride,
-                          bool prepare) {
+void StepEngine::multiply(StreamRef on, const StepArgs& args, int direction, const void* x, std::int64_t first,
+                          std::int64_t x_stride, bool prepare) {
   const std::int64_t gates = std::int64_t{3} * args.hidden_padded;
-  const ConstTensorView rows =
-      tensor_view(x, {1, space.projection_rows, args.input_padded}, {space.projection_rows * x_stride, x_stride, 1});
+  const DType dtype = schedule.pack.factors == Factors::float16    ? DType::float16
+                      : schedule.pack.factors == Factors::bfloat16 ? DType::bfloat16
+                                                                   : DType::float32;
+  const auto element = static_cast<std::int64_t>(size_of(dtype));
+  ConstTensorView rows = tensor_view(static_cast<const std::byte*>(x) + first * element, dtype,
+                                     {1, space.projection_rows, args.input_padded});
+  rows.strides = {space.projection_rows * x_stride, x_stride, 1};
   const ProjectionWeights w{
-      .rows = static_cast<const float*>(args.weights.w_ih) + direction * gates * args.input_padded,
+      .rows = static_cast<const std::byte*>(args.weights.w_ih) + direction * gates * args.input_padded * element,
       .row_stride = args.input_padded,
       .bias = static_cast<const float*>(args.weights.bias) + std::int64_t{4} * direction * args.hidden_padded,
       .units = args.hidden_padded};
@@ -90,7 +99,7 @@ void StepEngine::project(StreamRef on, StepArgs args, const CallTensors& inline_
   }
   const bool whole = args.projected_steps == args.steps;  // both directions read the same rows
   if (args.layer == 0) {
-    const Kernel copy = copy_input_kernel();
+    const Kernel copy = copy_input_kernel(schedule.pack.factors);
     launch(on, copy,
            dim3(blocks(rows, copy.tile.rows), blocks(args.input_padded, copy.tile.depth),
                 whole ? 1U : static_cast<unsigned>(args.directions)),
@@ -100,10 +109,9 @@ void StepEngine::project(StreamRef on, StepArgs args, const CallTensors& inline_
     const std::int64_t time = d == 0 ? args.first_step : args.steps - args.first_step - args.projected_steps;
     if (args.layer == 0) {
       const std::int64_t skipped = whole ? 0 : d * space.projection_rows * args.input_padded;
-      multiply(on, args, d, static_cast<const float*>(args.copied_input) + skipped, args.input_padded);
+      multiply(on, args, d, args.copied_input, skipped, args.input_padded);
     } else {
-      multiply(on, args, d, static_cast<const float*>(args.input.data) + time * args.input.stride_t,
-               args.input.stride_b);
+      multiply(on, args, d, args.input.data, time * args.input.stride_t, args.input.stride_b);
     }
   }
 }

@@ -61,9 +61,9 @@ class StepEngine : public Engine {
   void warm_up();
   void launch_all(StreamRef on, std::int64_t steps, std::int64_t batch, const CallTensors* stored,
                   const CallTensors& inline_call);
-  /// prepare: only so that it can be launched later.
-  void multiply(StreamRef on, const StepArgs& args, int direction, const float* x, std::int64_t x_stride,
-                bool prepare = false);
+  /// Rows of x from element `first` on. prepare: only so that it can be launched later.
+  void multiply(StreamRef on, const StepArgs& args, int direction, const void* x, std::int64_t first,
+                std::int64_t x_stride, bool prepare = false);
   StepArgs layer_args(std::int64_t layer, std::int64_t batch) const;
   bool gave_up() const { return space.aborted.has_value() && space.aborted->is_set(); }
   Status abort_status() const;

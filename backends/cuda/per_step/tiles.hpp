@@ -74,7 +74,8 @@ static_assert(kFits<Double, 8>, "the float64 tile needs more than a block has on
 static_assert(kFits<TensorSmall, 4> && kFits<TensorConservative, 4> && kFits<TensorMedium, 4> && kFits<TensorLarge, 4>,
               "a TF32 tile needs more than a block has on sm_89");
 
-/// Features of a slice that Hopper's kernels copy in bulk: 128 bytes a row, one swizzle period.
+/// Features of a slice that Hopper's kernels copy in bulk: 128 bytes a row, one swizzle period. In 16 bits there are twice
+/// as many.
 inline constexpr int kSliceFeatures = 32;
 
 /// A block of step_input.cu: 32 rows x 8 pieces of four features.
@@ -110,7 +111,7 @@ struct HopperNarrow {
   static constexpr HopperShape shape{.rows = 64, .units = 16, .stages = 15, .producer_warps = 2};
 };
 /// A layer in one launch (hopper_sequence.cu): B = 256, H = 512 gives 128 blocks. 16 stages: all of K, weights and
-/// states.
+/// states, up to H = 512 in TF32 and 1024 in 16 bits.
 struct HopperResident {
   static constexpr HopperShape shape{.rows = 64, .units = 16, .stages = 16, .producer_warps = 1};
   static constexpr int cluster = 2;  ///< blocks that read the rows' state together

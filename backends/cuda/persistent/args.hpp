@@ -46,11 +46,13 @@ struct PersistentArgs {
   const float4* first_input = nullptr;   ///< [T][B][D][3 gates][Hp / 4] of the first layer, complete before the launch
   const float4* second_input = nullptr;  ///< likewise, to be added; null: nothing
   GateInput* gate_input = nullptr;       ///< [L-1][T][B][Hp] of the layers above, epoch-checked
-  EpochValue* layer_output = nullptr;    ///< [L-1][T][B][Hp] of the layers below the last, epoch-checked
+  /// [L-1][T][B][Hp] of the layers below the last, epoch-checked; in 16 bits [L-1][T][B][Hp / 2], two units a word.
+  EpochValue* layer_output = nullptr;
   /// [D][T][B][Hp] the output as words, for the launch that projects it for the next layer meanwhile; null: as numbers.
   EpochValue* next_input = nullptr;
   const std::uint32_t* next_count = nullptr;  ///< their epoch - 1
-  EpochValue* exchange = nullptr;             ///< [recurrent groups][2][S][pack][Kp] exchange of the state through L2
+  /// [recurrent groups][2][S][pack][Kp] exchange of the state through L2; in 16 bits [..][Kp / 2], two units a word.
+  EpochValue* exchange = nullptr;
 
   const float* h0 = nullptr;  ///< [L*D][B][H] by strides; null: zeros
   float* h_n = nullptr;       ///< likewise; null: not wanted

@@ -5,14 +5,34 @@
 
 #include "backends/cuda/common/cost_model.hpp"
 #include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/common/modes.hpp"
 
 namespace gru::cuda {
 namespace {
+
+/// Of a warp that multiplies a slice's state, or a projection's rows, on tensor cores: three products a piece of 16 columns.
+double mma_clocks(const PersistentKernel& k) { return kCosts.mma_issue * 3 * k.columns / 16; }
+
+/// A step of a group in 16 bits.
+double half_step_clocks(const PersistentSchedule& s) {
+  const PersistentKernel& k = *s.kernel;
+  const double product = mma_clocks(k);
+  const double exchange = k.cluster()                           ? 0
+                          : s.group_blocks > kCosts.many_blocks ? kCosts.exchange_l2_many
+                                                                : kCosts.exchange_l2;
+  const double words = k.cluster() ? 0 : std::max(1.0, k.pack * k.columns / (k.word_columns() * 32.0));
+  const double slice = product + kCosts.half_slice + kCosts.half_next_words * words;
+  const double chain = kCosts.half_gates + (k.dedicated ? 0 : kCosts.half_shared) + kCosts.half_row * k.pack + product +
+                       exchange + kCosts.half_words * words;
+  const auto turns = static_cast<int>(ceil_div(s.slices, s.gate_sets));
+  return std::max(chain + (s.slices - 1) * slice, turns > 1 ? turns * kCosts.half_turn : 0.0);
+}
 
 /// A step of a recurrent group: one slice's chain of exchange, products, sums and gates, what each further slice adds
 /// to it, and what keeps the warps of either kind busy.
 double step_clocks(const PersistentSchedule& s) {
   const PersistentKernel& k = *s.kernel;
+  if (k.in_16_bits()) return half_step_clocks(s);
   const double product = kCosts.fma_issue * k.lanes.lane_units * k.lanes.depth * k.pack;
   const double exchange = k.cluster()                           ? 0
                           : s.group_blocks > kCosts.many_blocks ? kCosts.exchange_l2_many
@@ -31,9 +51,11 @@ double step_clocks(const PersistentSchedule& s) {
 /// A wavefront's projections of one layer and step.
 double project_clocks(const PersistentSchedule& s, std::int64_t batch) {
   const PersistentKernel& k = *s.kernel;
-  const int rows = k.dedicated ? 4 : 1;  // of a pass
-  const double pass = k.dedicated ? kCosts.project_pass
-                                  : kCosts.fma_issue * k.lanes.lane_units * k.lanes.depth + kCosts.project_pass_shared;
+  const int rows = k.project_pack;  // of a pass
+  const double pass = k.in_16_bits() ? kCosts.half_pass + mma_clocks(k)
+                      : k.dedicated
+                          ? kCosts.project_pass
+                          : kCosts.fma_issue * k.lanes.lane_units * k.lanes.depth + kCosts.project_pass_shared;
   return static_cast<double>(batch) / rows / s.project_groups * pass;
 }
 
@@ -43,6 +65,9 @@ double dense_clocks(const PersistentSchedule& s, const Problem& p, std::int64_t 
   const double rows = static_cast<double>(p.options.seq_len) * static_cast<double>(p.options.batch_size);
   const double flops = 2 * rows * static_cast<double>(c.layer_input_size(layer)) * 3.0 * s.hidden_padded *
                        static_cast<double>(c.num_directions());
+  if (has_16_bits(p.options.math))
+    return kCosts.half_product + flops / kCosts.library_tf32_flops +
+           rows * 3.0 * s.hidden_padded * static_cast<double>(c.num_directions()) * 4 / kCosts.memory_bytes;
   if (!s.overlap() || layer == 0) return flops / kCosts.library_flops;
   const int idle = p.device.sm_count - s.blocks;
   return std::max(0.0, flops - beside * idle * kCosts.beside_flops) / (p.device.sm_count * kCosts.beside_flops);

@@ -40,7 +40,7 @@ PersistentInputs::PersistentInputs(StreamRef stream, const Problem& problem, con
       problem_(problem),
       schedule_(schedule),
       weights_(std::move(weights)),
-      projection_(stream, problem.options.math),
+      projection_(stream, problem.options.math == Math::strict ? Math::strict : Math::tf32),
       aborted_(aborted),
       spin_limit_(spin_limit) {
   const auto offsets = offsets_of(problem, schedule);

@@ -43,4 +43,34 @@ struct LaneMap {
   }
 };
 
+/// The same for products of mma.sync.m16n8k16, whose first operand a warp's lanes hold: a vector of 16 bytes is a lane's
+/// part of 16 rows, one gate of 16 units, and 16 columns. The columns are dealt to the lanes so that a lane's part of the
+/// second operand, the state, is eight columns side by side for two vectors: K may be multiplied in any order.
+struct MmaLaneMap {
+  int units;  ///< hidden units a block: 16, or 32, which half of the warps hold each
+  int depth;  ///< K
+  int warps;  ///< product warps
+
+  GRU_FUNCTION constexpr int unit_parts() const { return units / 16; }
+  GRU_FUNCTION constexpr int splits() const { return warps / unit_parts(); }  ///< of K
+  GRU_FUNCTION constexpr int columns() const { return depth / splits(); }     ///< of K that a warp multiplies
+  GRU_FUNCTION constexpr int k() const { return depth; }
+  GRU_FUNCTION constexpr int threads() const { return 32 * warps; }
+  GRU_FUNCTION constexpr int vectors() const { return 3 * columns() / 16; }  ///< of 16 bytes a lane
+  /// The part of K, and of the units, that a warp holds.
+  GRU_FUNCTION constexpr int k_part(int warp) const { return warp % splits(); }
+  GRU_FUNCTION constexpr int unit_part(int warp) const { return warp / splits(); }
+
+  /// Packed memory is [block][vector][thread][8]: vector q has gate(q) over the columns of piece(q); of an element e the
+  /// unit of the block and the column are these.
+  GRU_FUNCTION constexpr int gate(int q) const { return q % 3; }
+  GRU_FUNCTION constexpr int piece(int q) const { return q / 3; }
+  GRU_FUNCTION constexpr int unit(int thread, int e) const {
+    return 16 * unit_part(thread / 32) + 8 * (e / 2 % 2) + thread % 32 / 4;
+  }
+  GRU_FUNCTION constexpr int column(int thread, int piece, int e) const {
+    return k_part(thread / 32) * columns() + piece / 2 * 32 + thread % 4 * 8 + piece % 2 * 4 + e / 4 * 2 + e % 2;
+  }
+};
+
 }  // namespace gru::cuda

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/common/modes.hpp"
 #include "backends/cuda/persistent/cost_model.hpp"
 #include "backends/cuda/projection/kernels.hpp"
 
@@ -58,9 +59,9 @@ PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, int lay
       static_cast<int>(ceil_div(std::max<std::int64_t>(p.options.batch_size, 1), std::int64_t{s.slices} * kernel.pack));
   s.gate_sets = std::min(s.slices, kernel.max_sets);
   s.blocks = s.blocks_of(layers, directions);
-  s.threads = !kernel.dedicated ? kernel.lanes.threads()
+  s.threads = !kernel.dedicated ? kernel.product_threads
               : s.wavefront()   ? kernel.max_threads
-                                : kernel.lanes.threads() + 32 * s.gate_sets * kernel.gate_warps;
+                                : kernel.product_threads + 32 * s.gate_sets * kernel.gate_warps;
   s.shared_bytes = kernel.shared_bytes(s.slices);
   if (static_cast<std::size_t>(s.shared_bytes + kStaticShared) > p.device.shared_memory_per_block) return s;
   const std::int64_t shares =
@@ -78,6 +79,18 @@ bool can_overlap(const Problem& p, int layers) {
          p.device.compute_capability >= 90 && p.options.reserve_sms == 0 && p.config.hidden_size % kBesideDepth == 0;
 }
 
+/// Whether a kernel's products are of the mode, or exacter.
+bool serves(const PersistentKernel& kernel, Math math) {
+  return !kernel.in_16_bits() || kernel.factors == factors_in(math);
+}
+
+/// What a schedule's kernel makes of a mode of fewer bits than float32.
+std::string_view mode_remark(const PersistentSchedule& s, Math math) {
+  if (math == Math::strict) return "";
+  return s.kernel->in_16_bits() ? ", input projections in tf32, the recurrence's products in 16 bits"
+                                : ", input projections in tf32, the recurrence in float32";
+}
+
 }  // namespace
 
 std::vector<PersistentCandidate> persistent_candidates(const Problem& p, bool allow_clusters) {
@@ -86,6 +99,7 @@ std::vector<PersistentCandidate> persistent_candidates(const Problem& p, bool al
       p.config.bidirectional ? 1 : static_cast<int>(std::min<std::int64_t>(p.config.num_layers, kMaxLayers));
   for (int layers = 1; layers <= most; ++layers) {
     for (const PersistentKernel& kernel : persistent_kernels()) {
+      if (!serves(kernel, p.options.math)) continue;
       if ((kernel.cluster() && !allow_clusters) || (layers > 1 && !kernel.can_project) ||
           (kernel.overlap && !can_overlap(p, layers)))
         continue;
@@ -130,7 +144,9 @@ PersistentSchedule make_persistent_schedule(const Problem& p, bool allow_cluster
   }
   if (best.kernel == nullptr) {
     int largest = 0;
-    for (const PersistentKernel& kernel : persistent_kernels()) largest = std::max(largest, kernel.k);
+    for (const PersistentKernel& kernel : persistent_kernels()) {
+      if (serves(kernel, p.options.math)) largest = std::max(largest, kernel.k);
+    }
     best.reason =
         c.hidden_size > largest
             ? fmt::format("H={} is more than the {} units whose weights it holds on chip", c.hidden_size, largest)
@@ -154,10 +170,9 @@ Decision<PersistentSchedule> decide_persistent(const Problem& p, const Build& bu
   if (p.options.dtype != DType::float32) {
     return Answer::no(fmt::format("keeps float32 weights on chip, the plan is {}", name_of(p.options.dtype)));
   }
-  const bool tf32 = p.options.math == Math::tf32;
-  if (p.options.math != Math::strict && !(tf32 && build.cublaslt)) {
+  if (p.options.math != Math::strict && (p.options.math == Math::tf32x3 || !build.cublaslt)) {
     return Answer::no(fmt::format("computes in strict float32{}, the plan asks for {}",
-                                  build.cublaslt ? " or tf32" : "", name_of(p.options.math)));
+                                  build.cublaslt ? ", tf32 or 16 bits" : "", name_of(p.options.math)));
   }
   if (!p.config.reset_after) return Answer::no("reset-before needs two exchanges a step, it makes one");
   if (p.device.compute_capability < 80) {
@@ -171,7 +186,8 @@ Decision<PersistentSchedule> decide_persistent(const Problem& p, const Build& bu
   }
   PersistentSchedule schedule = make_persistent_schedule(p);
   if (schedule.kernel == nullptr) return Answer::no(schedule.reason);
-  std::string remark = schedule.reason + (tf32 ? ", input projections in tf32, the recurrence in float32" : "");
+  std::string remark = schedule.reason;
+  remark += mode_remark(schedule, p.options.math);
   return Answer::yes(std::move(schedule), std::move(remark));
 }
 

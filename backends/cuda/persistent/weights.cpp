@@ -14,8 +14,7 @@ struct Extents {
   Extents(const Config& c, const PersistentSchedule& s)
       : config(c),
         schedule(s),
-        matrix(std::int64_t{s.group_blocks} * 3 * s.kernel->lanes.lane_units * s.kernel->lanes.depth *
-               s.kernel->lanes.threads()),
+        matrix(std::int64_t{s.group_blocks} * 4 * s.kernel->vectors * s.kernel->product_threads),
         matrices(c.num_layers * c.num_directions()),
         input_matrices(s.wavefront() ? c.num_layers - 1 : 0),
         units(s.hidden_padded) {}
@@ -59,7 +58,10 @@ std::shared_ptr<const PersistentWeights> pack_persistent_weights(StreamRef strea
   float* const bias_x = input + extents.input_matrices * extents.matrix;
   float* const bias_hn = bias_x + extents.matrices * extents.units * 3;
   float* next = bias_hn + extents.matrices * extents.units;
-  const LanesForm lanes{schedule.kernel->lanes, schedule.group_blocks};
+  const PersistentKernel& kernel = *schedule.kernel;
+  const PackForm lanes = kernel.in_16_bits() ? PackForm(MmaLanesForm{kernel.mma_lanes, schedule.group_blocks})
+                                             : PackForm(LanesForm{kernel.lanes, schedule.group_blocks});
+  const Stored stored = stored_as(kernel.factors);
   const int units = schedule.hidden_padded;
   Packing& packing = packed->packing;
   for (std::int64_t layer = 0; layer < c.num_layers; ++layer) {
@@ -77,7 +79,7 @@ std::shared_ptr<const PersistentWeights> pack_persistent_weights(StreamRef strea
     const auto pitch = static_cast<int>(padded_inputs(inputs));
     for (std::int64_t d = 0; d < c.num_directions(); ++d) {
       const std::int64_t m = layer * c.num_directions() + d;
-      packing.weight_hh(m, lanes, Stored::float32, recurrent + m * extents.matrix);
+      packing.weight_hh(m, lanes, stored, recurrent + m * extents.matrix);
       float* const bias = bias_x + m * extents.units * 3;
       packing.bias(m, {units, bias_hn + m * extents.units - bias}, Stored::float32, bias);
       if (dense != nullptr) packing.weight_ih(m, GatesForm{units, pitch}, Stored::float32, dense + d * projection);
@@ -85,7 +87,7 @@ std::shared_ptr<const PersistentWeights> pack_persistent_weights(StreamRef strea
         packing.weight_ih(m, RowsForm{units, pitch, inputs, pitch}, Stored::float32, rows + d * projection);
       }
       if (!extents.projected(layer)) {
-        packing.weight_ih(m, lanes, Stored::float32, input + (layer - 1) * extents.matrix);
+        packing.weight_ih(m, lanes, stored, input + (layer - 1) * extents.matrix);
       }
     }
   }

@@ -18,16 +18,16 @@ namespace gru::cuda {
 #if defined(GRU_CUDA_CUBLASLT)
 namespace {
 
-/// Bytes that both the address and the step from batch to batch, in floats, are multiples of.
-std::uint32_t alignment_of(const void* address, std::int64_t step) {
-  return blas::alignment_of(reinterpret_cast<std::uintptr_t>(address) | static_cast<std::uint64_t>(step * 4));
+/// Bytes that both the address and the step from batch to batch are multiples of.
+std::uint32_t alignment_of(const void* address, std::int64_t step_bytes) {
+  return blas::alignment_of(reinterpret_cast<std::uintptr_t>(address) | static_cast<std::uint64_t>(step_bytes));
 }
 
 /// Of w, x and y.
 struct Alignments {
-  Alignments(const DenseShape& s, const void* x, const void* w, const void* y)
-      : bytes{alignment_of(w, s.batches > 1 ? s.columns * s.w_stride : 0), alignment_of(x, 0),
-              alignment_of(y, s.batches > 1 ? s.rows * s.columns : 0)} {}
+  Alignments(const DenseShape& s, std::int64_t element, const void* x, const void* w, const void* y)
+      : bytes{alignment_of(w, s.batches > 1 ? s.columns * s.w_stride * element : 0), alignment_of(x, 0),
+              alignment_of(y, s.batches > 1 ? s.rows * s.columns * 4 : 0)} {}
   std::uint32_t bytes[3];
 };
 
@@ -61,13 +61,17 @@ struct DenseProduct::Impl {
   cublasLtHandle_t context = nullptr;
   std::shared_ptr<std::byte> workspace;
   cublasComputeType_t compute = CUBLAS_COMPUTE_32F;
+  cudaDataType_t type = CUDA_R_32F;  // of x and w
   std::vector<Planned> plans;
+
+  std::int64_t element() const { return type == CUDA_R_32F ? 4 : 2; }
+  const void* at(const void* data, std::int64_t k) const { return static_cast<const std::byte*>(data) + k * element(); }
 
   Planned* known(const DenseShape& shape, const std::uint32_t (&alignments)[3]);
   Planned& plan(const DenseShape& shape, const std::uint32_t (&alignments)[3]);
   bool takes(Planned& planned, std::int64_t rows) const;
   /// warm_up: only what loads its kernel.
-  void launch(StreamRef stream, const Planned& p, const float* x, const float* w, const float* bias, float* y,
+  void launch(StreamRef stream, const Planned& p, const void* x, const void* w, const float* bias, float* y,
               bool warm_up = false) const;
 };
 
@@ -106,12 +110,13 @@ Planned& DenseProduct::Impl::plan(const DenseShape& s, const std::uint32_t (&ali
   std::ranges::copy(alignments, p.alignments);
   p.product = blas::Product(
       compute, CUDA_R_32F,
-      {.rows = s.depth,
+      {.type = type,
+       .rows = s.depth,
        .columns = s.columns,
        .stride = s.w_stride,
        .batch_stride = s.columns * s.w_stride,
        .transposed = true},
-      {.rows = s.depth, .columns = s.rows, .stride = s.x_stride},
+      {.type = type, .rows = s.depth, .columns = s.rows, .stride = s.x_stride},
       {.rows = s.columns, .columns = s.rows, .stride = s.columns, .batch_stride = s.rows * s.columns}, s.batches);
   if (!s.adds) {
     set(p.product.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
@@ -135,9 +140,11 @@ DenseProduct::DenseProduct(StreamRef stream, Math math) : impl_(std::make_unique
   impl_->context = blas::context_of(stream.device);
   impl_->workspace = allocate(stream, "cuBLASLt's workspace", kDenseWorkspace);
   if (math == Math::tf32) impl_->compute = CUBLAS_COMPUTE_32F_FAST_TF32;
+  if (math == Math::fp16) impl_->type = CUDA_R_16F;
+  if (math == Math::bf16) impl_->type = CUDA_R_16BF;
 }
 
-void DenseProduct::Impl::launch(StreamRef stream, const Planned& p, const float* x, const float* w, const float* bias,
+void DenseProduct::Impl::launch(StreamRef stream, const Planned& p, const void* x, const void* w, const float* bias,
                                 float* y, bool warm_up) const {
   if (!p.shape.adds) set(p.product.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
   const float one = 1.f, before = p.shape.adds ? 1.f : 0.f;
@@ -148,27 +155,28 @@ void DenseProduct::Impl::launch(StreamRef stream, const Planned& p, const float*
   }
 }
 
-void DenseProduct::prepare(StreamRef stream, const DenseShape& shape, const float* x, const float* w, const float* bias,
+void DenseProduct::prepare(StreamRef stream, const DenseShape& shape, const void* x, const void* w, const float* bias,
                            float* y) {
   if (empty(shape)) return;
-  const Alignments alignments(shape, x, w, y);  // a part begins at a multiple of 16 bytes from the whole
+  const Alignments alignments(shape, impl_->element(), x, w,
+                              y);  // a part begins at a multiple of 16 bytes from the whole
   for_each_part(shape, [&](const DenseShape& part, std::int64_t k) {
     if (impl_->known(part, alignments.bytes) != nullptr) return;
-    impl_->launch(stream, impl_->plan(part, alignments.bytes), x + k, w + k, bias, y, true);
+    impl_->launch(stream, impl_->plan(part, alignments.bytes), impl_->at(x, k), impl_->at(w, k), bias, y, true);
   });
 }
 
-bool DenseProduct::run(StreamRef stream, const DenseShape& shape, const float* x, const float* w, const float* bias,
+bool DenseProduct::run(StreamRef stream, const DenseShape& shape, const void* x, const void* w, const float* bias,
                        float* y) {
   if (empty(shape)) return true;
-  const Alignments alignments(shape, x, w, y);
+  const Alignments alignments(shape, impl_->element(), x, w, y);
   bool all = true;
   for_each_part(shape, [&](const DenseShape& part, std::int64_t) {
     all = all && impl_->known(part, alignments.bytes) != nullptr;
   });
   if (!all) return false;
   for_each_part(shape, [&](const DenseShape& part, std::int64_t k) {
-    impl_->launch(stream, *impl_->known(part, alignments.bytes), x + k, w + k, bias, y);
+    impl_->launch(stream, *impl_->known(part, alignments.bytes), impl_->at(x, k), impl_->at(w, k), bias, y);
   });
   return true;
 }
@@ -180,8 +188,8 @@ struct DenseProduct::Impl {};
 DenseProduct::DenseProduct(StreamRef, Math) {
   throw Error("gru::cuda::DenseProduct: this library was built without cuBLASLt; build it with GRU_CUDA_CUBLASLT=ON");
 }
-void DenseProduct::prepare(StreamRef, const DenseShape&, const float*, const float*, const float*, float*) {}
-bool DenseProduct::run(StreamRef, const DenseShape&, const float*, const float*, const float*, float*) { return false; }
+void DenseProduct::prepare(StreamRef, const DenseShape&, const void*, const void*, const float*, float*) {}
+bool DenseProduct::run(StreamRef, const DenseShape&, const void*, const void*, const float*, float*) { return false; }
 
 #endif
 

@@ -19,7 +19,8 @@ inline constexpr bool kHasDenseProduct = true;
 inline constexpr bool kHasDenseProduct = false;
 #endif
 
-/// y[d] = x w[d]^T + bias[d] for d in [0, batches), all row-major float32. Strides count elements.
+/// y[d] = x w[d]^T + bias[d] for d in [0, batches), all row-major float32; x and w in 16-bit modes of that type. Strides
+/// count elements.
 struct DenseShape {
   std::int64_t rows = 0;      ///< of x and of each y
   std::int64_t columns = 0;   ///< of y; rows of each w
@@ -41,7 +42,7 @@ inline constexpr std::size_t kDenseWorkspace = std::size_t{32} << 20U;
 inline constexpr std::int64_t kDeepestProduct = 2048;
 
 /// One stream's products. Sums run in a fixed order: the same bits each time. strict multiplies and adds in float32,
-/// tf32 on tensor cores.
+/// tf32 on tensor cores, fp16 and bf16 elements of 16 bits, which are summed in float32.
 class DenseProduct {
  public:
   /// Throws gru::Error where cuBLASLt can't start, or if the library was built without it.
@@ -52,14 +53,14 @@ class DenseProduct {
 
   /// Asks cuBLASLt for the shape's algorithm, unless it is known, and loads its kernel by a run on a few rows, unless
   /// the process has: allocates, may synchronise, and leaves anything in y. x (rows, depth), w (batches, columns,
-  /// depth), bias (batches, columns), y (batches, rows, columns): device memory, at multiples of four bytes. Empty
-  /// products launch nothing. Throws gru::Error if cuBLASLt refuses.
-  void prepare(StreamRef stream, const DenseShape& shape, const float* x, const float* w, const float* bias, float* y);
+  /// depth), bias (batches, columns), y (batches, rows, columns): device memory, at multiples of four bytes (x and w of
+  /// 16 bits: of two). Empty products launch nothing. Throws gru::Error if cuBLASLt refuses.
+  void prepare(StreamRef stream, const DenseShape& shape, const void* x, const void* w, const float* bias, float* y);
 
   /// The same for a prepared shape, or one with fewer rows: only launches, on `stream`, which may be capturing. False,
   /// and nothing launched, for any other, or if x, w or y lie at multiples of less than 16 bytes and did not when it
   /// was prepared.
-  bool run(StreamRef stream, const DenseShape& shape, const float* x, const float* w, const float* bias, float* y);
+  bool run(StreamRef stream, const DenseShape& shape, const void* x, const void* w, const float* bias, float* y);
 
  private:
   struct Impl;

@@ -74,14 +74,14 @@ void InputProjection::prepare(StreamRef stream, const ConstTensorView& x, const 
                               const ProjectedShares& y) {
   const auto distance = row_distance(x);
   if (library_ && distance && w.rows != nullptr)
-    library_->prepare(stream, shape_of(x, *distance, w, y), x.as<float>(), w.rows, w.bias, y.data);
+    library_->prepare(stream, shape_of(x, *distance, w, y), x.data, w.rows, w.bias, y.data);
 }
 
 void InputProjection::run(StreamRef stream, const ConstTensorView& x, const ProjectionWeights& w,
                           const ProjectedShares& y) {
   const auto distance = row_distance(x);
   if (library_ && distance && w.rows != nullptr &&
-      library_->run(stream, shape_of(x, *distance, w, y), x.as<float>(), w.rows, w.bias, y.data))
+      library_->run(stream, shape_of(x, *distance, w, y), x.data, w.rows, w.bias, y.data))
     return;
   if (w.tiles != nullptr) return run_tile(stream, x, w, y);
   prepare(stream, x, w, y);

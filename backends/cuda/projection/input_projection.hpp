@@ -12,7 +12,7 @@ namespace gru::cuda {
 
 /// W_ih of a layer, in the forms that projections read: null where a form was not packed.
 struct ProjectionWeights {
-  const float* rows = nullptr;   ///< [D][3 gates][Hp][row_stride], what the library reads
+  const void* rows = nullptr;    ///< [D][3 gates][Hp][row_stride], what the library reads: of x's type
   std::int64_t row_stride = 0;   ///< >= I
   const float* tiles = nullptr;  ///< [D][I padded][Hp][3 gates], what our tile reads
   const float* bias = nullptr;   ///< [D][3 gates][Hp]
@@ -27,7 +27,8 @@ struct ProjectedShares {
   std::int64_t direction_stride = 0;
 };
 
-/// The dense projection of a layer: shares = x W_ih^T + bias for all rows of x (T, B, I) float32, whatever its strides.
+/// The dense projection of a layer: shares = x W_ih^T + bias for all rows of x (T, B, I) float32, whatever its strides; or
+/// of 16 bits, as the library's mode is, with rows that the library takes.
 /// Large products are the library's where it is built in and the rows of x lie at one distance; the rest is a tile of
 /// ours.
 class InputProjection {

@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// All steps of a layer in one launch, in TF32 on Hopper's tensor cores, where the multiprocessors together hold W_hh.
+// All steps of a layer in one launch, in TF32 or 16 bits on Hopper's tensor cores, where the multiprocessors together hold W_hh.
 //
 // Equations: tile_step.cuh, the recurrent phase. Layout of states and weights in memory: hopper_step.cu.
 // Who holds what: shared memory: a block's slices of W_hh for all steps, and the whole state of its rows for one;
 // registers: the sums of 64 rows x 16 units x 3 gates, those units' states in float32, and the next step's share of the
-// input. L2: the state, rounded to TF32, which the blocks of a group (the same rows, all units) exchange; pairs of
+// input. L2: the state, rounded to the products' type, which the blocks of a group (the same rows, all units) exchange; pairs of
 // blocks read it together. A step: each block adds one to its group's counter when its part of the new state is
 // written, and reads the state when all have. Blocks wait for each other, so that the launch is cooperative, waits are
 // bounded, and a wait that was given up is reported in the abort word; the loops run on with whatever data is there.
-// A step reads 64 x H x 4 bytes a block from L2 and multiplies for 0.45 clocks a byte. Bound by the exchange.
-// For compute capability 9.0, reset-after, H <= 512, and no more blocks than multiprocessors.
+// A step reads 64 x H x 4 bytes, in 16 bits half of it, a block from L2 and multiplies for 0.45 clocks a byte. Bound by
+// the exchange.
+// For compute capability 9.0, reset-after, H <= 512, in 16 bits 1024, and no more blocks than multiprocessors.
 
 #include "backends/cuda/device/cluster.cuh"
+#include "backends/cuda/device/half_words.cuh"
 #include "backends/cuda/device/named_barrier.cuh"
 #include "backends/cuda/device/spin_guard.cuh"
 #include "backends/cuda/per_step/kernel/hopper_pipeline.cuh"
@@ -34,12 +36,13 @@ static_assert(kTile.rows == 64, "one group of four warps multiplies");
 /// A block's place in the launch and its shared memory.
 struct SequenceBlock {
   const StepArgs& a;
-  std::byte* rows;      // [slices][64][32]
-  std::byte* weights;   // [slices][48][32]
+  std::byte* rows;      // [slices][64][128 bytes]
+  std::byte* weights;   // [slices][48][128 bytes]
   std::uint64_t* full;  // a slice of states is there
   std::uint64_t* weights_full;
   volatile int* multiplied;  // steps whose products this block has made
   int slices;
+  int all_slices;  // of a matrix in memory
   int d = static_cast<int>(blockIdx.z);
   int u0 = static_cast<int>(blockIdx.x) * kTile.units;
   int row0 = static_cast<int>(blockIdx.y) * kTile.rows;
@@ -50,7 +53,7 @@ struct SequenceBlock {
   __device__ std::byte* state(int step) const {
     void* const both[] = {const_cast<void*>(a.formed_in), a.formed_out};
     return static_cast<std::byte*>((step - a.step) % 2 == 0 ? both[0] : both[1]) +
-           static_cast<std::int64_t>(d) * (a.hidden_padded / kSlice) * a.formed_rows * kRowBytes;
+           static_cast<std::int64_t>(d) * all_slices * a.formed_rows * kRowBytes;
   }
 };
 
@@ -62,8 +65,8 @@ struct SequenceProducer {
   __device__ void load_weights() const {
     const StepArgs& a = block.a;
     const std::int64_t stride = std::int64_t{3} * a.hidden_padded * kRowBytes;
-    const std::byte* from = static_cast<const std::byte*>(a.weights.w_hh) +
-                            block.d * (a.hidden_padded / kSlice) * stride + std::int64_t{3} * block.u0 * kRowBytes;
+    const std::byte* from = static_cast<const std::byte*>(a.weights.w_hh) + block.d * block.all_slices * stride +
+                            std::int64_t{3} * block.u0 * kRowBytes;
     mbarrier_expect(block.weights_full, block.slices * kWeightSlice);
     for (int s = 0; s < block.slices; ++s) {
       copy_bulk(block.weights + s * kWeightSlice, from + s * stride, kWeightSlice, block.weights_full);
@@ -110,9 +113,12 @@ struct SequenceProducer {
   }
 };
 
-/// A thread's elements: two rows, kPairs pairs of units each, through all steps.
+/// A thread's elements: two rows, kPairs pairs of units each, through all steps. Element: of the products' factors, float
+/// for TF32.
+template <class Element>
 struct SequenceConsumer {
   static constexpr int kPairs = Product::kPairs;
+  static constexpr bool kHalves = !std::is_same_v<Element, float>;
   struct Row {
     bool inside;  ///< of the batch
     int b;
@@ -156,10 +162,20 @@ struct SequenceConsumer {
       r.b = min(row, a.batch - 1);
       r.length = to.length(r.b);
       r.projection = projection_of<const float>(a, block.d, a.step, r.b) + block.u0;
-      r.output = to.output == nullptr ? nullptr : to.output + r.b * to.output_stride_b + block.u0 * output.stride;
       load_state(r);
+      r.output = nullptr;
+      if (to.output == nullptr) continue;
+      const std::int64_t here = to.output - static_cast<float*>(y.data);
+      r.output = advanced(static_cast<float*>(y.data), here + r.b * to.output_stride_b + block.u0 * output.stride);
     }
     load_gates();
+  }
+
+  /// By so many elements of what is written: of 16 bits for the layer above.
+  __device__ float* advanced(float* output_row, std::int64_t elements) const {
+    if (kHalves && a.output.data != nullptr)
+      return reinterpret_cast<float*>(reinterpret_cast<Element*>(output_row) + elements);
+    return output_row + elements;
   }
 
   __device__ void load_state(Row& r) const {
@@ -197,8 +213,11 @@ struct SequenceConsumer {
       const std::uint64_t weights = wgmma_descriptor(block.weights + s * kWeightSlice);
       wgmma_begin();
 #pragma unroll
-      for (int k = 0; k < kSlice / 8; ++k) {
-        wgmma(product.sums, states + 2 * k, weights + 2 * k, s > 0 || k > 0);
+      for (int k = 0; k < 4; ++k) {
+        if constexpr (std::is_same_v<Element, float>)
+          wgmma(product.sums, states + 2 * k, weights + 2 * k, s > 0 || k > 0);
+        else
+          wgmma_half<Element>(product.sums, states + 2 * k, weights + 2 * k, s > 0 || k > 0);
       }
       wgmma_commit();
     }
@@ -207,7 +226,7 @@ struct SequenceConsumer {
 
   /// The new states, here and, rounded, in L2.
   __device__ void finish(const Product& product, std::byte* formed) {
-    auto* to = reinterpret_cast<float*>(formed);
+    auto* to = reinterpret_cast<Element*>(formed);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       Row& r = rows[half];
@@ -226,11 +245,25 @@ struct SequenceConsumer {
         if (time < r.length && u < a.hidden) h.x = next.x;
         if (time < r.length && u + 1 < a.hidden) h.y = next.y;
         if (r.inside) {
-          *reinterpret_cast<float2*>(to + sliced_at(a.formed_rows, r.b, u)) =
-              make_float2(rounded_to_tf32(h.x), rounded_to_tf32(h.y));
+          Element* const at = to + sliced_at<Element>(a.formed_rows, r.b, u);
+          if constexpr (std::is_same_v<Element, float>)
+            *reinterpret_cast<float2*>(at) = make_float2(rounded_to_tf32(h.x), rounded_to_tf32(h.y));
+          else
+            *reinterpret_cast<unsigned*>(at) = rounded_pair<Element>(h.x, h.y);
         }
       }
     }
+  }
+
+  /// Two units of the layer above's input, in 16 bits.
+  __device__ void store_halves(Element* row, int unit, float2 y, bool first_wanted, bool second_wanted) const {
+    const unsigned pair = rounded_pair<Element>(y.x, y.y);
+    if (a.hidden % 2 == 0 && second_wanted) {
+      *reinterpret_cast<unsigned*>(row + unit) = pair;
+      return;
+    }
+    if (first_wanted) row[unit].bits = static_cast<std::uint16_t>(pair);
+    if (second_wanted) row[unit + 1].bits = static_cast<std::uint16_t>(pair >> 16U);
   }
 
   __device__ void store_output() {
@@ -243,12 +276,18 @@ struct SequenceConsumer {
       for (int pair = 0; pair < kPairs; ++pair) {
         const int unit = Product::unit(pair);
         float2 y = r.state[pair];
-        if (a.output.data != nullptr) y = make_float2(rounded_to_tf32(y.x), rounded_to_tf32(y.y));
+        if (a.output.data != nullptr && !kHalves) y = make_float2(rounded_to_tf32(y.x), rounded_to_tf32(y.y));
         if (!valid) y = make_float2(0.0F, 0.0F);
-        output.store(r.output, unit, y, r.inside && block.u0 + unit < a.hidden,
-                     r.inside && block.u0 + unit + 1 < a.hidden);
+        const bool first = r.inside && block.u0 + unit < a.hidden, second = r.inside && block.u0 + unit + 1 < a.hidden;
+        if constexpr (kHalves) {
+          if (a.output.data != nullptr) {
+            store_halves(reinterpret_cast<Element*>(r.output), unit, y, first, second);
+            continue;
+          }
+        }
+        output.store(r.output, unit, y, first, second);
       }
-      r.output += output_step;
+      r.output = advanced(r.output, output_step);
     }
   }
 
@@ -297,16 +336,19 @@ struct SequenceConsumer {
 
 #endif
 
+template <class Element>
 __global__ void __launch_bounds__(HopperResident::shape.threads(), 1)
     hopper_sequence(const __grid_constant__ StepArgs a, const __grid_constant__ CallTensors inline_call) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   extern __shared__ __align__(1024) std::byte sequence_shared[];
   const CallTensors& c = a.call != nullptr ? *a.call : inline_call;
-  const int slices = (a.hidden + kSlice - 1) / kSlice;
+  constexpr int slice = 128 / sizeof(Element);
+  const int slices = (a.hidden + slice - 1) / slice;
   std::byte* weights = sequence_shared + slices * kRowSlice;
   auto* full = reinterpret_cast<std::uint64_t*>(weights + slices * kWeightSlice);
   auto* multiplied = reinterpret_cast<volatile int*>(full + slices + 1);
-  const SequenceBlock block{a, sequence_shared, weights, full, full + slices, multiplied, slices};
+  const SequenceBlock block{a,      sequence_shared,        weights, full, full + slices, multiplied,
+                            slices, a.hidden_padded / slice};
   if (threadIdx.x == 0) {
     *multiplied = 0;
     for (int s = 0; s <= slices; ++s) mbarrier_init(full + s, 1);
@@ -318,7 +360,7 @@ __global__ void __launch_bounds__(HopperResident::shape.threads(), 1)
     if (threadIdx.x == kConsumers) SequenceProducer{block}.run();
     __syncwarp();
   } else {
-    SequenceConsumer(block, c).run();
+    SequenceConsumer<Element>(block, c).run();
   }
   cluster_sync();  // no block leaves while its copies may still reach another
 #endif
@@ -326,6 +368,10 @@ __global__ void __launch_bounds__(HopperResident::shape.threads(), 1)
 
 }  // namespace
 
-const void* sequence_function() { return reinterpret_cast<const void*>(&hopper_sequence); }
+const void* sequence_function(Factors factors) {
+  return factors == Factors::float16    ? reinterpret_cast<const void*>(&hopper_sequence<Float16>)
+         : factors == Factors::bfloat16 ? reinterpret_cast<const void*>(&hopper_sequence<BFloat16>)
+                                        : reinterpret_cast<const void*>(&hopper_sequence<float>);
+}
 
 }  // namespace gru::cuda

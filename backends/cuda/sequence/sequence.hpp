@@ -12,6 +12,7 @@ namespace cuda {
 
 struct Sequence {
   static constexpr std::string_view name = "cuda-sequence";
+  static constexpr bool has_16_bits = true;
 
   static Decision<Schedule> decide(const Problem& problem);
   static std::unique_ptr<Engine> make(StreamRef stream, const Problem& problem, Schedule schedule,
@@ -23,7 +24,8 @@ struct Sequence {
 
 }  // namespace cuda
 
-/// All steps of a layer in one launch on Hopper's tensor cores (TF32, sm_90a, H from 256 to 512): the multiprocessors
+/// All steps of a layer in one launch on Hopper's tensor cores (TF32 and 16 bits, sm_90a, H from 256 to 512, in 16 bits to
+/// 1024): the multiprocessors
 /// together hold W_hh in shared memory, and the state goes round through L2. hopper_sequence.cu says how.
 template <class S>
 using CudaSequence = cuda::OnStream<S, cuda::Sequence>;

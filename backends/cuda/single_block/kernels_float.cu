@@ -32,6 +32,10 @@ std::array<Functions, sizeof...(kIndices)> functions(std::index_sequence<kIndice
 }  // namespace
 
 const void* small_function(const SmallKernel& kernel, bool sorted) {
+  if (kernel.in_16_bits()) {
+    if (sorted) return nullptr;
+    return kernel.factors == Factors::float16 ? small_half_function(kernel.index) : small_bfloat_function(kernel.index);
+  }
   static const auto all = functions(std::make_index_sequence<std::size(kSmallShapes)>());
   const Functions& f = all[static_cast<std::size_t>(kernel.index)];
   return sorted ? f.sorted : f.plain;

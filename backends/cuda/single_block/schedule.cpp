@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <utility>
 
 #include "backends/cuda/common/cost_model.hpp"
 #include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/common/modes.hpp"
 #include "backends/cuda/persistent/schedule.hpp"
 
 namespace gru::cuda {
@@ -27,6 +29,12 @@ constexpr std::int64_t kMaxShares = std::int64_t{1} << 29;
 /// Clocks of one step where the busiest scheduler has so many warps: a chain that nothing hides, and what each warp
 /// issues for each sequence. Within 5 % of an H100's times.
 double step_clocks(const SmallKernel& kernel, std::int64_t warps) {
+  if (kernel.in_16_bits()) {
+    const int products = kernel.vectors / (kernel.units / 16);  // of a group of 16 units
+    const double group = kCosts.small_mma * products + kCosts.small_finish;
+    return (kernel.warps > 1 ? kCosts.small_meeting : 0) + kCosts.small_chain +
+           static_cast<double>(warps * (kernel.units / 16)) * group;
+  }
   const double chain =
       kCosts.chain + (kernel.splits > 1 ? kCosts.chain_split : 0) + (kernel.input_depth > 0 ? kCosts.chain_input : 0);
   const double sequence =
@@ -55,15 +63,19 @@ double layer_clocks(const SmallKernel& kernel, std::int64_t inputs, const Proble
 /// The fastest kernel of the smallest size that holds the layer; null if none does.
 const SmallKernel* choose(const Problem& p, std::int64_t inputs, double& clocks) {
   const SmallKernel* best = nullptr;
+  int smallest = std::numeric_limits<int>::max();
   for (const SmallKernel& kernel : small_kernels()) {
-    if (p.config.hidden_size > kernel.k || (kernel.input_depth > 0 && inputs > kernel.input_k)) continue;
-    if (best != nullptr && kernel.k > best->k) continue;
+    if (kernel.k >= p.config.hidden_size) smallest = std::min(smallest, kernel.k);
+  }
+  for (const SmallKernel& kernel : small_kernels()) {
+    if (kernel.in_16_bits() && kernel.factors != factors_in(p.options.math)) continue;
+    if (kernel.k != smallest || (kernel.input_depth > 0 && inputs > kernel.input_k)) continue;
     if (static_cast<std::size_t>(kernel.team_bytes) > p.device.shared_memory_per_block) continue;
     if (kernel.input_depth == 0 && p.options.seq_len * std::max<std::int64_t>(1, p.options.batch_size) >
                                        kMaxShares / (kernel.k * p.config.num_directions()))
       continue;
     const double now = layer_clocks(kernel, inputs, p);
-    if (best == nullptr || kernel.k < best->k || now < clocks) {
+    if (best == nullptr || now < clocks) {
       best = &kernel;
       clocks = now;
     }
@@ -112,8 +124,8 @@ SmallSchedule make_small_schedule(const Problem& p) {
 Decision<SmallSchedule> decide_single_block(const Problem& p, const Build& build) {
   using Answer = Decision<SmallSchedule>;
   const PlanOptions& o = p.options;
-  const bool tf32 = o.math == Math::tf32 && p.config.hidden_size <= kStrictForTf32;
-  if (o.dtype != DType::float32 || (o.math != Math::strict && !tf32) || !p.config.reset_after ||
+  const bool tf32 = o.math == Math::tf32 && p.config.hidden_size <= kStrictForTf32, halves = has_16_bits(o.math);
+  if (o.dtype != DType::float32 || (o.math != Math::strict && !tf32 && !halves) || !p.config.reset_after ||
       p.device.compute_capability < 80) {
     return Answer::no(
         fmt::format("computes reset-after in strict float32, up to {} units in its place also tf32, from compute "
@@ -129,7 +141,15 @@ Decision<SmallSchedule> decide_single_block(const Problem& p, const Build& build
     return Answer::no(fmt::format("would take about {:.0f} clocks, groups of blocks (cuda-persistent) {:.0f}",
                                   schedule.clocks, groups.schedule->clocks));
   }
-  std::string remark = schedule.reason + (tf32 ? "; in strict float32, exacter than tf32 and no slower" : "");
+  std::string remark = schedule.reason;
+  if (tf32) remark += "; in strict float32, exacter than tf32 and no slower";
+  if (halves) {
+    const bool all = std::ranges::all_of(schedule.layers, &SmallKernel::in_16_bits);
+    const bool none = std::ranges::none_of(schedule.layers, &SmallKernel::in_16_bits);
+    remark += all    ? "; products in 16 bits"
+              : none ? "; in strict float32, exacter than 16 bits and no slower"
+                     : "; products in 16 bits, of some layers in float32, which is exacter and no slower";
+  }
   return Answer::yes(std::move(schedule), std::move(remark));
 }
 

@@ -13,6 +13,7 @@ namespace cuda {
 
 struct SingleBlock {
   static constexpr std::string_view name = "cuda-single-block";
+  static constexpr bool has_16_bits = true;
 
   static Decision<SmallSchedule> decide(const Problem& problem);
   static std::unique_ptr<Engine> make(StreamRef stream, const Problem& problem, SmallSchedule schedule,
@@ -26,7 +27,7 @@ struct SingleBlock {
 
 /// Few hidden units, up to 128: a block, or a warp of it, holds all weights of a direction in registers and serves a
 /// few sequences for all T steps. Nothing is exchanged, so any batch runs. Strict float32, reset-after; up to 64 units
-/// also in the place of tf32.
+/// also in the place of tf32; in 16-bit modes with products in 16 bits where that is faster.
 template <class S>
 using CudaSingleBlock = cuda::OnStream<S, cuda::SingleBlock>;
 

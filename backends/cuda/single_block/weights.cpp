@@ -45,8 +45,13 @@ std::shared_ptr<const SmallWeightsOnDevice> pack_small_weights(StreamRef stream,
       const std::int64_t cell = layer * directions + d;
       float* const of_direction = lanes + d * lane_floats(k);
       float* const bias = bias_x + d * k.k * 3;
-      packing.weight_hh(cell, TeamForm{k.units, k.warps, k.depth, 0, k.vectors}, Stored::float32, of_direction);
       packing.bias(cell, {k.k, bias_hn + d * k.k - bias}, Stored::float32, bias);
+      if (k.in_16_bits()) {
+        packing.weight_hh(cell, MmaTeamForm{k.map, true}, stored_as(k.factors), of_direction);
+        packing.weight_ih(cell, MmaTeamForm{k.map, false}, stored_as(k.factors), of_direction);
+        continue;
+      }
+      packing.weight_hh(cell, TeamForm{k.units, k.warps, k.depth, 0, k.vectors}, Stored::float32, of_direction);
       if (k.input_depth > 0) {
         packing.weight_ih(cell, TeamForm{k.units, k.warps, k.input_depth, 3 * k.depth / 4, k.vectors}, Stored::float32,
                           of_direction);

@@ -17,9 +17,11 @@ namespace gru::cuda {
 inline constexpr int kSlice = kSliceFeatures;
 
 /// Element (row, k) of a sliced operand of `rows` rows.
+template <class Element = float>
 __device__ inline std::int64_t sliced_at(int rows, int row, int k) {
-  const int piece = k % kSlice / 4 ^ row % 8;
-  return (static_cast<std::int64_t>(k / kSlice) * rows + row) * kSlice + piece * 4 + k % 4;
+  constexpr int features = 16 / sizeof(Element), slice = 8 * features;
+  const int piece = k % slice / features ^ row % 8;
+  return (static_cast<std::int64_t>(k / slice) * rows + row) * slice + piece * features + k % features;
 }
 
 template <class Tile>

@@ -14,6 +14,7 @@
 // Only for compute capability 9.0, reset-after. Nothing but weights is read before the previous launch has ended, so
 // that every launch may start early, also right after a projection.
 
+#include "backends/cuda/device/half_words.cuh"
 #include "backends/cuda/per_step/kernel/hopper_pipeline.cuh"
 #include "backends/cuda/per_step/kernel/tile_step.cuh"
 #include "backends/cuda/per_step/kernel_functions.hpp"
@@ -21,7 +22,8 @@
 namespace gru::cuda {
 namespace {
 
-/// h0 into the sliced form, zero where none is given. Block: 32 rows x 8 pieces of slice blockIdx.x.
+/// h0 into the sliced form, zero where none is given. Block: 32 rows x 32 features.
+template <class Element>
 __global__ void slice_state(const __grid_constant__ StepArgs a, const __grid_constant__ CallTensors inline_call) {
   const CallTensors& c = a.call != nullptr ? *a.call : inline_call;
   let_next_start();
@@ -33,9 +35,12 @@ __global__ void slice_state(const __grid_constant__ StepArgs a, const __grid_con
   const Matrix<float> h = state_before<float>(a, c, d);
   float4 v = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
   if (h.data != nullptr) v = load_features(h.row(row), h.stride_k, h.vectors, k, a.hidden);
-  v = rounded_to_tf32(v);
-  float* to = static_cast<float*>(a.formed_out) + static_cast<std::int64_t>(d) * a.hidden_padded * a.formed_rows;
-  *reinterpret_cast<float4*>(to + sliced_at(a.formed_rows, row, k)) = v;
+  auto* to = static_cast<Element*>(a.formed_out) + static_cast<std::int64_t>(d) * a.hidden_padded * a.formed_rows +
+             sliced_at<Element>(a.formed_rows, row, k);
+  if constexpr (sizeof(Element) == 4)
+    *reinterpret_cast<float4*>(to) = rounded_to_tf32(v);
+  else
+    *reinterpret_cast<uint2*>(to) = make_uint2(rounded_pair<Element>(v.x, v.y), rounded_pair<Element>(v.z, v.w));
 }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -261,6 +266,10 @@ const void* hopper_function(const TileShape& tile) {
                                                : reinterpret_cast<const void*>(&hopper_step<HopperNarrow>);
 }
 
-const void* slice_function() { return reinterpret_cast<const void*>(&slice_state); }
+const void* slice_function(Factors factors) {
+  return factors == Factors::float16    ? reinterpret_cast<const void*>(&slice_state<Float16>)
+         : factors == Factors::bfloat16 ? reinterpret_cast<const void*>(&slice_state<BFloat16>)
+                                        : reinterpret_cast<const void*>(&slice_state<float>);
+}
 
 }  // namespace gru::cuda

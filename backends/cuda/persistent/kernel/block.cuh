@@ -47,13 +47,13 @@ __device__ __forceinline__ int slices_of(const PersistentArgs& a) {
 /// The shared memory of a block, carved once.
 template <class Tile>
 struct PersistentShared {
-  float* partial;  // [buffers][product warp][pack or project_pack][units][r, z, n, -]
-  float* stage;    // L2: [product warp][pack][columns], private to the warp; cluster: [parity][slice][pack][k]
-  float4* inputs;  // [input_parts][per_set][input_steps][gate thread] prefetched input shares
+  float* partial;             // [buffers][part of K][pack or project_pack][units][r, z, n, -]
+  float* stage;               // L2: [product warp][pack][pitch], private to the warp; cluster: [parity][slice][pack][k]
+  float4* inputs;             // [input_parts][per_set][input_steps][gate thread] prefetched input shares
   GateStateOf<Tile>* states;  // [gate thread], only without dedicated gate warps
   volatile int* stopped;  // a warp of this block has given up waiting (here, as a static one's address is slow to find)
   volatile int* summed;   // [slice] steps whose sums were taken, unless the tile meets
-  unsigned arrived;       // cluster: mbarriers [parity][slice][product warp]
+  unsigned arrived;       // cluster: mbarriers [parity][slice][part of K]
 
   static_assert(sizeof(GateStateOf<Tile>) == 4 * Tile::kStateFloats);
 
@@ -79,6 +79,13 @@ struct RecurrentBlock {
   const unsigned base;               // the epoch of the launch's first words
 };
 
+/// Where a sequence's shares of a sum lie among their units': on tensor cores a lane leaves those of two sequences, and the
+/// lanes beside it those of others, which would meet in the same banks.
+template <class Tile>
+__device__ __forceinline__ constexpr int share_swizzle(int j) {
+  return Tile::product == Product::mma ? j & 6 : 0;
+}
+
 /// Where a gate (or projection) lane finds its item: unit of the block, sequence of the slice, share of the sum.
 template <class Tile, int Pack>
 struct GateItem {
@@ -92,11 +99,11 @@ struct GateItem {
 
   /// Offset of the item's first share, in vectors.
   __device__ __forceinline__ int first_share() const {
-    return (part * (Tile::product_warps / splits) * Pack + j) * Tile::units + unit;
+    return (part * (Tile::k_splits / splits) * Pack + j) * Tile::units + (unit ^ share_swizzle<Tile>(j));
   }
   /// Sums the product warps' shares of this item, from first_share() on, in a fixed order.
   __device__ __forceinline__ void sum(const float4* share, float (&sum)[3]) const {
-    constexpr int per_lane = Tile::product_warps / splits;
+    constexpr int per_lane = Tile::k_splits / splits;
     static_assert(per_lane >= 2, "even and odd shares are added apart");
     float odd[3];
 #pragma unroll

@@ -1,26 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The persistent kernels for float32 weights and states.
 
-#include <array>
-#include <cstddef>
-#include <utility>
-
-#include "backends/cuda/persistent/kernel/kernel.cuh"
+#include "backends/cuda/persistent/kernel/functions.cuh"
 #include "backends/cuda/persistent/kernel_functions.hpp"
 
 namespace gru::cuda {
-namespace {
 
-template <std::size_t... kIndices>
-std::array<const void*, sizeof...(kIndices)> functions(std::index_sequence<kIndices...>) {
-  return {reinterpret_cast<const void*>(&persistent_kernel<PersistentTile<float, kPersistentShapes[kIndices]>>)...};
-}
-
-}  // namespace
-
-const void* persistent_function(const PersistentKernel& kernel) {
-  static const auto all = functions(std::make_index_sequence<std::size(kPersistentShapes)>());
-  return all[static_cast<std::size_t>(kernel.index)];
-}
+const void* persistent_float_function(int index) { return function_at<float, kPersistentShapes>(index); }
 
 }  // namespace gru::cuda

@@ -21,6 +21,11 @@ struct FfmaProduct {
   static constexpr int shared_row = row - register_row;
   float w[Tile::lane_units][3][Tile::register_depth];  // [unit: the lane's own, the other][gate][column of this lane]
 
+  template <int Pack>
+  struct Sums {
+    float of[Pack][Tile::lane_units][3] = {};
+  };
+
   /// This thread's vectors in shared memory, [unit][gate][shared_row], product_threads apart. Computed anew at each use
   /// (the volatile read keeps the compiler from holding it): the registers belong to the weights.
   static __device__ __forceinline__ float4* in_shared() {
@@ -79,8 +84,8 @@ struct FfmaProduct {
   }
   /// acc[j][unit][gate] += W[unit][gate][columns of this lane] . h[row_of(j)]; rows of h are `ld` floats apart.
   template <int Pack>
-  __device__ __forceinline__ void multiply(const float* h, int ld, int lane,
-                                           float (&acc)[Pack][Tile::lane_units][3]) const {
+  __device__ __forceinline__ void multiply(const float* h, int ld, int lane, Sums<Pack>& sums) const {
+    auto& acc = sums.of;
     constexpr int half = Pack / 2;
     constexpr LaneMap lanes = Tile::lanes;
     h += lanes.column_in_warp(lane, 0);
@@ -126,13 +131,13 @@ struct FfmaProduct {
   /// Lanes that add keep different things: their own unit and, with `shares_sequences`, their own half of the
   /// sequences. Both come first in acc, so that nothing is selected here.
   template <int Pack>
-  static __device__ __forceinline__ void leave(float* partial, int warp, int lane,
-                                               const float (&acc)[Pack][Tile::lane_units][3]) {
+  static __device__ __forceinline__ void leave(float* partial, int warp, int lane, const Sums<Pack>& sums) {
+    const auto& acc = sums.of;
     float sum[Pack][3];
 #pragma unroll
     for (int j = 0; j < Pack; ++j)
 #pragma unroll
-      for (int g = 0; g < 3; ++g) sum[j][g] = acc[j][0][g] + __shfl_xor_sync(~0u, acc[j][1][g], Tile::group_lanes);
+      for (int g = 0; g < 3; ++g) sum[j][g] = acc[j][0][g] + __shfl_xor_sync(~0u, acc[j][1][g], Tile::lanes.group());
     float4* to = reinterpret_cast<float4*>(partial) + warp * Pack * Tile::units + lane % Tile::units;
     constexpr bool share = shares_sequences<Tile, Pack>;
     constexpr int mine = share ? Pack / 2 : Pack;
@@ -148,15 +153,5 @@ struct FfmaProduct {
     }
   }
 };
-
-template <class Tile, Product = Tile::product>
-struct ProductPolicy;
-template <class Tile>
-struct ProductPolicy<Tile, Product::ffma> {
-  using type = FfmaProduct<Tile>;
-};
-/// What a tile names.
-template <class Tile>
-using ProductOf = typename ProductPolicy<Tile>::type;
 
 }  // namespace gru::cuda

@@ -3,7 +3,7 @@
 #include "backends/cuda/device/cp_async.cuh"
 #include "backends/cuda/device/named_barrier.cuh"
 #include "backends/cuda/device/words.cuh"
-#include "backends/cuda/persistent/kernel/product_ffma.cuh"
+#include "backends/cuda/persistent/kernel/product.cuh"
 
 namespace gru::cuda {
 
@@ -21,12 +21,14 @@ struct ProjectRole {
 template <class Tile>
 struct ProjectionReader {
   static constexpr int per_lane = Tile::project_words_per_lane, slot_words = per_lane * 32;
+  static constexpr int width = Tile::word_columns;  // columns of a lane's 16 bytes
+  static constexpr int kStageFloats = Tile::k_splits * Tile::project_pack * Tile::row_floats;
   const PersistentArgs& a;
   const int items, stride, row, column;  // of the lane's first word; the others follow in the same row
   const unsigned epoch;
   const EpochValue* const words;  // the lane's first of item 0
   uint4* const ring;              // [ring_depth][per_lane][32], from this lane's first word on
-  float* const to;                // where the lane's first values go in the stage
+  float* const to;                // where the lane's first values go in the stage, [part of K][project_pack][pitch]
   int slot = 0;                   // of the next pass in the ring
 
   __device__ __forceinline__ ProjectionReader(const PersistentArgs& args, const PersistentShared<Tile>& shared,
@@ -34,15 +36,17 @@ struct ProjectionReader {
       : a(args),
         items(args.steps * args.batch),
         stride(args.project_groups),
-        row(Tile::dedicated ? warp : lane / (Tile::columns / 2)),
-        column(Tile::dedicated ? 2 * lane : warp * Tile::columns + 2 * (lane % (Tile::columns / 2))),
+        row(Tile::dedicated ? warp : lane / (Tile::columns / width)),
+        column(Tile::dedicated ? width * lane : warp * Tile::columns + width * (lane % (Tile::columns / width))),
         epoch(of_epoch),
-        words(args.layer_output + static_cast<long long>(role.layer - 1) * items * args.hidden_padded + column),
-        ring(reinterpret_cast<uint4*>(shared.stage + Tile::project_stages * Tile::project_pack * Tile::k) +
+        words(args.layer_output +
+              (static_cast<long long>(role.layer - 1) * items * args.hidden_padded + column) / Tile::values),
+        ring(reinterpret_cast<uint4*>(shared.stage + Tile::project_stages * kStageFloats) +
              warp * Tile::ring_depth * slot_words + lane),
-        to(shared.stage + (column / Tile::columns * Tile::project_pack + row) * Tile::columns +
-           column % Tile::columns) {
+        to(shared.stage + (column / Tile::columns * Tile::project_pack + row) * Tile::row_floats +
+           column % Tile::columns / Tile::values) {
     static_assert(Tile::dedicated || per_lane == 1, "a lane's words lie in one row");
+    static_assert(per_lane == 1 || 32 * width % Tile::columns == 0, "and its next ones in another part of K");
   }
   /// Asks for the group's first passes. Words that nobody writes lie in the ring as if they had come; nobody multiplies
   /// what they hold.
@@ -51,10 +55,11 @@ struct ProjectionReader {
       if (!owned(i % per_lane)) ring[32 * i] = make_uint4(0, epoch, 0, epoch);
     for (int ahead = 0; ahead < Tile::ring_depth - 1; ++ahead) copy(turn + ahead * stride, ahead);
   }
-  __device__ __forceinline__ bool owned(int q) const { return column + 64 * q < a.hidden_padded; }
+  __device__ __forceinline__ bool owned(int q) const { return column + 32 * width * q < a.hidden_padded; }
   /// The lane's first word of a pass. Rows that do not exist repeat the last one.
   __device__ __forceinline__ const EpochValue* address(int pass) const {
-    return words + static_cast<long long>(min(pass * Tile::project_pack + row, items - 1)) * a.hidden_padded;
+    return words +
+           static_cast<long long>(min(pass * Tile::project_pack + row, items - 1)) * (a.hidden_padded / Tile::values);
   }
   __device__ __forceinline__ void copy(int pass, int into) const {
     const EpochValue* from = address(pass);
@@ -83,11 +88,11 @@ struct ProjectionReader {
       }
       return there;
     });
-    float* stage = to + buffer * (Tile::project_pack * Tile::k);
+    float* stage = to + buffer * kStageFloats;
 #pragma unroll
     for (int q = 0; q < per_lane; ++q)
-      *reinterpret_cast<float2*>(stage + 64 * q * Tile::project_pack) =
-          make_float2(__uint_as_float(v[q].x), __uint_as_float(v[q].z));
+      *reinterpret_cast<uint2*>(stage + 32 * width * q / Tile::columns * Tile::project_pack * Tile::row_floats) =
+          make_uint2(v[q].x, v[q].z);
     copy(pass + (Tile::ring_depth - 1) * stride, slot == 0 ? Tile::ring_depth - 1 : slot - 1);
     slot = slot + 1 == Tile::ring_depth ? 0 : slot + 1;
   }
@@ -133,7 +138,8 @@ __device__ __forceinline__ void run_projection(const PersistentArgs& a, Persiste
   constexpr int threads = Tile::max_threads;
   static_assert(!Tile::dedicated || (sets == 1 && Tile::extra_warps == Tile::project_pack), "a gate warp brings a row");
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const bool product = warp < Tile::product_warps, multiplies = product && warp * Tile::columns < a.hidden_padded;
+  const int k_part = warp % Tile::k_splits;
+  const bool product = warp < Tile::product_warps, multiplies = product && k_part * Tile::columns < a.hidden_padded;
   const int helper = Tile::dedicated ? max(warp - Tile::product_warps, 0) : warp;  // among those that bring and finish
   const int passes = (a.steps * a.batch + Tile::project_pack - 1) / Tile::project_pack, stride = a.project_groups;
   const unsigned epoch = base + role.layer;
@@ -141,12 +147,15 @@ __device__ __forceinline__ void run_projection(const PersistentArgs& a, Persiste
   ProjectionReader<Tile> reader(a, shared, role, helper, lane, epoch);
   const ProjectionResults<Tile> results(a, role, helper * 32 + lane, epoch);
   ProductOf<Tile> weights;
-  if (Tile::keeps && product)
-    weights.load_rows(a.kept.w_ih + (role.layer - 1) * a.kept.layer_w_ih, {1, 2, 0}, a.hidden, role.rank, threadIdx.x);
-  else if (product)
-    weights.load(a.input_weights + (static_cast<long long>(role.layer - 1) * a.group_blocks + role.rank) *
-                                       Tile::lanes.vectors() * Tile::product_threads,
-                 threadIdx.x);
+  if (product) {
+    if constexpr (Tile::keeps)
+      weights.load_rows(a.kept.w_ih + (role.layer - 1) * a.kept.layer_w_ih, {1, 2, 0}, a.hidden, role.rank,
+                        threadIdx.x);
+    else
+      weights.load(a.input_weights + (static_cast<long long>(role.layer - 1) * a.group_blocks + role.rank) *
+                                         Tile::vectors * Tile::product_threads,
+                   threadIdx.x);
+  }
   if (Tile::dedicated ? !product : multiplies) reader.begin(role.turn);
   if constexpr (Tile::dedicated) {
     if (!product && role.turn < passes) reader.take(0, role.turn, guard);
@@ -157,7 +166,7 @@ __device__ __forceinline__ void run_projection(const PersistentArgs& a, Persiste
   for (int pass = role.turn; pass < passes; pass += stride, ++count) {
     float* sums = shared.partial + parity * Tile::project_partial_floats;
     if (product) {
-      float acc[Tile::project_pack][Tile::lane_units][3] = {};
+      typename ProductOf<Tile>::template Sums<Tile::project_pack> acc;
       if (multiplies) {
         const int buffer = Tile::dedicated ? parity : 0;
         if constexpr (!Tile::dedicated) {
@@ -165,8 +174,8 @@ __device__ __forceinline__ void run_projection(const PersistentArgs& a, Persiste
           reader.take(0, pass, guard);
           __syncwarp();
         }
-        weights.multiply(shared.stage + (buffer * Tile::product_warps + warp) * Tile::project_pack * Tile::columns,
-                         Tile::columns, lane, acc);
+        const float* rows = shared.stage + (buffer * Tile::k_splits + k_part) * Tile::project_pack * Tile::row_floats;
+        weights.multiply(reinterpret_cast<const typename Tile::Element*>(rows), Tile::pitch, lane, acc);
       }
       ProductOf<Tile>::leave(sums, warp, lane, acc);
     } else {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include "backends/cuda/persistent/kernel/gates.cuh"
-#include "backends/cuda/persistent/kernel/product_ffma.cuh"
+#include "backends/cuda/persistent/kernel/product.cuh"
 
 namespace gru::cuda {
 
@@ -10,9 +10,9 @@ template <class Tile, class Reader>
 __device__ __forceinline__ void multiply_step(Reader& reader, const ProductOf<Tile>& weights,
                                               const typename Reader::Place& place, float* sums, int slice,
                                               unsigned count) {
-  const float* h = reader.wait(place, count);
+  const typename Tile::Element* h = reader.wait(place, count);
   reader.copy_next(slice, count);
-  float acc[Tile::pack][Tile::lane_units][3] = {};
+  typename ProductOf<Tile>::template Sums<Tile::pack> acc;
   weights.multiply(h, Reader::pitch(), reader.lane, acc);
   ProductOf<Tile>::leave(sums, reader.warp, reader.lane, acc);
 }
@@ -72,8 +72,8 @@ __device__ __forceinline__ void run_recurrence(const PersistentArgs& a, Persiste
     weights.load_rows(a.kept.w_hh + static_cast<long long>(matrix) * 3 * a.hidden * a.hidden, {0, 1, 2}, a.hidden,
                       role.rank, threadIdx.x);
   else
-    weights.load(a.recurrent_weights + (static_cast<long long>(matrix) * a.group_blocks + role.rank) *
-                                           Tile::lanes.vectors() * Tile::product_threads,
+    weights.load(a.recurrent_weights + (static_cast<long long>(matrix) * a.group_blocks + role.rank) * Tile::vectors *
+                                           Tile::product_threads,
                  threadIdx.x);
   // Without dedicated gate warps a product warp finishes one slice, if there are so many.
   const int own_slice = Tile::dedicated ? slices_of<Tile>(a) : warp / Tile::gate_warps;

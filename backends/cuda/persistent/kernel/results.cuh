@@ -5,6 +5,7 @@
 
 #include "backends/cuda/device/compute_now.cuh"
 #include "backends/cuda/device/gate_math.cuh"
+#include "backends/cuda/device/half_words.cuh"
 #include "backends/cuda/device/memory_order.cuh"
 #include "backends/cuda/device/words.cuh"
 #include "backends/cuda/persistent/kernel/lanes.cuh"
@@ -25,7 +26,7 @@ struct OutputResults {
   __device__ __forceinline__ const RecurrentRole& role() const { return lanes.block.role; }
 
   __device__ __forceinline__ long long compute_stride() const {
-    const long long stride = makes_words() ? 8ll * lanes.step_shares() : 4ll * args().output_stride[0];
+    const long long stride = makes_words() ? 8ll * (lanes.step_shares() / Tile::values) : 4ll * args().output_stride[0];
     return lanes.backwards() ? -stride : stride;
   }
   __device__ __forceinline__ long long stride() const {
@@ -76,8 +77,9 @@ struct OutputResults {
       const bool within = !Tile::overlap || role().layer + 1 < a.layers;
       const int row = ((within ? role().layer : role().direction) * a.steps + lanes.time_of(0)) * a.batch +
                       lanes.sequence_of(me, q);
-      return reinterpret_cast<std::uint64_t>((within ? a.layer_output : a.next_input) + row * a.hidden_padded +
-                                             me.unit);
+      if (me.unit % Tile::values != 0) return 0;  // the lane before has both
+      return reinterpret_cast<std::uint64_t>((within ? a.layer_output : a.next_input) +
+                                             (row * a.hidden_padded + me.unit) / Tile::values);
     }
     if (a.output == nullptr || me.unit >= a.hidden) return 0;
     return reinterpret_cast<std::uint64_t>(a.output + lanes.time_of(0) * a.output_stride[0] +
@@ -89,7 +91,8 @@ struct OutputResults {
     const bool wanted = g.result != 0;
     const float y = valid ? g.h : 0.f;
     if constexpr (Tile::dedicated) {
-      store_value_if(wanted && makes_words(), g.result, y, words_epoch());
+      const float word = Tile::values == 1 || makes_words() ? with_neighbour<typename Tile::Element>(y) : y;
+      store_value_if(wanted && makes_words(), g.result, word, words_epoch());
       store_global_if(wanted && !makes_words(), g.result, y);
       g.result += wanted ? stride() : 0;
     } else if (wanted) {
