@@ -58,7 +58,8 @@ struct Stage {
 struct CellArgs {
   Stage stage;
   int kept_cells_by_layer = 1;  ///< gates: [L*D][T B], by time; 0: [A*D][C B], by place in the chunk, or not at all
-  int gradients_by_place = 0;   ///< gradients: [A*D][C B], by place in the chunk; 0: [A*D][T B], by time
+  int gradient_steps =
+      0;  ///< gradients: [A*D][so many steps, whole chunks; two directions: one][B], by place among them
   int num_layers = 1;
   const void* bias = nullptr;             ///< [L*D][4: r, z, n of x, n of h][H]; reset-before: n of h is 0
   const void* w_hh = nullptr;             ///< [L*D][3: r, z, n][H][H]

@@ -128,7 +128,7 @@ void Trainer::Impl::run_backward(const BackwardCall& call) {
   auto* states = static_cast<std::byte*>(call.reserve.data);
   CellArgs args = cell_args(s, lengths, states, s.keeps_gates ? states + s.states_bytes() : at(arena.gates));
   args.grad_output = operand3(call.grad_output);
-  args.gradients_by_place = s.gradients_by_place ? 1 : 0;
+  args.gradient_steps = static_cast<int>(s.gradient_steps);
   const Dropout dropout = Dropout::of(problem.options.dropout, call.dropout_seed, call.dropout_offset);
 
   CopyArgs dh;
@@ -139,40 +139,19 @@ void Trainer::Impl::run_backward(const BackwardCall& call) {
   dh.to = {args.state, {s.batch * h, h, 1}};
   copy(stream, dtype, dh);
 
-  RowMatrix x;  // of all steps, where gates' gradients lie so
-  const auto all_of_x = [&] {
-    Stage all = s.stage(0, s.steps, true);
-    all.first_layer = 0;
-    all.layers = 1;
-    all.chunk = 0;
-    return stage_input(s, all, call.x, lengths, states, dropout, at(arena.clean_x_back))[0];
-  };
   for (std::int64_t i = 0; i < s.stage_count(s.chunk_backward); ++i) {
     args.stage = s.stage(i, s.chunk_backward, true);
     const Stage& stage = args.stage;
     const std::int64_t place = i % s.ring;
+    args.gradients = at(arena.gradients, place * s.stage_gradients());
+    if (!s.wavefront()) args.inner_grad = at(arena.inner_grad, s.inner_of(stage.first_layer));
     StageInput first;
-    if (s.gradients_by_place) {
-      args.gradients = at(arena.gradients, place * s.stage_gradients());
-      if (!s.wavefront()) args.inner_grad = at(arena.inner_grad, s.inner_of(stage.first_layer));
-      if (stage.first_layer == 0 || !s.wavefront())
-        first = stage_input(s, stage, call.x, lengths, states, dropout, copied_rows(s, place, 0));
-    } else if (stage.first_layer == 0 && !s.keeps_gates) {
-      if (x.data == nullptr) x = all_of_x();
-      first = at_chunk(s, stage, x);
-    }
+    if ((stage.first_layer == 0 || !s.wavefront()) && (!s.keeps_gates || s.gradient_steps == stage.chunk_steps))
+      first = stage_input(s, stage, call.x, lengths, states, dropout, copied_rows(s, place, 0));
     if (!s.keeps_gates) remake(s, args, first);
     recur_back(s, args, i);
-    if (s.gradients_by_place) {
-      stage_products(s, args, first, place, call, dropout);
-      if (front) front->record(FrontStream::multiplied + static_cast<int>(place), stream);
-    } else {
-      inner_gradients(s, args);
-      if (!s.begins_pass(stage)) continue;
-      // A copy of x may take the place of gradients that the recurrence has read by now.
-      if (stage.first_layer == 0 && x.data == nullptr) x = all_of_x();
-      pass_products(s, args, x, call);
-    }
+    stage_products(s, args, first, place, call, dropout);
+    if (front) front->record(FrontStream::multiplied + static_cast<int>(place), stream);
   }
   if (call.grad_h0.given()) {
     dh.from = {args.state, {s.batch * h, h, 1}};

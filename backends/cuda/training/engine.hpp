@@ -93,10 +93,8 @@ struct Trainer::Impl final : TrainingEngine {
   void layer_below(const TrainingShape& s, const CellArgs& args, const Dropout& dropout);
   void input_gradient(const TrainingShape& s, std::int64_t layer, std::int64_t direction, const std::byte* gradients,
                       std::int64_t rows, std::byte* to, std::int64_t pitch, bool add);
-  GradientRows rows_of(const TrainingShape& s, const CellArgs& args, int i, std::int64_t direction,
+  GradientRows rows_of(const TrainingShape& s, const CellArgs& args, const Stage& stage, int direction,
                        const StageInput& first) const;
-  GradientRows all_rows_of(const TrainingShape& s, const CellArgs& args, std::int64_t layer,
-                           const RowMatrix& input) const;
   void parameter_gradients(const TrainingShape& s, const GradientRows& rows, std::int64_t columns,
                            const CellGradients& to, bool accumulate);
   void weight_gradient(const TrainingShape& s, std::int64_t rows, const std::byte* gradients, const RowMatrix& with,
@@ -104,10 +102,11 @@ struct Trainer::Impl final : TrainingEngine {
                        bool accumulate);
   void stage_products(const TrainingShape& s, const CellArgs& args, const StageInput& first, std::int64_t place,
                       const BackwardCall& call, const Dropout& dropout);
-  void pass_products(const TrainingShape& s, const CellArgs& args, const RowMatrix& x, const BackwardCall& call);
+  void group_products(const TrainingShape& s, const CellArgs& args, const Stage& group, const StageInput& first,
+                      const BackwardCall& call);
   void clear(const TensorView& to);
-  void store_stage_grad_x(const TrainingShape& s, const CellArgs& args, std::int64_t place, const BackwardCall& call);
-  void store_grad_x(const TrainingShape& s, const BackwardCall& call);
+  void store_grad_x(const TrainingShape& s, const CellArgs& args, const Stage& stage, std::int64_t place,
+                    const BackwardCall& call);
 
   TrainingShape shape_of(std::int64_t steps, std::int64_t batch) const {
     TrainingPace pace = schedule.pace;

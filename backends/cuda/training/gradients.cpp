@@ -8,6 +8,18 @@
 #include "backends/cuda/training/engine.hpp"
 
 namespace gru::cuda {
+namespace {
+
+/// One layer of a stage.
+Stage single(const Stage& stage, int i) {
+  Stage s = stage;
+  s.first_layer += i;
+  s.layers = 1;
+  s.chunk -= i;
+  return s;
+}
+
+}  // namespace
 
 /// dx (rows, features) = (dn, dr, dz) W_ih, of one direction.
 ProductShape Trainer::Impl::input_grad_shape(const TrainingShape& s, std::int64_t layer, std::int64_t rows,
@@ -42,43 +54,31 @@ void Trainer::Impl::inner_gradients(const TrainingShape& s, const CellArgs& args
   for (int i = 0; i < stage.layers; ++i) {
     const std::int64_t layer = stage.first_layer + i;
     if (layer == 0) continue;
-    const GradientRows of = rows_of(s, args, i, 0, {});
+    const GradientRows of = rows_of(s, args, single(stage, i), 0, {});
     input_gradient(s, layer, 0, of.gradients, of.count,
                    at(arena.inner_grad, ((layer - 1) % s.at_once * s.steps + stage.begin(i)) * s.batch * h), h, false);
   }
 }
 
-/// Of a stage, whose gates' gradients lie by place or by time.
-GradientRows Trainer::Impl::rows_of(const TrainingShape& s, const CellArgs& args, int i, std::int64_t direction,
+/// Of a stage of one layer: of a chunk, or of all steps whose gates' gradients are there. `first`: x, of layer 0 or after dropout.
+GradientRows Trainer::Impl::rows_of(const TrainingShape& s, const CellArgs& args, const Stage& stage, int direction,
                                     const StageInput& first) const {
-  const Stage& stage = args.stage;
-  const std::int64_t h = s.config.hidden_size, width = s.width(), layer = stage.first_layer + i;
-  const auto d = static_cast<int>(direction);
-  const std::int64_t slot = stage.slot(i) * s.config.num_directions() + direction;
-  const std::int64_t time = stage.first_time(i, d);
+  const std::int64_t h = s.config.hidden_size, width = s.width(), layer = stage.first_layer;
+  const std::int64_t slot = stage.slot(0) * s.config.num_directions() + direction;
+  const std::int64_t time = stage.first_time(0, direction);
+  const std::int64_t place = direction == 0 ? stage.begin(0) % s.gradient_steps : 0;
   const auto* states = static_cast<const std::byte*>(args.states);
   GradientRows of;
-  of.count = (stage.end(i) - stage.begin(i)) * s.batch;
-  of.gradients = static_cast<const std::byte*>(args.gradients) +
-                 bytes((slot * s.gradient_rows() + (s.gradients_by_place ? 0 : time * s.batch)) * 4 * h);
-  if (i == 0) of.input = first[cuda::at(direction)];
+  of.count = (stage.end(0) - stage.begin(0)) * s.batch;
+  of.gradients =
+      static_cast<const std::byte*>(args.gradients) + bytes((slot * s.gradient_rows() + place * s.batch) * 4 * h);
+  of.input = first[cuda::at(direction)];
   if (of.input.data == nullptr && layer > 0) {
     of.input = rows_below(s, layer, {}, states);
     of.input.data += bytes(time * s.batch * of.input.pitch);
   }
-  of.before = states + bytes(layer * s.layer_states() + (time + (d == 0 ? 0 : 2)) * s.batch * width + direction * h);
-  return of;
-}
-
-/// Of all steps of a layer of a wavefront, whose gates' gradients lie by time.
-GradientRows Trainer::Impl::all_rows_of(const TrainingShape& s, const CellArgs& args, std::int64_t layer,
-                                        const RowMatrix& input) const {
-  const std::int64_t h = s.config.hidden_size;
-  GradientRows of;
-  of.count = s.rows();
-  of.gradients = static_cast<const std::byte*>(args.gradients) + bytes(layer % s.at_once * s.rows() * 4 * h);
-  of.input = input;
-  of.before = static_cast<const std::byte*>(args.states) + bytes(layer * s.layer_states());
+  of.before =
+      states + bytes(layer * s.layer_states() + (time + (direction == 0 ? 0 : 2)) * s.batch * width + direction * h);
   return of;
 }
 
@@ -210,7 +210,7 @@ void Trainer::Impl::layer_below(const TrainingShape& s, const CellArgs& args, co
     clear(all);
   }
   for (int d = 0; d < stage.directions; ++d) {
-    const GradientRows of = rows_of(s, args, 0, d, {});
+    const GradientRows of = rows_of(s, args, stage, d, {});
     input_gradient(s, layer, d, of.gradients, of.count,
                    below + bytes(std::int64_t{stage.first_time(0, d)} * s.batch * width), width,
                    adds_to_other(stage, d));
@@ -229,15 +229,14 @@ void Trainer::Impl::layer_below(const TrainingShape& s, const CellArgs& args, co
 }
 
 /// A stage's part of the gradient of x, in place where a product can write it.
-void Trainer::Impl::store_stage_grad_x(const TrainingShape& s, const CellArgs& args, std::int64_t place,
-                                       const BackwardCall& call) {
+void Trainer::Impl::store_grad_x(const TrainingShape& s, const CellArgs& args, const Stage& stage, std::int64_t place,
+                                 const BackwardCall& call) {
   const TensorView& to = call.grad_x;
   if (!to.given()) return;
-  const Stage& stage = args.stage;
   if (needs_zeros(stage) && !call.accumulate) clear(to);
   const bool in_place = merges_rows(to.extents, to.strides);
   for (int d = 0; d < stage.directions; ++d) {
-    const GradientRows of = rows_of(s, args, 0, d, {});
+    const GradientRows of = rows_of(s, args, stage, d, {});
     const std::int64_t time = stage.first_time(0, d), features = s.config.input_size;
     const bool add = call.accumulate || adds_to_other(stage, d);
     if (in_place) {
@@ -264,58 +263,39 @@ void Trainer::Impl::store_stage_grad_x(const TrainingShape& s, const CellArgs& a
 void Trainer::Impl::stage_products(const TrainingShape& s, const CellArgs& args, const StageInput& first,
                                    std::int64_t place, const BackwardCall& call, const Dropout& dropout) {
   const Stage& stage = args.stage;
-  const std::int64_t directions = s.config.num_directions();
   if (s.wavefront()) {
     inner_gradients(s, args);
   } else if (stage.first_layer > 0) {
     layer_below(s, args, dropout);
   }
   if (front) front->record(FrontStream::below, stream);
-  for (int i = 0; i < stage.layers && !call.cells.empty(); ++i) {
-    const std::int64_t layer = stage.first_layer + i;
-    // The stage of a layer's last steps is its first.
-    const bool accumulate = call.accumulate || stage.end(i) < stage.steps;
-    if (!s.config.reset_after) reset_rows(stream, dtype, args, at(arena.reset_rows));
-    for (std::int64_t d = 0; d < directions; ++d) {
-      GradientRows of = rows_of(s, args, i, d, first);
-      if (!s.config.reset_after) of.reset = at(arena.reset_rows, d * s.rows() * s.config.hidden_size);
-      parameter_gradients(s, of, s.config.layer_input_size(layer), call.cells[cuda::at(layer * directions + d)],
-                          accumulate);
+  for (int i = 0; i < stage.layers; ++i) {
+    if (!s.ends_group(stage, i)) continue;
+    const Stage group = s.group(stage, i);
+    StageInput input = first;
+    if (i > 0) {
+      input = {};
+    } else if (s.gradient_steps > stage.chunk_steps && group.first_layer == 0) {
+      input = stage_input(s, group, call.x, args.lengths, static_cast<const std::byte*>(args.states), dropout,
+                          copied_rows(s, place, 0));
     }
+    if (!call.cells.empty()) group_products(s, args, group, input, call);
+    if (group.first_layer == 0) store_grad_x(s, args, group, place, call);
   }
-  if (stage.first_layer == 0) store_stage_grad_x(s, args, place, call);
 }
 
-/// After a pass of a wavefront whose gates' gradients lie by time.
-void Trainer::Impl::pass_products(const TrainingShape& s, const CellArgs& args, const RowMatrix& x,
-                                  const BackwardCall& call) {
-  const std::int64_t first = args.stage.first_layer, layers = s.config.num_layers;
-  for (std::int64_t layer = first; layer < std::min(first + s.at_once, layers) && !call.cells.empty(); ++layer) {
-    const RowMatrix input =
-        rows_below(s, layer, layer == 0 ? x : RowMatrix{}, static_cast<const std::byte*>(args.states));
-    parameter_gradients(s, all_rows_of(s, args, layer, input), s.config.layer_input_size(layer),
-                        call.cells[cuda::at(layer)], call.accumulate);
+/// The parameters' gradients from all steps whose gates' gradients are there.
+void Trainer::Impl::group_products(const TrainingShape& s, const CellArgs& args, const Stage& group,
+                                   const StageInput& first, const BackwardCall& call) {
+  const std::int64_t layer = group.first_layer;
+  if (!s.config.reset_after) reset_rows(stream, dtype, args, at(arena.reset_rows));
+  for (int d = 0; d < group.directions; ++d) {
+    GradientRows of = rows_of(s, args, group, d, first);
+    if (!s.config.reset_after) of.reset = at(arena.reset_rows, d * s.rows() * s.config.hidden_size);
+    // The last steps come first.
+    parameter_gradients(s, of, s.config.layer_input_size(layer), call.cells[cuda::at(layer * group.directions + d)],
+                        call.accumulate || group.end(0) < group.steps);
   }
-  if (first == 0) store_grad_x(s, call);
-}
-
-/// The gradient of x after the last pass of such a wavefront.
-void Trainer::Impl::store_grad_x(const TrainingShape& s, const BackwardCall& call) {
-  const TensorView& to = call.grad_x;
-  if (!to.given()) return;
-  if (merges_rows(to.extents, to.strides)) {
-    input_gradient(s, 0, 0, at(arena.gradients), s.rows(), static_cast<std::byte*>(to.data), pitch_of(to),
-                   call.accumulate);
-    return;
-  }
-  const std::int64_t features = s.config.input_size;
-  input_gradient(s, 0, 0, at(arena.gradients), s.rows(), at(arena.clean_x_back), features, false);
-  CopyArgs a;
-  for (std::size_t i = 0; i < 3; ++i) a.extents[i] = static_cast<int>(to.extents[i]);
-  a.from = {at(arena.clean_x_back), {s.batch * features, features, 1}};
-  a.to = result3(to);
-  a.accumulate = call.accumulate;
-  copy(stream, dtype, a);
 }
 
 }  // namespace gru::cuda

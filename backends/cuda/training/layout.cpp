@@ -16,12 +16,11 @@ constexpr double kStageMicroseconds = 15.0, kLayerMicroseconds = 12.0;
 constexpr double kRemakeChunks = 8.0;
 /// Of a forward whose steps are launches of their own.
 constexpr double kStepChunks = 2.0;
-/// Of a backward whose products go on beside its recurrence.
-constexpr double kBesideChunks = 2.0;
 /// Not of fewer rows than these.
 constexpr double kRemakeRows = 2560.0;
-/// Rows of a stage whose products are worth a launch of their own.
-constexpr std::int64_t kMinStageRows = 1024;
+/// Rows of a wavefront's layer that its parameters' gradients sum at once: as few as are worth the launches where memory counts,
+/// else enough for full speed.
+constexpr std::int64_t kMinStageRows = 1024, kEnoughRows = 8192;
 constexpr std::int64_t kMinChunk = 16;
 /// Of large batches, a chunk of fewer steps has enough rows for its products.
 constexpr std::int64_t kMinChunkRows = 4096, kLeastChunk = 4;
@@ -89,15 +88,15 @@ TrainingPace::TrainingPace(const Problem& problem, bool in_one_launch, std::int6
     if (remakes) chunk_backward = chunk_near(steps, batch, remakes, std::clamp(rows / kRemakeRows, 1.0, kRemakeChunks));
     if (!in_one_launch) chunk_forward = chunk_near(steps, batch, remakes, remakes ? kRemakeChunks : kStepChunks);
   }
-  gradients_by_place = at_once == 1 || chunk_backward * batch >= kMinStageRows;
+  gradient_steps = chunk_backward;
+  if (at_once > 1) {
+    const std::int64_t rows = remakes ? kMinStageRows : kEnoughRows;
+    const std::int64_t most = std::max(chunk_backward, steps / 4);
+    gradient_steps = std::min(round_up(ceil_div(rows, batch), chunk_backward), round_up(most, chunk_backward));
+  }
   const TrainingShape shape(problem, steps, batch, *this);
   microseconds = static_cast<double>(shape.stage_count(chunk_forward)) *
                  (static_cast<double>(chunk_forward) * step_microseconds + stage);
-}
-
-void TrainingPace::run_beside(const Problem& problem) {
-  chunk_backward = chunk_near(problem.options.seq_len, problem.options.batch_size, false, kBesideChunks);
-  ring = 2;
 }
 
 TrainingShape::TrainingShape(const Problem& problem, std::int64_t t, std::int64_t b, const TrainingPace& pace)
@@ -105,14 +104,14 @@ TrainingShape::TrainingShape(const Problem& problem, std::int64_t t, std::int64_
       keeps_gates(problem.options.training != Training::remake_gates),
       persistent(pace.persistent),
       persistent_forward(pace.persistent_forward),
-      gradients_by_place(pace.gradients_by_place),
+      gradient_steps(std::min(pace.gradient_steps, t)),
       drops(problem.options.dropout > 0.0),
       ring(pace.ring),
       at_once(pace.at_once),
       element(static_cast<std::int64_t>(size_of(problem.options.dtype))),
       plan_rows(problem.options.seq_len * problem.options.batch_size),
       plan_kept((keeps_gates ? 5 : 1) * config.num_layers * plan_rows * config.num_directions() * config.hidden_size),
-      part_rows(pace.gradients_by_place ? pace.chunk_backward * problem.options.batch_size : plan_rows),
+      part_rows(pace.gradient_steps * problem.options.batch_size),
       multiprocessors(problem.device.sm_count),
       steps(t),
       batch(b),
@@ -141,6 +140,15 @@ Stage TrainingShape::stage(std::int64_t index, std::int64_t chunk, bool backward
   s.layers = static_cast<int>(last - first + 1);
   s.chunk = static_cast<int>(at - first);
   return s;
+}
+
+Stage TrainingShape::group(const Stage& of, int i) const {
+  Stage g = of;
+  g.first_layer = of.first_layer + i;
+  g.layers = 1;
+  g.chunk_steps = static_cast<int>(gradient_steps);
+  g.chunk = static_cast<int>(of.begin(i) / gradient_steps);
+  return g;
 }
 
 std::size_t TrainingShape::states_bytes() const { return padded(config.num_layers * layer_states(), element); }
@@ -196,9 +204,6 @@ TrainingArena::TrainingArena(const TrainingShape& s) {
     at = end;
     end += padded(elements, s.element);
   };
-  std::int64_t features = 0;
-  for (std::int64_t layer = 0; layer < std::min<std::int64_t>(c.num_layers, 2); ++layer)
-    features = std::max(features, c.layer_input_size(layer));
   place(state, cells * s.batch * h);
   place(reset_state, c.reset_after ? 0 : cells * s.batch * h);
   place(step_product, cells * s.batch * 3 * h);
@@ -219,22 +224,14 @@ TrainingArena::TrainingArena(const TrainingShape& s) {
     place(input_back, slot_rows(s.chunk_backward) * 3 * h);
     place(hidden, slot_rows(s.chunk_backward) * 3 * h);
     place(gates, slot_rows(s.chunk_backward) * 4 * h);
-    if (!s.gradients_by_place) place(clean_x_back, s.rows() * features);
   }
   place(reset_rows, c.reset_after ? 0 : d * s.rows() * h);
   place(gradients, s.ring * s.stage_gradients());
   const std::int64_t all_inner = s.rows() * d * h;
-  if (s.gradients_by_place) {
-    place(clean_x_back, s.ring * d * s.gradient_rows() * s.copied_features());
-    const std::int64_t copies = s.wavefront() ? (s.passes() > 1 ? s.at_once : s.at_once - 1) : s.inner_copies();
-    place(inner_grad, c.num_layers > 1 ? copies * all_inner : 0);
-  } else {
-    // The last place is for the layer below a pass. Kept gates need x for the parameters alone, when a layer's recurrence has
-    // read the gradient of its output; several layers at once copy only x of the first, which ends the last pass.
-    const std::int64_t inner = (s.passes() > 1 ? s.at_once : s.at_once - 1) * all_inner;
-    place(inner_grad, s.keeps_gates ? std::max(inner, s.rows() * features) : inner);
-    if (s.keeps_gates) clean_x_back = inner_grad;
-  }
+  place(clean_x_back, s.ring * d * s.gradient_rows() * s.copied_features());
+  // The last place of a wavefront is for the layer below a pass.
+  const std::int64_t copies = s.wavefront() ? (s.passes() > 1 ? s.at_once : s.at_once - 1) : s.inner_copies();
+  place(inner_grad, c.num_layers > 1 ? copies * all_inner : 0);
   std::int64_t most_parts = 0;
   for (std::int64_t layer = 0; layer < std::min<std::int64_t>(c.num_layers, 2); ++layer) {
     for (const std::int64_t columns : {c.layer_input_size(layer), h})

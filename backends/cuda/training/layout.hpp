@@ -24,12 +24,10 @@ struct TrainingPace {
   bool persistent_forward = false;  ///< forwards a launch of its own kind, with one layer's input shares
   std::int64_t at_once = 1;         ///< A: layers in flight, each a chunk behind the one below
   std::int64_t chunk_forward = 1, chunk_backward = 1;  ///< C, of the plan's steps
-  bool gradients_by_place = false;                     ///< the gates' gradients of a stage alone, else of all steps
+  std::int64_t gradient_steps = 1;                     ///< whose gates' gradients are there at once: whole chunks
   std::int64_t ring = 1;                               ///< of so many stages, if by place
   double microseconds = 0.0;                           ///< of the recurrences of all stages, roughly
 
-  /// Has products of a stage go on beside the recurrence of the next, layer by layer.
-  void run_beside(const Problem& problem);
   /// Of a plan whose step takes so long in `layers` layers at once; as many layers as that, or one where chunks don't pay.
   TrainingPace(const Problem& problem, bool in_one_launch, std::int64_t layers, double step_microseconds);
 };
@@ -42,7 +40,7 @@ struct TrainingShape {
   Config config;
   bool keeps_gates = true;  ///< in the reserve, else they are made again chunk by chunk
   bool persistent = false, persistent_forward = false;
-  bool gradients_by_place = false;
+  std::int64_t gradient_steps = 1;
   bool drops = false;          ///< between layers
   std::int64_t ring = 1;       ///< stages whose gates' gradients are there
   std::int64_t at_once = 1;    ///< A
@@ -68,15 +66,16 @@ struct TrainingShape {
   }
   std::int64_t stage_count(std::int64_t chunk) const;
   Stage stage(std::int64_t index, std::int64_t chunk, bool backwards) const;
-  /// Whether it is a pass's first stage, which is the last one backwards.
-  bool begins_pass(const Stage& s) const { return s.chunk == 0 && s.first_layer % at_once == 0 && s.layers == 1; }
+  /// The steps of a stage's layer i whose gates' gradients are there, once `i` has come to their first one.
+  bool ends_group(const Stage& s, int i) const { return s.begin(i) % gradient_steps == 0; }
+  Stage group(const Stage& of, int i) const;
 
   /// The reserve: states, then gates. Elements from one layer's states to the next's.
   std::int64_t layer_states() const { return (steps + 2) * batch * width(); }
   std::size_t states_bytes() const;
   std::size_t gates_bytes() const;  ///< 0 unless kept
   /// Rows (t, b) whose gates' gradients are there at once, of each layer and direction: of a stage, or of all steps.
-  std::int64_t gradient_rows() const { return gradients_by_place ? chunk_backward * batch : rows(); }
+  std::int64_t gradient_rows() const { return gradient_steps * batch; }
   std::int64_t stage_gradients() const {
     return at_once * config.num_directions() * gradient_rows() * 4 * config.hidden_size;
   }

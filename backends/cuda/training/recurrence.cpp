@@ -130,8 +130,9 @@ RecurrenceSchedule make_recurrence_schedule(const Problem& p) {
   RecurrenceSchedule s = choose(p);
   const double blocks = s.most_cells * s.batch_groups * s.group_blocks;
   s.beside = s.possible() && s.kernel->teams == 0 && p.options.training == Training::keep_gates &&
-             s.pace.at_once == 1 && p.options.reserve_sms == 0 && blocks <= kMostBeside * p.device.sm_count;
-  if (s.beside) s.pace.run_beside(p);
+             s.pace.at_once == 1 && p.config.num_layers > 1 && p.options.reserve_sms == 0 &&
+             blocks <= kMostBeside * p.device.sm_count;
+  if (s.beside) s.pace.ring = 2;
   s.forward = make_forward_schedule(p, s.pace);
   if (s.forward.kernel == nullptr) return s;
   s.pace.persistent_forward = true;

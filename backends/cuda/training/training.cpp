@@ -94,8 +94,8 @@ void Trainer::Impl::prepare_backward(const TrainingShape& s) {
   }
   // Rows of a stage; or of all steps, which a wavefront's gradients of inner outputs don't wait for.
   const auto for_gradients = [&](auto&& f) {
-    if (s.gradients_by_place) return for_chunks(f);
-    f(s.rows());
+    f(s.gradient_rows());
+    if (s.steps % s.gradient_steps > 0) f(s.steps % s.gradient_steps * s.batch);
   };
   const auto parts = [&](std::int64_t columns, std::int64_t pitch, int gates) {
     for_gradients([&](std::int64_t rows) {

@@ -48,6 +48,17 @@ struct CellPlace {
   bool at_work;  // the chunk has such a step
 
   CellPlace() = default;
+  __device__ CellPlace(const Stage& s, int layer, int of_direction, int of_row, int of_unit, int of_step)
+      : i(layer),
+        direction(of_direction),
+        row(of_row),
+        unit(of_unit),
+        cell((s.first_layer + layer) * s.directions + of_direction),
+        slot(s.slot(layer) * s.directions + of_direction),
+        step(of_step),
+        time(s.time(of_direction, of_step)),
+        local(s.local(layer, of_direction, of_step)),
+        at_work(true) {}
   /// `item` of layers x D x B x H; `step` counts from the chunk's first step, or backwards from its last one.
   __device__ CellPlace(const CellArgs& a, long long item, bool backwards) {
     const Stage& s = a.stage;
@@ -85,8 +96,8 @@ __device__ inline long long kept_at(const CellArgs& a, const CellPlace& p) {
 /// Where the gradients of a place's gates begin, in rows of 4H.
 __device__ inline long long gradients_row(const CellArgs& a, const CellPlace& p) {
   const Stage& s = a.stage;
-  if (a.gradients_by_place != 0) return static_cast<long long>(p.slot) * s.chunk_steps * s.batch + p.by_place(s);
-  return static_cast<long long>(p.slot) * s.steps * s.batch + p.by_time(s);
+  const int place = p.direction == 0 ? p.step % a.gradient_steps : p.local;
+  return (static_cast<long long>(p.slot) * a.gradient_steps + place) * s.batch + p.row;
 }
 /// Of a time's output in states; slots 0 and T + 1 are h0.
 __device__ inline long long state_at(const Stage& s, int layer, int slot, int row, int direction, int unit) {

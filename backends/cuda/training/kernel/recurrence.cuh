@@ -28,16 +28,19 @@
 
 #include <type_traits>
 
-#include "backends/cuda/device/cluster.cuh"
+#include "backends/cuda/device/cp_async.cuh"
 #include "backends/cuda/device/gate_math.cuh"
-#include "backends/cuda/device/mbarrier.cuh"
 #include "backends/cuda/device/memory_order.cuh"
 #include "backends/cuda/device/spin_guard.cuh"
 #include "backends/cuda/device/words.cuh"
+#include "backends/cuda/training/kernel/cluster_mail.cuh"
 #include "backends/cuda/training/kernel/recurrence_product.cuh"
 #include "backends/cuda/training/kernel/recurrence_tile.cuh"
 
 namespace gru::cuda {
+
+/// Visits to a slice between calling what it needs into L2 and using it.
+inline constexpr int kVisitsAhead = 8;
 
 template <class Tile>
 class RecurrenceBlock {
@@ -67,8 +70,12 @@ class RecurrenceBlock {
   __device__ __forceinline__ void run() {
     load_lengths();
     load_weights();
-    begin_exchange();
-    for (int slice = 0; slice < a_.slices; ++slice) publish(0, slice, first_value(slice));
+    if constexpr (clusters) mail().begin(thread_);
+    __syncthreads();
+    for (int slice = 0; slice < a_.slices; ++slice) {
+      publish(0, slice, first_value(slice));
+      for (int visit = 1; visit < kVisitsAhead; ++visit) call_into_l2(visit, slice);
+    }
     Own own = load_own(0, 0);
     uint4 words[Tile::thread_pairs] = {};
     Pairs pairs;
@@ -82,7 +89,9 @@ class RecurrenceBlock {
         if constexpr (Tile::backwards && !Tile::ahead) load_pairs(pairs, visit, slice);
         receive(buffer, visit, slice, words, asked, pairs);
         __syncthreads();
-        if constexpr (clusters) expect_again(visit, slice);
+        if constexpr (clusters) {
+          if (thread_ == 0 && !guard_.gave_up) mail().expect(visit, slice);
+        }
         Sums<Tile> sums;
         multiply<Tile>(weights_, buffer, lane_, sums);
         // Others' words of the next slice are there by now, unless this is the only one.
@@ -122,18 +131,8 @@ class RecurrenceBlock {
 
   /// The place of the first visit, for addresses: nothing is read there.
   __device__ CellPlace first_place(int j, int unit) const {
-    CellPlace p;
-    p.i = i_;
-    p.direction = direction_;
-    p.row = first_sequence_ + j;
-    p.unit = unit;
-    p.cell = cell_;
-    p.slot = s_.slot(i_) * s_.directions + direction_;
-    p.step = Tile::backwards ? s_.end(i_) - 1 : s_.begin(i_);
-    p.time = time_;
-    p.local = s_.local(i_, direction_, p.step);
-    p.at_work = true;
-    return p;
+    const int step = Tile::backwards ? s_.end(i_) - 1 : s_.begin(i_);
+    return {s_, i_, direction_, first_sequence_ + j, unit, step};
   }
 
   __device__ __forceinline__ void find_addresses() {
@@ -197,55 +196,16 @@ class RecurrenceBlock {
   }
   __device__ __forceinline__ void publish(int visit, int slice, float value) const {
     if (visit == steps_) return;
-    if constexpr (clusters) return send(visit, slice, value);
+    if constexpr (clusters) {
+      // Who gave up keeps its part: nobody then gets ahead of what it has received.
+      if (!guard_.gave_up) mail().send(visit, slice, value, rank_, thread_);
+      return;
+    }
     if (!publishes_) return;
     store_value(words_of(visit, slice) + own_sequence_ * Tile::k + own_unit_, value,
                 base_ + static_cast<unsigned>(visit));
   }
-
-  // In a cluster: [visit's parity][slice][pack][K] in every block, and an mbarrier for each slice's vector.
-  __device__ int place_of(int visit, int slice) const { return (visit & 1) * a_.slices + slice; }
-  __device__ static float* inbox() { return shared() + 2 * Tile::buffer + kMaxGroupSequences; }
-  __device__ unsigned arrived(int place) const {
-    return shared_address(inbox() + 2 * a_.slices * Tile::pack * Tile::k) + 8 * static_cast<unsigned>(place);
-  }
-  static constexpr unsigned kVectorBytes = Tile::pack * Tile::k * 4;
-  __device__ __forceinline__ void begin_exchange() const {
-    if constexpr (clusters) {
-      if (thread_ == 0) {
-        for (int place = 0; place < 2 * a_.slices; ++place) {
-          mbarrier_init(arrived(place), 1);
-          mbarrier_expect(arrived(place), kVectorBytes);
-        }
-        mbarrier_publish();
-      }
-      cluster_sync();  // before anybody sends
-    }
-    __syncthreads();
-  }
-  /// After the block's meeting of a visit: its mbarrier may count the vector that comes to that place next, which nobody
-  /// sends in full before this block has gone on. Bytes that are there already are no harm, as the phase can't end before.
-  __device__ __forceinline__ void expect_again(int visit, int slice) const {
-    if (thread_ == 0 && !guard_.gave_up) mbarrier_expect(arrived(place_of(visit, slice)), kVectorBytes);
-  }
-  /// A warp's four units of each sequence to every block, 16 bytes a lane. Who gave up keeps them: nobody then gets ahead of
-  /// what it has received.
-  __device__ __forceinline__ void send(int visit, int slice, float value) const {
-    if (guard_.gave_up) return;
-    constexpr int messages = Tile::pack * Tile::cluster_blocks, spread = 32 / Tile::items;
-    static_assert(messages <= 32, "one a lane");
-    const int sequence = lane_ % Tile::pack, to = lane_ / Tile::pack;
-    float4 v;
-    v.x = __shfl_sync(~0U, value, sequence * spread);
-    v.y = __shfl_sync(~0U, value, (Tile::pack + sequence) * spread);
-    v.z = __shfl_sync(~0U, value, (2 * Tile::pack + sequence) * spread);
-    v.w = __shfl_sync(~0U, value, (3 * Tile::pack + sequence) * spread);
-    if (lane_ >= messages) return;
-    const int place = place_of(visit, slice);
-    const float* data = inbox() + (place * Tile::pack + sequence) * Tile::k + rank_ * Tile::units + thread_ / 32 * 4;
-    store_async4(map_rank(shared_address(data), to), v, map_rank(arrived(place), to));
-  }
-
+  __device__ ClusterMail<Tile> mail() const { return {a_.slices}; }
   /// The state of the lane's unit between chunks: the state, or dh.
   __device__ float* held_state(int slice) const {
     const long long b = first_sequence_ + slice * Tile::pack + own_sequence_;
@@ -289,7 +249,7 @@ class RecurrenceBlock {
                                           bool asked, const Pairs& pairs) {
     const unsigned epoch = base_ + static_cast<unsigned>(visit);
     if constexpr (clusters) {
-      const unsigned bar = arrived(place_of(visit, slice));
+      const unsigned bar = mail().arrived(visit, slice);
       guard_.wait([&] { return mbarrier_try(bar, static_cast<unsigned>(visit >> 1) & 1U); });
     } else if (!__all_sync(~0U, asked && are_there(v, epoch))) {
       guard_.wait([&] {
@@ -303,9 +263,9 @@ class RecurrenceBlock {
       // Words that nobody waits for were never asked for: zeros.
       float2 value = make_float2(__uint_as_float(v[q].x), __uint_as_float(v[q].z));
       if constexpr (clusters)
-        value = *reinterpret_cast<const float2*>(
-            inbox() + (place_of(visit, slice) * Tile::pack + Tile::sequence_of_pair(thread_, q)) * Tile::k +
-            Tile::unit_of_pair(thread_, q));
+        value = *reinterpret_cast<const float2*>(mail().vector(visit, slice) +
+                                                 Tile::sequence_of_pair(thread_, q) * Tile::k +
+                                                 Tile::unit_of_pair(thread_, q));
       auto* to = reinterpret_cast<float2*>(buffer + Tile::sequence_of_pair(thread_, q) * Tile::rows * Tile::k +
                                            Tile::unit_of_pair(thread_, q));
       if constexpr (!Tile::backwards) {
@@ -324,7 +284,25 @@ class RecurrenceBlock {
 
   // ---- a visit's end ----
 
+  /// What lies in device memory takes longer than a visit to come: some visits before, each owner calls its part into L2, for
+  /// the whole group.
+  __device__ __forceinline__ void call_into_l2(int visit, int slice) const {
+    const long long rows = rows_to(visit, slice);
+    const bool wanted = publishes_ && own_unit_ < s_.hidden && in_time(visit, slice, own_sequence_);
+    if constexpr (Tile::backwards) {
+      prefetch_to_l2_if(wanted, own_kept_ + rows * s_.hidden);
+      prefetch_to_l2_if(wanted, own_before_ + rows * s_.directions * s_.hidden);
+      prefetch_to_l2_if(wanted && output_gradient_.first != nullptr,
+                        output_gradient_.first + output_gradient_.of_visit * visit +
+                            output_gradient_.of_sequence * (Tile::pack * slice));
+    } else {
+      const float* from = input_ + rows * 3 * s_.hidden;
+#pragma unroll
+      for (int gate = 0; gate < 3; ++gate) prefetch_to_l2_if(wanted, from + gate * s_.hidden);
+    }
+  }
   __device__ __forceinline__ Own load_own(int visit, int slice) const {
+    call_into_l2(visit + kVisitsAhead - 1, slice);
     Own own;
     const long long rows = rows_to(visit, slice);
     const bool there = own_unit_ < s_.hidden && in_time(visit, slice, own_sequence_);

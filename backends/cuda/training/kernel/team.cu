@@ -49,17 +49,10 @@ struct TeamThread {
     const int cell = team / s.batch;
     at_work = cell < s.layers * s.directions;
     part = thread % Tile::split;
-    first.unit = thread / Tile::split;
-    first.row = team % s.batch;
-    first.i = at_work ? cell / s.directions : 0;
-    first.direction = cell % s.directions;
-    first.cell = (s.first_layer + first.i) * s.directions + first.direction;
-    first.slot = s.slot(first.i) * s.directions + first.direction;
-    steps = s.end(first.i) - s.begin(first.i);
-    first.step = backwards ? s.end(first.i) - 1 : s.begin(first.i);
-    first.time = s.time(first.direction, first.step);
-    first.local = s.local(first.i, first.direction, first.step);
-    first.at_work = true;
+    const int i = at_work ? cell / s.directions : 0;
+    steps = s.end(i) - s.begin(i);
+    first = CellPlace(s, i, cell % s.directions, team % s.batch, thread / Tile::split,
+                      backwards ? s.end(i) - 1 : s.begin(i));
     ahead = backwards == (first.direction == 1) ? 1 : -1;
     length = length_of(lengths, first.row, s.steps);
   }
