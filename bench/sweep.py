@@ -87,6 +87,7 @@ def measure(args, shapes, lengths):
     command += ["--ours"] if args.ours else []
     command += ["--tensors-of-16-bits"] if args.tensors_of_16_bits else []
     command += ["--device-profile", args.device_profile] if args.device_profile else []
+    command += ["--seconds", str(args.seconds)] if args.seconds else []
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "sweep.json"
         command += ["--json", str(path), "--math", *args.math, "--shapes", *(",".join(map(str, s)) for s in shapes)]
@@ -123,6 +124,8 @@ def print_table(document):
           f"{context.get('devices', '')} {context.get('profile', '')}{' lengths' if context.get('lengths') else ''}")
     print(f"{'T,B,I,H,L,D':24} {'math':6} {'ours ms':>9} {'cuDNN':>9} {'x':>6}  {'plan ms':>7} {'error':>8}  backend, cuDNN's best")
     lines = compare(document)
+    if context.get("cases_left_out"):
+        print(f"{context['cases_left_out']} shapes left out, time was up")
     for (case, kind), line in lines.items():
         ours, peer, x = line["ours"], line["peer"], ratio(line)
         if ours is None:
@@ -169,6 +172,7 @@ def arguments():
     parser.add_argument("--build", type=pathlib.Path, default=HERE.parent / "build/h100", help="default build/h100")
     parser.add_argument("--samples", type=int, default=15, help="at most so many a time (default 15)")
     parser.add_argument("--budget-ms", type=float, default=20, help="of one time's samples; three at least (default 20)")
+    parser.add_argument("--seconds", type=float, default=0, help="begin no shape after so many; what was measured is kept")
     parser.add_argument("--device-profile", default="", help="plan ours as if the GPU were this one")
     parser.add_argument("--ours", action="store_true", help="leave cuDNN out")
     parser.add_argument("--tensors-of-16-bits", action="store_true", help="ours too takes and gives them in fp16 and bf16")

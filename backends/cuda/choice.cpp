@@ -9,6 +9,7 @@
 #include <limits>
 #include <utility>
 
+#include "backends/cuda/common/cost_model.hpp"
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/modes.hpp"
 #include "backends/cuda/dense_step/schedule.hpp"
@@ -40,7 +41,8 @@ constexpr StepCost kTileStep = {2.0e-6, 0, 31e-12, 0, 0};             // FFMA ti
 constexpr StepCost kTensorTileStep = {2.5e-6, 20e-9, 0, 0, 1.1e-13};  // mma.sync, input's product within the step
 constexpr StepCost kRecurrentStep = {5e-6, 8e-9, 0, 0, 0.25e-12};     // FFMA at 80 % of issue
 constexpr StepCost kHopperWave = {9.0e-6, 2.6e-9, 0, 0, 0};           // for each wave of tiles of 64 rows x 16 units
-constexpr StepCost kHopperWide = {8e-6, 0, 0, 0, 3.6e-14};
+constexpr StepCost kHopperWide = {8e-6, 17.6e-9, 0, 0, 0};            // for each wave of tiles of 128 rows x 64 units
+constexpr StepCost kHopperProjection = {0, 0, 0, 0, 1.92e-14};        // by cuBLASLt, 313 TFLOP/s
 constexpr StepCost kResident = {2.0e-6, 4e-9, 0, 0, 1.4e-14};
 constexpr StepCost kResidentHalf = {2.1e-6, 1.3e-9, 0, 1.5e-11, 0};
 
@@ -49,9 +51,6 @@ constexpr double kStart = 4e-6;
 
 /// Weights that lie in shared memory, above 1024 units, are read again for each stream, which the clocks leave out.
 constexpr double kBeyondRegisters = 1.36;
-
-/// In TF32 the projections take a fraction of the clocks, which count them in float32.
-constexpr double kTf32Projections = 0.8;
 
 /// Short sequences have both products in the step.
 constexpr std::int64_t kShort = 8;
@@ -84,11 +83,17 @@ double rows_of(const Problem& p, std::int64_t tile) {
   return static_cast<double>(round_up(p.options.batch_size, tile));
 }
 
+/// Waves of tiles over the multiprocessors.
+double waves_of(const Problem& p, std::int64_t rows, std::int64_t units) {
+  const std::int64_t tiles =
+      ceil_div(p.config.hidden_size, units) * ceil_div(p.options.batch_size, rows) * p.config.num_directions();
+  return static_cast<double>(ceil_div(tiles, std::max(1, p.device.sm_count)));
+}
+
 double per_step_seconds(const Problem& p, const Build& build) {
   const auto answer = decide_per_step(p, build);
   if (!answer) return kNever;
   const Schedule& s = *answer.schedule;
-  const Config& c = p.config;
   const double groups_of_five = static_cast<double>(ceil_div(p.options.batch_size, 5));
   if (p.options.seq_len < kShort) {
     StepCost unit = kShortUnitStep;
@@ -105,12 +110,10 @@ double per_step_seconds(const Problem& p, const Build& build) {
       return kStart + steps_of(p) * step_seconds(cost, p, 0);
     }
     case StepKind::recurrent: return kStart + steps_of(p) * step_seconds(kRecurrentStep, p, rows_of(p, 64));
-    case StepKind::hopper_wide: return kStart + steps_of(p) * step_seconds(kHopperWide, p, rows_of(p, 128));
-    case StepKind::hopper_narrow: {
-      const std::int64_t tiles = ceil_div(c.hidden_size, 16) * ceil_div(p.options.batch_size, 64) * c.num_directions();
-      const auto waves = static_cast<double>(ceil_div(tiles, std::max(1, p.device.sm_count)));
-      return kStart + steps_of(p) * waves * step_seconds(kHopperWave, p, 0);
-    }
+    case StepKind::hopper_wide:
+      return kStart + steps_of(p) * (waves_of(p, 128, 64) * step_seconds(kHopperWide, p, 0) +
+                                     step_seconds(kHopperProjection, p, rows_of(p, 1)));
+    case StepKind::hopper_narrow: return kStart + steps_of(p) * waves_of(p, 64, 16) * step_seconds(kHopperWave, p, 0);
     case StepKind::tiles: {
       const bool tensor = p.options.math != Math::strict;
       const auto waves = static_cast<double>(ceil_div(p.options.batch_size, 32));
@@ -159,7 +162,7 @@ Estimates estimate(const Problem& problem, const Build& build) {
   // Engines with products in 16 bits are asked for these.
   const Problem half = has_16_bits(problem.options.math) ? problem : p;
   const DenseStepSchedule dense = make_dense_step_schedule(problem, build);
-  const double projections = half.options.math == Math::tf32 ? kTf32Projections : 1.0;
+  const double projections = half.options.math == Math::tf32 ? kCosts.tf32_projections : 1.0;
   return {clocks_as_seconds(decide_single_block(half, build), half),
           sequence_seconds(half, build),
           clocks_as_seconds(decide_persistent(half, build), half) * projections,

@@ -15,7 +15,9 @@
 #include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <iostream>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -47,6 +49,7 @@ struct Settings {
   std::string backend;   // empty: each of the space's
   std::string check = "float64";
   std::string profile, path;
+  double seconds = std::numeric_limits<double>::infinity();
   bool ours_only = false, half_tensors = false, lengths = false, no_floors = false;
 };
 
@@ -246,6 +249,7 @@ void add_options(CLI::App& app, Settings& s) {
       ->capture_default_str()
       ->check(CLI::IsMember({"float64", "rows", "none"}));
   app.add_option("--json", s.path, "Write the results there");
+  app.add_option("--seconds", s.seconds, "Begin no case after so many");
   app.add_option("--device-profile", s.profile, "Plan ours as if the GPU were this one");
   app.add_flag("--ours", s.ours_only, "Leave cuDNN out");
   app.add_flag("--tensors-of-16-bits", s.half_tensors, "Ours too takes and gives them in fp16 and bf16, not float32");
@@ -274,11 +278,17 @@ int main(int argc, char** argv) {
     const CudaStream space = CudaStream::create();
     Bench bench{settings, space, DeviceClock(space.stream())};
     if (!settings.no_floors) time_empty_graph(bench);
+    const auto begin = std::chrono::steady_clock::now();
+    std::size_t left = chosen.size();
     for (const Case& c : chosen) {
+      if (std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() > settings.seconds) break;
+      --left;
       if (!settings.no_floors) time_exchange(bench, c);
       time_ours(bench, c);
       if (!settings.ours_only) time_cudnn(bench, c);
     }
+    context["cases_left_out"] = left;
+    if (left > 0) std::cout << fmt::format("{} of {} cases left out, time is up\n", left, chosen.size());
     if (file) file->write({{"context", std::move(context)}, {"results", std::move(bench.rows)}});
     return 0;
   } catch (const std::exception& error) {

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
 #include "tests/support/scenario.hpp"
 
 // Batches that fill tiles, in few steps: kernels for a whole step choose their tile by the rows and units. Rows and units beside a
@@ -36,6 +40,8 @@ TEST_CASE("many rows: single steps without h0, with ends, in a stack, off alignm
   run_on_devices(s);
   s.config.num_layers = 2;
   run_on_devices(s);
+  s.x_layout.backward = {false, true, false};
+  run_on_devices(s);
   s.config.input_size = 67;
   s.x_layout.pad = {0, 0, 1};
   run_on_devices(s);
@@ -47,6 +53,51 @@ TEST_CASE("many rows: a few steps") {
   s.lengths = true;
   s.config.bidirectional = true;
   run_on_devices(s);
+}
+
+TEST_CASE("many rows: ends of rows in a stack, in both directions, from the first step on, off alignment") {
+  Scenario s = rows(96, 40, 300, 9);
+  s.lengths = true;
+  s.config.num_layers = 2;
+  run_on_devices(s);
+  s.config.bidirectional = true;
+  s.h0 = false;
+  run_on_devices(s);
+  s.config.input_size = 67;
+  s.x_layout.pad = {0, 0, 1};
+  s.given_lengths.assign(300, 0);
+  s.given_lengths[17] = 9;
+  s.given_lengths[250] = 1;
+  run_on_devices(s);
+}
+
+// Rows may come in the order of their lengths, and fewer of them to a thread: a row's bits must not follow from that.
+TEST_CASE("many rows: a row has the same bits beside rows that end early") {
+  Scenario s = rows(96, 64, 600, 7);
+  for (const Target& target : targets()) {
+    if (target.is_host || !target.supports(s.config, plan_options(s))) continue;
+    CAPTURE(target.name());
+    const auto run = [&](const Scenario& of, const Data& data, Session& session) {
+      HostCall call = make_call(of, data, target.dtype);
+      session.load(call);
+      session.execute();
+      session.fetch(call);
+      return call.output.values();
+    };
+    Scenario ends = s;
+    ends.lengths = true;
+    const Data with = make_data(ends, target.dtype);
+    Data without = with;
+    without.lengths.assign(600, s.steps);
+    const auto session = target.plan(with.weights, plan_options(s));
+    const std::vector<double> some = run(ends, with, *session), all = run(s, without, *session);
+    std::size_t differ = 0;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const auto row = static_cast<std::int64_t>(i) / s.config.hidden_size;
+      if (row / s.batch < with.lengths[static_cast<std::size_t>(row % s.batch)] && some[i] != all[i]) ++differ;
+    }
+    CHECK(differ == 0);
+  }
 }
 
 }  // namespace

@@ -51,6 +51,16 @@ TEST_CASE(
   CHECK(taken(problem(1024, 32, 64, Math::strict)) == "cuda-persistent-slices");
 }
 
+TEST_CASE("choice: TF32 goes where its products, or the want of them, make it fastest") {
+  CHECK(taken(problem(128, 256, 64, Math::tf32)) == "cuda-single-block");
+  CHECK(taken(problem(128, 1, 64, Math::tf32)) == "cuda-persistent");
+  CHECK(taken(problem(768, 1024, 64, Math::tf32)) == "cuda-per-step");
+  CHECK(taken(problem(256, 1024, 64, Math::tf32)) == "cuda-dense-step");
+  const StepChoice step = make_dense_step_schedule(problem(256, 1024, 64, Math::tf32), kAll).step(1024);
+  CHECK(step.form == StepForm::wide);
+  CHECK(step.tile == 0);
+}
+
 TEST_CASE("choice: somebody takes every problem, and the one that is named always does") {
   for (const Math math : {Math::strict, Math::tf32x3, Math::tf32, Math::fp16, Math::bf16}) {
     for (const std::int64_t hidden : {1, 31, 64, 200, 256, 800, 1024, 1536, 3000}) {

@@ -72,7 +72,14 @@ TEST_CASE("decisions: up to 64 units single blocks take any T and TF32's place")
   p.options.math = Math::tf32;
   CHECK(taken(p, kAll).backend == "single-block");
   CHECK(taken(p, kAll).remark.find("strict float32") != std::string::npos);
+  // Above, where groups of blocks would be slower.
   p.config.hidden_size = 65;
+  p.options.batch_size = 128;
+  CHECK(decide_single_block(p, kAll));
+  p.config.hidden_size = 129;
+  CHECK_FALSE(decide_single_block(p, kAll));
+  p.config.hidden_size = 128;
+  p.options.batch_size = 1;
   CHECK_FALSE(decide_single_block(p, kAll));
   p = problem(64, 3);
   p.options.seq_len = 1;

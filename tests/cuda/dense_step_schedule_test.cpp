@@ -14,7 +14,7 @@
 // How a step of plain products is made, from numbers alone: no device and no CUDA needed.
 
 namespace gru::cuda {
-TEST_CASE("dense step: every tile fits a block of sm_90, and two of each table one of sm_89") {
+TEST_CASE("dense step: every tile fits a block of sm_90, and two of each table, all of FFMA, one of sm_89") {
   for (const Element element : {Element::float32, Element::tf32, Element::float16, Element::bfloat16}) {
     for (const bool fused : {false, true}) {
       int small = 0;
@@ -24,7 +24,7 @@ TEST_CASE("dense step: every tile fits a block of sm_90, and two of each table o
         CHECK(shape.threads <= 256);
         if (shape.shared_bytes <= 99 * 1024) ++small;
       }
-      CHECK(small == 2);
+      CHECK(small == (element == Element::float32 ? kFfmaTiles : 2));
     }
   }
 }
@@ -71,6 +71,29 @@ TEST_CASE("dense step: few rows are a launch of few rows, more take longer, both
     both.bidirectional = true;
     CHECK(s.fused_step(both, 16).form == StepForm::product);
     CHECK_FALSE(s.fused_step(both, 16).one_launch());
+  }
+}
+
+TEST_CASE("dense step: FFMA's tiles shrink with the rows, so that some block is there for nearly each multiprocessor") {
+  for (const std::string_view device : {"rtx4090", "h200"}) {
+    for (const auto& [hidden, batch] : {std::pair{1024, 1024}, {512, 1024}, {256, 1024}, {512, 256}, {1024, 64}}) {
+      CAPTURE(device);
+      CAPTURE(hidden);
+      CAPTURE(batch);
+      const Problem p = problem_on(device, hidden, batch, 1, 0, Math::strict);
+      const StepChoice step = make_dense_step_schedule(p, build_for(device)).fused_step(p.config, batch);
+      REQUIRE(step.form == StepForm::wide);
+      const WideTile tile = wide_tile(Element::float32, step.tile, true);
+      const int blocks = hidden / tile.units * (batch / tile.rows);
+      CHECK(blocks >= 120);
+      CHECK(blocks % 128 == 0);
+    }
+  }
+  // A tile's index is its shape and its rows.
+  for (int tile = 0; tile < kFfmaTiles; ++tile) {
+    CHECK(wide_tile(Element::float32, tile, true).rows == ffma_shape(tile).rows(ffma_thread_rows(tile)));
+    CHECK(ffma_thread_rows(tile) % kFfmaRowStep == 0);
+    CHECK(ffma_thread_rows(tile) <= kFfmaRows);
   }
 }
 

@@ -4,20 +4,23 @@
 
 #include <cuda_runtime.h>
 
+#include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/common/row_order.hpp"
 #include "backends/cuda/device/lengths.cuh"
+#include "backends/cuda/device/live_rows.cuh"
 
 namespace gru::cuda {
 namespace {
 
 constexpr int kThreads = kLengthParts;  // a thread a part
+static_assert(kRowOrderEnds == kLengthParts, "an end a part");
 
 __global__ void __launch_bounds__(kThreads)
-    sort_rows(const __grid_constant__ CallTensors c, int steps, int batch, int* order) {
+    sort_rows(const __grid_constant__ CallTensors c, int steps, int batch, int* order, int* ends) {
   __shared__ int places[kLengthParts], of_warps[kThreads / 32];
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
-  const int width = steps / kLengthParts + 1;  // lengths 0 .. steps in at most kLengthParts parts
+  const int width = length_part_width(steps);
   const auto part_of = [&](int b) {
     return kLengthParts - 1 - valid_steps(c.lengths, c.lengths_stride, c.lengths_are_64bit, b, steps) / width;
   };
@@ -39,14 +42,51 @@ __global__ void __launch_bounds__(kThreads)
   for (int warp = 0; warp < thread / 32; ++warp) before += of_warps[warp];
   places[thread] = before + sum - mine;
   __syncthreads();
+  if (ends != nullptr) ends[thread] = places[thread] + mine;
+  __syncthreads();
   for (int b = thread; b < batch; b += kThreads) order[atomicAdd(places + part_of(b), 1)] = b;
+}
+
+constexpr int kEndWarps = 4;
+
+/// A warp: a time of a row. Bound by the zeros that it writes.
+__global__ void __launch_bounds__(32 * kEndWarps)
+    end_rows(const __grid_constant__ RowEnds e, const __grid_constant__ CallTensors inline_call) {
+  const CallTensors& c = e.call != nullptr ? *e.call : inline_call;
+  const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * kEndWarps + static_cast<int>(threadIdx.x) / 32;
+  if (c.lengths == nullptr || index >= static_cast<std::int64_t>(e.steps) * e.batch) return;
+  const int t = static_cast<int>(index / e.batch), b = static_cast<int>(index % e.batch);
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int length = valid_steps(c.lengths, c.lengths_stride, c.lengths_are_64bit, b, e.steps);
+  if (t < length) return;
+  if (c.output.data != nullptr) {
+    float* const row = static_cast<float*>(c.output.data) + t * c.output.stride_t + b * c.output.stride_b;
+    for (int k = lane; k < e.width; k += 32) row[k * c.output.stride_k] = 0.0F;
+  }
+  if (length > 0 || t > 0 || c.h_n.data == nullptr) return;
+  for (int cell = 0; cell < e.cells; ++cell) {
+    float* const to = static_cast<float*>(c.h_n.data) + cell * c.h_n.stride_t + b * c.h_n.stride_b;
+    const float* const from = c.h0.data == nullptr
+                                  ? nullptr
+                                  : static_cast<const float*>(c.h0.data) + cell * c.h0.stride_t + b * c.h0.stride_b;
+    for (int k = lane; k < e.hidden; k += 32) {
+      to[k * c.h_n.stride_k] = from == nullptr ? 0.0F : from[k * c.h0.stride_k];
+    }
+  }
 }
 
 }  // namespace
 
-void order_rows(StreamRef stream, const CallTensors& call, int steps, int batch, int* order) {
+void order_rows(StreamRef stream, const CallTensors& call, int steps, int batch, int* order, int* ends) {
   Launch(dim3(1), dim3(kThreads), 0, stream)
-      .start(reinterpret_cast<const void*>(&sort_rows), "the launch of sort_rows", call, steps, batch, order);
+      .start(reinterpret_cast<const void*>(&sort_rows), "the launch of sort_rows", call, steps, batch, order, ends);
 }
+
+void write_row_ends(StreamRef stream, const RowEnds& ends, const CallTensors& inline_call) {
+  Launch(dim3(blocks(static_cast<std::int64_t>(ends.steps) * ends.batch, kEndWarps)), dim3(32 * kEndWarps), 0, stream)
+      .start(row_ends_kernel(), "the launch of end_rows", ends, inline_call);
+}
+
+const void* row_ends_kernel() { return reinterpret_cast<const void*>(&end_rows); }
 
 }  // namespace gru::cuda

@@ -23,10 +23,12 @@ struct PrepareArgs {
   void* x = nullptr;                  ///< (T, B, Kp)
   float* states = nullptr;            ///< (L*D, Bp, Hp)
   void* state_operands = nullptr;     ///< (L*D, Bp, Hp)
+  void* other_operands = nullptr;     ///< likewise, where steps begin that are not the first; null: not needed
   std::int64_t operand_stride = 0;    ///< from one of the L*D to the next, a multiple of Hp
   std::int64_t input_rows = 0;        ///< T * B
   std::int64_t state_rows = 0;        ///< L*D * B
   int batch = 0, planned_batch = 0, inputs = 0, inputs_padded = 0, hidden = 0, hidden_padded = 0;
+  bool x_in_place = false;  ///< whoever multiplies reads call.x itself where its rows are aligned
 };
 
 /// The gates of one step in all directions of a layer.
@@ -47,15 +49,20 @@ struct GateArgs {
   bool last_step = false;
 };
 
-/// A step of few rows in one launch, products and gates (narrow_step.cu, narrow_ffma.cu).
+/// A step in one launch, products and gates (narrow_step.cu, narrow_ffma.cu, wide_step.cu, wide_ffma.cuh).
 struct NarrowArgs {
   GateArgs gates;               ///< share of a recurrent step; product is not used
   const void* w_hh = nullptr;   ///< (D, 3, Hp, Hp)
-  const void* w_ih = nullptr;   ///< (1, 3, Hp, Kp); of a fused step
+  const void* w_ih = nullptr;   ///< (D, 3, Hp, Kp); of a fused step
   const float* x = nullptr;     ///< fused, above the first layer: (B, Hp), else null: call.x
   float* new_states = nullptr;  ///< fused: (B, Hp), which the layer above reads; or null
   int inputs = 0;               ///< fused: K
   int inputs_padded = 0;        ///< Kp
+  // wide_ffma.cuh alone, which is fused in sequences, too: x is (T, B, Kp) then, and the old state's operands are null where
+  // call.h0 is read.
+  std::int64_t x_step = 0, x_row = 0;  ///< from time to time, from row to row
+  bool x_is_copy = false;              ///< of call.x, which is read itself where its rows are aligned
+  const int* order = nullptr;          ///< (Bp) rows by length, then kRowOrderEnds; null: rows as they lie
 };
 
 inline constexpr int kNarrowUnits = 8;  ///< of a block

@@ -2,6 +2,7 @@
 #include "backends/cuda/dense_step/cost.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 
 #include "backends/cuda/common/integers.hpp"
@@ -29,6 +30,8 @@ constexpr ProductCost kJointHalf = {6.6e-6, 3.4e-9, 16e-12, 1.4e-14};
 
 /// Of a launch, waiting for the one before; alone.
 constexpr double kNarrowStart = 1.8e-6, kFusedStart = 2.7e-6;
+/// Gates of a block's rows, after its products.
+constexpr double kNarrowRow = 15e-9;
 /// Bytes a second from L2 into one multiprocessor: of 16 bits, whose many rows wait for more loads, fewer.
 constexpr double kL2BytesTf32 = 40e9, kL2BytesHalf = 30e9;
 /// Half of a product's work is its inputs' projection, which the step of few rows has before it, too.
@@ -82,21 +85,30 @@ double block_seconds(const DenseStepShape& s, int rows) {
   return static_cast<double>(ceil_div(blocks, s.sm_count)) * block / (bytes == 4 ? kL2BytesTf32 : kL2BytesHalf);
 }
 
-/// Only fused steps have been timed in tiles: others must promise more.
-constexpr double kUntimed = 1.2;
+/// Tiles of a sequence's steps, but for the smallest in TF32, take so much more than those of single steps, or were not timed.
+constexpr double kInSequences = 1.2;
 
 /// A wide tile: what comes before and after its products, and a feature's time of a block that has a multiprocessor to
 /// itself, and of each of many.
 struct WideCost {
   double start, alone, each;
 };
-constexpr WideCost kWideStrict[] = {{4.3e-6, 26.5e-9, 29e-9}, {8.0e-6, 89e-9, 91e-9}};
 constexpr WideCost kWideTf32[] = {{4.3e-6, 17.4e-9, 10.3e-9}, {12e-6, 33e-9, 28e-9}, {12e-6, 52e-9, 59e-9}};
 constexpr WideCost kWideHalf[] = {{4.0e-6, 11e-9, 8.4e-9}, {12e-6, 24e-9, 21e-9}, {13e-6, 31e-9, 37e-9}};
 
-const WideCost* wide_costs(Element element) {
-  return element == Element::float32 ? kWideStrict : element == Element::tf32 ? kWideTf32 : kWideHalf;
-}
+const WideCost* wide_costs(Element element) { return element == Element::tf32 ? kWideTf32 : kWideHalf; }
+
+/// A tile of FFMA. Its launch and first slice; gates, for each row and unit of a block; and seconds of a block for each feature
+/// with two, four, six and eight rows a thread: FMA issue and shared memory, of the least shape what L2 gives.
+constexpr double kFfmaStart = 2.6e-6, kFfmaGates = 0.9e-9;
+struct FfmaCost {
+  double feature[kFfmaKinds];
+};
+constexpr FfmaCost kFfma[] = {{55e-9, 80e-9, 114e-9, 157e-9},
+                              {30.5e-9, 47e-9, 61e-9, 80.5e-9},
+                              {19e-9, 26e-9, 35e-9, 40.5e-9},
+                              {8.8e-9, 13e-9, 17e-9, 23e-9}};
+static_assert(std::size(kFfma) == kFfmaShapes.size(), "a cost a shape");
 
 /// Of an element without such kernels.
 constexpr StepChoice kNoStep{StepForm::product, 0, std::numeric_limits<double>::infinity()};
@@ -119,15 +131,40 @@ StepChoice narrow_step(const DenseStepShape& s) {
   StepChoice best;
   if (!has_one_launch_step(s.element)) return kNoStep;
   for (const int rows : kNarrowRows) {
-    const double seconds = (s.fused ? kFusedStart : kNarrowStart) + projection_seconds(s) + block_seconds(s, rows);
+    const double seconds =
+        (s.fused ? kFusedStart : kNarrowStart + kNarrowRow * rows) + projection_seconds(s) + block_seconds(s, rows);
     if (best.tile == 0 || seconds < best.seconds) best = {StepForm::narrow, rows, seconds};
   }
   return best;
 }
 
+namespace {
+
+/// FFMA multiplies inputs and state in each step, whether there are more steps or not.
+StepChoice wide_ffma_step(const DenseStepShape& s) {
+  StepChoice best{StepForm::wide, 0, std::numeric_limits<double>::infinity()};
+  const double features = static_cast<double>(s.depth) * (s.fused ? 1 : 2 * s.input_share);
+  const double rows_or_weights = features * static_cast<double>(std::max(s.batch, 3 * s.hidden_padded));
+  if (rows_or_weights >= static_cast<double>(kFfmaReach)) return best;
+  for (int tile = 0; tile < kFfmaTiles; ++tile) {
+    const FfmaShape& shape = ffma_shape(tile);
+    const int rows = ffma_thread_rows(tile);
+    const std::int64_t blocks =
+        ceil_div(s.hidden_padded, shape.units()) * ceil_div(s.batch, shape.rows(rows)) * s.directions;
+    const double block = features * kFfma[tile / kFfmaKinds].feature[tile % kFfmaKinds];
+    const double seconds = kFfmaStart + kFfmaGates * shape.rows(rows) * shape.units() +
+                           block * static_cast<double>(ceil_div(blocks, s.sm_count));
+    if (seconds < best.seconds) best = {StepForm::wide, tile, seconds};
+  }
+  return best;
+}
+
+}  // namespace
+
 StepChoice wide_step(const DenseStepShape& s) {
   StepChoice best{StepForm::wide, 0, std::numeric_limits<double>::infinity()};
   if (!has_one_launch_step(s.element)) return best;
+  if (s.element == Element::float32) return wide_ffma_step(s);
   for (int tile = 0; tile < wide_tiles(s.element); ++tile) {
     const WideTile shape = wide_tile(s.element, tile, s.fused);
     if (shape.shared_bytes > s.shared_bytes) continue;
@@ -136,7 +173,8 @@ StepChoice wide_step(const DenseStepShape& s) {
     // Blocks that share a multiprocessor hide each other's latencies.
     const double feature = std::max(cost.alone, cost.each * static_cast<double>(ceil_div(blocks, s.sm_count)));
     const double step = cost.start + static_cast<double>(s.depth) * feature;
-    const double seconds = s.fused ? step : kUntimed * step + projection_seconds(s);
+    const bool timed = s.fused || (s.element == Element::tf32 && tile == 0);
+    const double seconds = step * (timed ? 1 : kInSequences) + projection_seconds(s);
     if (seconds < best.seconds) best = {StepForm::wide, tile, seconds};
   }
   return best;

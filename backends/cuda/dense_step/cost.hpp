@@ -28,7 +28,7 @@ double product_step_seconds(const DenseStepShape& shape);
 enum class StepForm : std::uint8_t {
   product,  ///< a product by cuBLASLt and a kernel for the gates
   narrow,   ///< one launch, blocks of few rows whose warps share the features (narrow_step.cu, narrow_ffma.cu)
-  wide,     ///< one launch, tiles (wide_step.cu, wide_ffma.cu)
+  wide,     ///< one launch, tiles (wide_step.cu, wide_ffma.cuh)
 };
 struct StepChoice {
   StepForm form = StepForm::product;

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// Tiles of wide_step.cu, the step of many rows in one launch, as data with their reasons.
+/// Tiles of the step of many rows in one launch, as data with their reasons: wide_step.cu's here, wide_ffma.cuh's in ffma.hpp.
 
 #include <array>
 #include <cstddef>
 
 #include "backends/cuda/dense_step/element.hpp"
+#include "backends/cuda/dense_step/ffma.hpp"
 
 namespace gru::cuda {
 
@@ -61,39 +62,6 @@ static_assert(WideSmall::shape.stages(true) >= 4 && WideSmall::shape.shared_byte
 static_assert(WideLarge::shape.stages(true) >= 3 && WideLarge::shape.shared_bytes(true) <= 227 * 1024,
               "a wide tile needs more than a block has on sm_90");
 
-/// Strict float32 (wide_ffma.cu): a thread has `thread_rows` x `thread_units` with all gates; `splits` teams of threads share the
-/// features of a slice, `depth` of which `stages` are in flight.
-struct FfmaShape {
-  int rows, units, thread_rows, thread_units, splits, depth, stages;
-
-  constexpr int team() const { return rows / thread_rows * (units / thread_units); }
-  constexpr int threads() const { return team() * splits; }
-  /// Bytes from row to row: 16 more than it needs, so that eight rows start in eight groups of banks.
-  constexpr int pitch() const { return depth * 4 + 16; }
-  constexpr std::size_t shared_bytes() const {
-    const auto slices = static_cast<std::size_t>(stages * (rows + 3 * units) * pitch());
-    const auto sums = static_cast<std::size_t>(splits * rows * units * 4);  // of one gate
-    return slices > sums ? slices : sums;
-  }
-  constexpr bool operator==(const FfmaShape&) const = default;
-};
-
-/// B = 256, H = 512 gives 128 blocks, whose eight warps share the features.
-struct FfmaMedium {
-  static constexpr FfmaShape shape{
-      .rows = 64, .units = 16, .thread_rows = 8, .thread_units = 4, .splits = 8, .depth = 64, .stages = 3};
-};
-/// B = 1024, H = 512 gives 128 blocks. Five loads of 16 bytes feed 96 FMAs: bound by FMA issue.
-struct FfmaLarge {
-  static constexpr FfmaShape shape{
-      .rows = 128, .units = 32, .thread_rows = 8, .thread_units = 4, .splits = 2, .depth = 32, .stages = 3};
-};
-
-inline constexpr std::array<FfmaShape, 2> kFfmaShapes = {FfmaMedium::shape, FfmaLarge::shape};
-static_assert(FfmaMedium::shape.shared_bytes() <= 99 * 1024 && FfmaLarge::shape.shared_bytes() <= 99 * 1024,
-              "an FFMA tile needs more than a block has on sm_89");
-static_assert(FfmaMedium::shape.threads() == 256 && FfmaLarge::shape.threads() == 256, "eight warps each");
-
 // NOLINTEND(readability-identifier-naming)
 
 /// A tile of either kind, by its place in its table.
@@ -101,19 +69,18 @@ struct WideTile {
   int rows, units, threads;
   std::size_t shared_bytes;
 };
-constexpr int wide_tiles(Element element) { return element == Element::float32 ? 2 : 3; }
+constexpr int wide_tiles(Element element) { return element == Element::float32 ? kFfmaTiles : 3; }
 constexpr WideTile wide_tile(Element element, int index, bool fused) {
   if (element == Element::float32) {
-    const FfmaShape& s = kFfmaShapes[static_cast<std::size_t>(index)];
-    return {s.rows, s.units, s.threads(), s.shared_bytes()};
+    const FfmaShape& s = ffma_shape(index);
+    return {s.rows(ffma_thread_rows(index)), s.units(), s.threads(), ffma_shared_bytes(s)};
   }
   const WideShape& s = kWideShapes[static_cast<std::size_t>(index)];
   return {s.rows, s.units, s.threads(), s.shared_bytes(wide_floats(element, fused))};
 }
 
-/// void(NarrowArgs, CallTensors): a step in one launch, by tile `index`. fused: inputs and state are multiplied, both read as
-/// float32 rows of aligned features; else the state's operands alone.
+/// void(NarrowArgs, CallTensors): a step in one launch, by tile `index`. fused, and always of Element::float32: inputs and state
+/// are multiplied, both read as float32 rows of aligned features; else the state's operands alone.
 const void* wide_step_kernel(Element element, int index, bool fused);
-const void* wide_ffma_kernel(int index, bool fused);  ///< that of Element::float32
 
 }  // namespace gru::cuda

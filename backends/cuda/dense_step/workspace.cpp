@@ -2,6 +2,7 @@
 #include "backends/cuda/dense_step/workspace.hpp"
 
 #include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/common/row_order.hpp"
 #include "backends/cuda/common/runtime.hpp"
 
 namespace gru::cuda {
@@ -24,6 +25,7 @@ DenseStepWorkspace::DenseStepWorkspace(StreamRef stream, const Problem& problem,
       bytes_of(!s.joint && c.num_layers > 2 ? between_bytes : 0),
       bytes_of(s.portion * batch * directions * 3 * units) * sizeof(float),
       bytes_of(directions * batch * 3 * units) * sizeof(float),
+      bytes_of(batch + kRowOrderEnds) * sizeof(int),
       sizeof(CallTensors)};
   const auto offsets = lay_out(sizes);
   bytes = offsets.back();
@@ -38,7 +40,8 @@ DenseStepWorkspace::DenseStepWorkspace(StreamRef stream, const Problem& problem,
   between[1] = begin + offsets[5];
   share = reinterpret_cast<float*>(begin + offsets[6]);
   product = reinterpret_cast<float*>(begin + offsets[7]);
-  stored_call = reinterpret_cast<CallTensors*>(begin + offsets[8]);
+  order = reinterpret_cast<int*>(begin + offsets[8]);
+  stored_call = reinterpret_cast<CallTensors*>(begin + offsets[9]);
 }
 
 }  // namespace gru::cuda

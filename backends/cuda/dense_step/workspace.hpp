@@ -24,6 +24,7 @@ struct DenseStepWorkspace {
   std::byte* between[2] = {};       // (T, B, D, Hp): what the layer above multiplies
   float* share = nullptr;           // (rows of a portion, D, 3, Hp), or (D, rows, 3, Hp) where portions are several
   float* product = nullptr;         // (D, B, 3, Hp)
+  int* order = nullptr;             // (B) rows by length, then kRowOrderEnds
   CallTensors* stored_call = nullptr;
 
  private:

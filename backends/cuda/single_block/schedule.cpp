@@ -16,8 +16,8 @@
 namespace gru::cuda {
 namespace {
 
-/// Up to so many units strict float32 is no slower than TF32: gates and state bound a step, not products.
-constexpr std::int64_t kStrictForTf32 = 64;
+/// Up to so many units strict float32 may be no slower than TF32: gates and state bound a step, not products.
+constexpr std::int64_t kStrictForTf32 = 128;
 
 /// More units are worth the way of their weights to one multiprocessor from so many steps on.
 constexpr std::int64_t kAnyStepsHidden = 64, kMinSteps = 4;
@@ -137,9 +137,12 @@ Decision<SmallSchedule> decide_single_block(const Problem& p, const Build& build
   }
   SmallSchedule schedule = make_small_schedule(p);
   if (!schedule.possible()) return Answer::no(schedule.reason);
-  if (const auto groups = decide_persistent(p, build); groups && groups.schedule->clocks < schedule.clocks) {
-    return Answer::no(fmt::format("would take about {:.0f} clocks, groups of blocks (cuda-persistent) {:.0f}",
-                                  schedule.clocks, groups.schedule->clocks));
+  if (const auto groups = decide_persistent(p, build); groups) {
+    const double clocks = groups.schedule->clocks * (tf32 ? kCosts.tf32_projections : 1.0);
+    if (clocks < schedule.clocks) {
+      return Answer::no(fmt::format("would take about {:.0f} clocks, groups of blocks (cuda-persistent) {:.0f}",
+                                    schedule.clocks, clocks));
+    }
   }
   std::string remark = schedule.reason;
   if (tf32) remark += "; in strict float32, exacter than tf32 and no slower";

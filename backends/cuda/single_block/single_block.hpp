@@ -26,8 +26,8 @@ struct SingleBlock {
 }  // namespace cuda
 
 /// Few hidden units, up to 128: a block, or a warp of it, holds all weights of a direction in registers and serves a
-/// few sequences for all T steps. Nothing is exchanged, so any batch runs. Strict float32, reset-after; up to 64 units
-/// also in the place of tf32; in 16-bit modes with products in 16 bits where that is faster.
+/// few sequences for all T steps. Nothing is exchanged, so any batch runs. Strict float32, reset-after; also in the
+/// place of tf32; in 16-bit modes with products in 16 bits where that is faster.
 template <class S>
 using CudaSingleBlock = cuda::OnStream<S, cuda::SingleBlock>;
 

@@ -7,6 +7,7 @@
 #include <cuda_runtime.h>
 
 #include "backends/cuda/dense_step/args.hpp"
+#include "backends/cuda/dense_step/kernel/in_place.cuh"
 #include "backends/cuda/per_step/kernel/step_common.cuh"
 
 namespace gru::cuda {
@@ -66,6 +67,7 @@ __global__ void __launch_bounds__(kElementThreads)
   const int x_pieces = a.inputs_padded / kElementsAThread, h_pieces = a.hidden_padded / kElementsAThread;
   std::int64_t index = thread_index();
   if (index < a.input_rows * x_pieces) {
+    if (a.x_in_place && x_lies_ready(c, a.inputs, a.batch)) return;
     const std::int64_t row = index / x_pieces;
     const int k = static_cast<int>(index % x_pieces) * kElementsAThread;
     const float* from =
@@ -87,6 +89,7 @@ __global__ void __launch_bounds__(kElementThreads)
   StrictElement::store(a.states, cell * a.planned_batch + b, a.hidden_padded, k, h);
   const std::int64_t operand = cell * (a.operand_stride / a.hidden_padded) + b;
   Element::store(a.state_operands, operand, a.hidden_padded, k, h);
+  if (a.other_operands != nullptr) Element::store(a.other_operands, operand, a.hidden_padded, k, h);
 }
 
 __device__ float4 load4(const float* from) { return *reinterpret_cast<const float4*>(from); }

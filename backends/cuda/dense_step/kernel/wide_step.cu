@@ -14,6 +14,9 @@
 
 #include <cuda_runtime.h>
 
+#include <array>
+#include <cstddef>
+
 #include "backends/cuda/dense_step/kernel/wide_products.cuh"
 
 namespace gru::cuda {
@@ -231,8 +234,14 @@ const void* kernel_of(int index, bool fused) {
 
 }  // namespace
 
+const void* wide_ffma_kernel(int tile) {
+  constexpr std::array kKernels = {&ffma_large_kernel, &ffma_medium_kernel, &ffma_small_kernel, &ffma_least_kernel};
+  static_assert(kKernels.size() == kFfmaShapes.size(), "a kernel a shape");
+  return kKernels[static_cast<std::size_t>(tile / kFfmaKinds)]();
+}
+
 const void* wide_step_kernel(Element element, int index, bool fused) {
-  if (element == Element::float32) return wide_ffma_kernel(index, fused);
+  if (element == Element::float32) return wide_ffma_kernel(index);
   if (element == Element::tf32) return kernel_of<WideTf32>(index, fused);
   if (element == Element::float16) return kernel_of<WideHalf<false>>(index, fused);
   return kernel_of<WideHalf<true>>(index, fused);

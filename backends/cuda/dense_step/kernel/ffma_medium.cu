@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backends/cuda/dense_step/kernel/wide_ffma.cuh"
+
+namespace gru::cuda {
+
+const void* ffma_medium_kernel() { return reinterpret_cast<const void*>(&wide_ffma<FfmaMedium>); }
+
+}  // namespace gru::cuda
