@@ -393,21 +393,4 @@ struct PortableMultiply {
   }
 };
 
-/// What a Kokkos team member is to the recurrence, for threads that were woken without Kokkos, or for one that none had to
-/// wake.
-struct HostMember {
-  int team = 0;
-  int teams = 1;
-  int rank = 0;
-  int size = 1;
-  Meeting* meeting = nullptr;  ///< of the thread; unused by a team of one
-  void (*meet_others)(Meeting&, int rank, int size) = nullptr;
-
-  KOKKOS_FUNCTION int league_rank() const { return team; }
-  KOKKOS_FUNCTION int league_size() const { return teams; }
-  KOKKOS_FUNCTION int team_rank() const { return rank; }
-  KOKKOS_FUNCTION int team_size() const { return size; }
-  KOKKOS_FUNCTION void team_barrier() const { meet_others(*meeting, rank, size); }
-};
-
 }  // namespace gru::kokkos

@@ -12,10 +12,10 @@ struct CostModel {
   double library_flops = 22000;  ///< a clock, of the whole device: FMA pipes, two thirds of their peak on 132 SMs
   double beside_flops =
       140;  ///< a clock and multiprocessor, our tile beside a recurrence: FMA pipes, reads of shared memory
-  double tile_fmas = 90;          ///< a clock and multiprocessor, our tile before single blocks: two thirds of their FMAs
-  double share_bytes = 24;        ///< that an input share travels, written and read
-  double memory_bytes = 1500;     ///< a clock, of the whole device: memory bandwidth
-  double tile_launch = 8000;      ///< of a projection of our own, start to start: the launch itself
+  double tile_fmas = 90;       ///< a clock and multiprocessor, our tile before single blocks: two thirds of their FMAs
+  double share_bytes = 24;     ///< that an input share travels, written and read
+  double memory_bytes = 1500;  ///< a clock, of the whole device: memory bandwidth
+  double tile_launch = 8000;   ///< of a projection of our own, start to start: the launch itself
   double tf32_projections = 0.8;  ///< of a recurrence with its projections, where tensor cores make these
 
   // The persistent recurrence.
