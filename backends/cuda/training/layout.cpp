@@ -14,8 +14,6 @@ namespace {
 constexpr double kStageMicroseconds = 15.0, kLayerMicroseconds = 12.0;
 /// Chunks of a backward that makes gates again: they hold its memory down.
 constexpr double kRemakeChunks = 8.0;
-/// Of a forward whose steps are launches of their own.
-constexpr double kStepChunks = 2.0;
 /// Not of fewer rows than these.
 constexpr double kRemakeRows = 2560.0;
 /// Rows of a wavefront's layer that its parameters' gradients sum at once: as few as are worth the launches where memory counts,
@@ -86,13 +84,14 @@ TrainingPace::TrainingPace(const Problem& problem, bool in_one_launch, std::int6
   if (at_once == 1 && problem.config.reset_after) {
     const double rows = static_cast<double>(steps * batch);
     if (remakes) chunk_backward = chunk_near(steps, batch, remakes, std::clamp(rows / kRemakeRows, 1.0, kRemakeChunks));
-    if (!in_one_launch) chunk_forward = chunk_near(steps, batch, remakes, remakes ? kRemakeChunks : kStepChunks);
+    if (remakes && !in_one_launch) chunk_forward = chunk_near(steps, batch, remakes, kRemakeChunks);
   }
   gradient_steps = chunk_backward;
   if (at_once > 1) {
-    const std::int64_t rows = remakes ? kMinStageRows : kEnoughRows;
-    const std::int64_t most = std::max(chunk_backward, steps / 4);
-    gradient_steps = std::min(round_up(ceil_div(rows, batch), chunk_backward), round_up(most, chunk_backward));
+    // Where steps are launches of their own, products over few rows are too large a part of the time.
+    const std::int64_t most = std::max(chunk_backward, remakes ? steps / 4 : in_one_launch ? steps / 2 : steps);
+    const std::int64_t rows = remakes ? kMinStageRows : in_one_launch ? kEnoughRows : steps * batch;
+    gradient_steps = round_up(std::min(ceil_div(rows, batch), most), chunk_backward);
   }
   const TrainingShape shape(problem, steps, batch, *this);
   microseconds = static_cast<double>(shape.stage_count(chunk_forward)) *

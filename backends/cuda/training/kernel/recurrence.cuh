@@ -2,29 +2,26 @@
 #pragma once
 
 // The recurrence of a stage in one launch, forwards or backwards, W_hh on chip.
-//
 //   forwards   h' from (W_hr h, W_hz h, W_hn h) and x's share; h is exchanged
-//   backwards  dh = dh' z + W_hr^T dr + W_hz^T dz + W_hn^T dn'; dh is exchanged, not the gates' gradients, which every
-//              block makes again from dh and what was kept, as that does not depend on the recurrence and is there
-//              before dh is
+//   backwards  dh = dh' z + W_hr^T dr + W_hz^T dz + W_hn^T dn'; dh is exchanged, not the gates' gradients, which every block
+//              makes again from dh and what was kept, as that does not depend on the recurrence and is there before dh is
 //
-// Who holds what: a group of `group_blocks` blocks serves some sequences of one cell for all steps. A block of eight
-// warps owns 8 x UnitsPerWarp units, a warp UnitsPerWarp, over all of K = 32 x Columns; a lane holds 3 x UnitsPerWarp x
-// Columns weights in registers, columns 128 i + 4 lane + (0..3). The group's sequences are cut into slices of Pack,
-// which take turns.
+// Who holds what: a group of `group_blocks` blocks serves some sequences of one cell for all steps. A block of eight warps owns
+// 8 x UnitsPerWarp units, a warp UnitsPerWarp, over all of K = 32 x Columns; a lane holds 3 x UnitsPerWarp x Columns weights in
+// registers, columns 128 i + 4 lane + (0..3). The group's sequences are cut into slices of Pack, which take turns.
 //
-// A visit to a slice in a step: every thread waits for its pairs of the exchanged vector, words {value, epoch} in L2,
-// and puts them (backwards: the three gradients made of them) into shared memory; the block meets once; every warp
-// multiplies all columns with its units; a butterfly of shuffles leaves each (unit, sequence) in one lane; that lane
-// makes the gates and publishes. The owners publish what the chunk begins with, too, so that all visits are alike. Two
-// buffers by the visit's parity are enough, in shared memory and in L2: who publishes a step has seen all of the step
-// before, and a block publishes only after it has read all words of the step before. Backwards with up to 256 units the same
-// goes round inside a cluster, where devices have them: st.async into every block's shared memory, which an mbarrier counts.
+// A visit to a slice in a step: every thread waits for its pairs of the exchanged vector, words {value, epoch} in L2, and puts
+// them (backwards: the three gradients made of them) into shared memory; the block meets once; every warp multiplies all
+// columns with its units; a butterfly of shuffles leaves each (unit, sequence) in one lane; that lane makes the gates and
+// publishes. The owners publish what the chunk begins with, too, so that all visits are alike. Two buffers by the visit's
+// parity are enough, in shared memory and in L2: who publishes a step has seen all of the step before, and a block publishes
+// only after it has read all words of the step before. Backwards with up to 256 units the same goes round inside a cluster,
+// where devices have them (cluster_mail.cuh).
 //
-// Bound: one visit takes 2 x 3 x UnitsPerWarp x Columns x Pack clocks of FMA, backwards as many or more of reads from
-// shared memory (Pack x 3 x K x 4 bytes for each of eight warps), beside the way through L2 of about 0.5 us, which a
-// single slice waits for and several hide. A visit is all instruction issue: what it needs comes by predicated loads a
-// visit ahead, and nothing branches on a lane. float32 and reset-after only; all blocks must be resident at once.
+// Bound: one visit takes 2 x 3 x UnitsPerWarp x Columns x Pack clocks of FMA, backwards as many or more of reads from shared
+// memory (Pack x 3 x K x 4 bytes for each of eight warps), beside the way through L2 of about 0.5 us, which a single slice
+// waits for and several hide. A visit is all instruction issue: what it needs comes by predicated loads a visit ahead, and
+// nothing branches on a lane. float32 and reset-after only; all blocks must be resident at once.
 
 #include <type_traits>
 
@@ -173,7 +170,6 @@ class RecurrenceBlock {
   }
 
   // ---- the exchanged vector ----
-
   __device__ bool is_pair(int q) const { return Tile::all_pairs || thread_ + q * kRecurrenceThreads < Tile::pairs; }
   __device__ bool waits_for(int q) const { return is_pair(q) && Tile::unit_of_pair(thread_, q) < own_units_; }
   /// Where a slice's words of a visit lie.
@@ -283,7 +279,6 @@ class RecurrenceBlock {
   }
 
   // ---- a visit's end ----
-
   /// What lies in device memory takes longer than a visit to come: some visits before, each owner calls its part into L2, for
   /// the whole group.
   __device__ __forceinline__ void call_into_l2(int visit, int slice) const {
