@@ -35,6 +35,22 @@ struct FfmaSlots {
   }
 };
 
+/// Four floats out of L2 or zeros, by a predicate: a load in a branch of its own would be put off until its value is stored,
+/// behind the products that hide its way.
+__device__ inline float4 load_if(bool wanted, const float4* from) {
+#if defined(__CUDA_ARCH__)
+  float4 v;
+  asm volatile(
+      "{.reg .pred p; setp.ne.u32 p, %5, 0; mov.f32 %0, 0f00000000; mov.f32 %1, 0f00000000; mov.f32 %2, 0f00000000; "
+      "mov.f32 %3, 0f00000000; @p ld.global.cg.v4.f32 {%0, %1, %2, %3}, [%4];}"
+      : "=&f"(v.x), "=&f"(v.y), "=&f"(v.z), "=&f"(v.w)
+      : "l"(from), "r"(unsigned{wanted}));
+  return v;
+#else
+  return wanted ? *from : make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+#endif
+}
+
 /// A thread's pieces of a slice: four features of a row each. Eight lanes read a line of 128 bytes.
 template <class Tile>
 struct FfmaCopies {
@@ -47,7 +63,7 @@ struct FfmaCopies {
   static constexpr int kRowPieces = kRows / kStep, kWeightPieces = 3 * kUnits / kStep;
   static constexpr int kPieces = kRowPieces + kWeightPieces;
   /// A slice comes in so many portions, beside as many of the products: fewer pieces at once where registers are short.
-  static constexpr int kPortions = kTile.splits == 1 ? 8 : 2, kPortion = (kPieces + kPortions - 1) / kPortions;
+  static constexpr int kPortions = kDepth / 4 / kTile.splits, kPortion = (kPieces + kPortions - 1) / kPortions;
   /// Pieces of one gate, or a piece has units of one gate alone.
   static constexpr int kOfGate = kUnits / kStep;
   static_assert(kRows % kStep == 0 && kUnits % kStep == 0, "a piece is of one gate");
@@ -93,18 +109,15 @@ struct FfmaCopies {
   __device__ bool has(int i) const {
     return i >= kRowPieces || (i + 1) * kStep <= kHere || line + i * kStep < kHere;
   }
-  /// Pieces `begin` to `end` of the slice. Its row may have ended: what follows is another row, or nobody's.
+  /// Pieces kBegin to kEnd of the slice, zeros if there is none. Its row may have ended: what follows is another row, or nobody's.
   template <int kHere, int kBegin, int kEnd, int kCount>
-  __device__ void load(float4 (&to)[kCount]) const {
-#pragma unroll
-    for (int i = kBegin; i < kEnd; ++i) to[i - kBegin] = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-    if (left <= 0) return;
+  __device__ void load(float4 (&to)[kCount], bool more) const {
 #pragma unroll
     for (int i = kBegin; i < kEnd; ++i) {
       const int w = i - kRowPieces;
       const float4* const from =
           i < kRowPieces ? rows + row_at[i] : weights + (weight_at[w % kOfGate] + w / kOfGate * gate);
-      if (has<kHere>(i)) to[i - kBegin] = __ldcg(from);
+      to[i - kBegin] = load_if(more && left > 0 && has<kHere>(i), from);
     }
   }
   /// A row's four features into four columns.
@@ -230,10 +243,10 @@ __device__ void ffma_products(FfmaSums<Tile, kRows>& sums, float* shared, const 
     copies.begin_weights(x, unit0, step.units);
     float4(&of_weights)[Copies::kWeightPieces] =
         reinterpret_cast<float4(&)[Copies::kWeightPieces]>(first[Copies::kRowPieces]);
-    copies.template load<kHere, Copies::kRowPieces, kPieces>(of_weights);
+    copies.template load<kHere, Copies::kRowPieces, kPieces>(of_weights, true);
     wait_for_previous();
     copies.begin_rows(x, slots);
-    copies.template load<kHere, 0, Copies::kRowPieces>(first);
+    copies.template load<kHere, 0, Copies::kRowPieces>(first, true);
     copies.template store<kHere, 0, kPieces>(shared, first);
   }
   __syncthreads();
@@ -259,9 +272,10 @@ __device__ void ffma_products(FfmaSums<Tile, kRows>& sums, float* shared, const 
                       kBegin = kAt * Copies::kPortion < kPieces ? kAt * Copies::kPortion : kPieces;
         constexpr int kEnd = kBegin + Copies::kPortion < kPieces ? kBegin + Copies::kPortion : kPieces;
         float4 staged[Copies::kPortion];
-        if (more) copies.template load<kHere, kBegin, kEnd>(staged);
+        copies.template load<kHere, kBegin, kEnd>(staged, more);
         sums.multiply(stage, kAt);
-        if (more) copies.template store<kHere, kBegin, kEnd>(other, staged);
+        // After the last slice zeros go where nobody reads any more: no branch, see load_if().
+        copies.template store<kHere, kBegin, kEnd>(other, staged);
       };
       [&]<int... kAt>(std::integer_sequence<int, kAt...>) { (portion(std::integral_constant<int, kAt>{}), ...); }
       (std::make_integer_sequence<int, Copies::kPortions>{});
