@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "backends/cuda/persistent/keeping_shapes.hpp"
 #include "backends/cuda/persistent/shared_layout.hpp"
 #include "gru/half.hpp"
 
@@ -14,7 +15,7 @@ namespace {
 
 template <class Element, PersistentShape kShape>
 constexpr auto keeping_bytes() -> int (*)(int) {
-  if constexpr (std::is_same_v<Element, float> && can_keep(kShape)) {
+  if constexpr (std::is_same_v<Element, float> && has_keeping_twin(kShape)) {
     using Tile = PersistentTile<float, keeping(kShape)>;
     return [](int slices) { return SharedLayout<Tile>(slices).bytes(); };
   } else {

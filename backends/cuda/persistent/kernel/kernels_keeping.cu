@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "backends/cuda/persistent/keeping_shapes.hpp"
 #include "backends/cuda/persistent/kernel/kernel.cuh"
 #include "backends/cuda/persistent/kernel_functions.hpp"
 
@@ -13,7 +14,7 @@ namespace {
 
 template <std::size_t kIndex>
 const void* function() {
-  if constexpr (can_keep(kPersistentShapes[kIndex]))
+  if constexpr (has_keeping_twin(kPersistentShapes[kIndex]))
     return reinterpret_cast<const void*>(&persistent_kernel<PersistentTile<float, keeping(kPersistentShapes[kIndex])>>);
   return nullptr;
 }
