@@ -106,6 +106,9 @@ TEST_CASE("choice: three products of TF32 are for many rows, and sum up long pro
   CHECK(taken(problem(1024, 1024, 64, Math::tf32x3)) == "cuda-dense-step");
   CHECK(taken(problem(512, 256, 128, Math::tf32x3)) == "cuda-dense-step");
   CHECK(taken(problem(256, 10, 512, Math::tf32x3)) == "cuda-persistent");
+  CHECK(make_dense_step_schedule(problem(1024, 64, 64, Math::tf32x3), kAll).accepted);
+  CHECK_FALSE(make_dense_step_schedule(problem(1025, 64, 64, Math::tf32x3), kAll).accepted);
+  CHECK(taken(problem(1537, 1024, 64, Math::tf32x3)) != "cuda-dense-step");
   const DenseStepSchedule s = make_dense_step_schedule(problem(1024, 16, 64, Math::tf32x3), kAll);
   CHECK(s.step(16).form == StepForm::product);
   CHECK(s.fused_step({.input_size = 1024, .hidden_size = 1024}, 1).form == StepForm::product);

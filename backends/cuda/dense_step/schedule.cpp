@@ -23,6 +23,8 @@ constexpr std::int64_t kPortionInHalfCaches = 16, kAddedInHalfCaches = 1;
 /// Tensor cores cut off what a sum of float32 cannot hold, and a sum loses as much more as it has products. Inputs are as large as
 /// the caller's, unlike states: 512 features at once lose 2.1e-6 of two layers' results (H200), 256 half of it.
 constexpr std::int64_t kProjectedDepth = 256;
+/// The state's product is one sum: 1537 units lose 3.6e-6 (H200), which is more than tf32x3 promises; 1024 keep 2e-6.
+constexpr std::int64_t kMostUnitsOfParts = 1024;
 
 int portion_of(const Problem& p, std::int64_t hidden_padded) {
   const std::int64_t step =
@@ -51,6 +53,10 @@ std::string refusal_of(const Problem& p, const Build& build) {
   if (p.device.compute_capability < 80) {
     return fmt::format("needs compute capability 8.0, the device has {}.{}", p.device.compute_capability / 10,
                        p.device.compute_capability % 10);
+  }
+  if (o.math == Math::tf32x3 && p.config.hidden_size > kMostUnitsOfParts) {
+    return fmt::format("a sum over H = {} on tensor cores loses more than tf32x3 promises, H <= {} does not",
+                       p.config.hidden_size, kMostUnitsOfParts);
   }
   const std::int64_t widest = std::max(p.config.hidden_size, p.config.input_size);
   if (o.seq_len > kMaxSteps || o.seq_len * o.batch_size > kMaxRows || widest > kMaxRows / 16) {
