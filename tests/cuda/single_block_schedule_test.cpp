@@ -74,6 +74,13 @@ TEST_CASE("single block schedule: inputs that a lane can hold are multiplied in 
   CHECK(s.layers[1]->input_depth == 0);
 }
 
+TEST_CASE("single block schedule: a projection of few rows and many inputs takes the time of a block, not of all") {
+  const Problem wide = problem_on("h200", 31, 53, 18, 605);
+  CHECK(make_small_schedule(wide).clocks > 80e3);
+  CHECK_FALSE(decide_single_block(wide, Build{.cublaslt = true, .hopper = true}));
+  CHECK(decide_single_block(problem_on("h200", 31, 53, 18, 31), Build{.cublaslt = true, .hopper = true}));
+}
+
 TEST_CASE("single block schedule: what a block asks for is there on every device") {
   for (const std::string_view profile : kProfiles) {
     CAPTURE(profile);
