@@ -108,17 +108,11 @@ void Persistent::Impl::launch(const PersistentArgs& args) const {
 }
 
 PersistentArgs Persistent::Impl::common_args(const Call& call) const {
-  PersistentArgs a;
+  PersistentArgs a = arguments_of(schedule);
   a.steps = static_cast<int>(call.x.extents[0]);
   a.batch = static_cast<int>(call.x.extents[1]);
   a.hidden = static_cast<int>(problem.config.hidden_size);
   a.directions = static_cast<int>(problem.config.num_directions());
-  a.hidden_padded = schedule.hidden_padded;
-  a.group_blocks = schedule.group_blocks;
-  a.slices = schedule.slices;
-  a.gate_sets = schedule.gate_sets;
-  a.batch_groups = schedule.batch_groups;
-  a.project_groups = std::max(schedule.project_groups, 1);
   a.recurrent_weights = reinterpret_cast<const float4*>(weights->recurrent);
   a.input_weights = reinterpret_cast<const float4*>(weights->input);
   a.bias_hn = weights->bias_hn;

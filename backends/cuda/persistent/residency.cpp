@@ -34,6 +34,17 @@ RecurrenceLaunch::RecurrenceLaunch(const PersistentSchedule& s, int blocks, Stre
   if (s.kernel->cluster()) in_clusters(s.group_blocks);
 }
 
+PersistentArgs arguments_of(const PersistentSchedule& schedule) {
+  PersistentArgs a;
+  a.hidden_padded = schedule.hidden_padded;
+  a.group_blocks = schedule.group_blocks;
+  a.slices = schedule.slices;
+  a.gate_sets = schedule.gate_sets;
+  a.batch_groups = schedule.batch_groups;
+  a.project_groups = std::max(schedule.project_groups, 1);
+  return a;
+}
+
 bool fits_device(const PersistentSchedule& s, const Problem& problem, StreamRef stream) {
   const void* function = function_of(s);
   cudaFuncAttributes attributes{};

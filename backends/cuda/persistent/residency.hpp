@@ -4,6 +4,7 @@
 /// How the blocks of a persistent schedule come onto a device.
 
 #include "backends/cuda/common/launch.hpp"
+#include "backends/cuda/persistent/args.hpp"
 #include "backends/cuda/persistent/schedule.hpp"
 
 namespace gru::cuda {
@@ -15,6 +16,9 @@ const void* function_of(const PersistentSchedule& schedule);
 struct RecurrenceLaunch : Launch {
   RecurrenceLaunch(const PersistentSchedule& schedule, int blocks, StreamRef stream);
 };
+
+/// A launch's arguments of which the schedule decides; the others as they are at first.
+PersistentArgs arguments_of(const PersistentSchedule& schedule);
 
 /// Asks the stream's device whether all blocks of the schedule fit at once, beside the reserved multiprocessors, and
 /// prepares the kernel for that.
