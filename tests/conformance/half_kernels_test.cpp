@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include "tests/conformance/sized.hpp"
 #include "tests/support/scenario.hpp"
 
 // Sizes at the borders of what the kernels with products in 16 bits hold: units of a block, columns of a warp's mma.sync,
@@ -11,14 +12,7 @@ namespace gru::test {
 namespace {
 
 Scenario sized(std::int64_t hidden, std::int64_t batch, std::int64_t layers = 1, bool bidirectional = false) {
-  Scenario s;
-  s.config = {.input_size = 7, .hidden_size = hidden, .num_layers = layers, .bidirectional = bidirectional};
-  s.steps = 9;
-  s.batch = batch;
-  s.h0 = true;
-  s.lengths = batch > 1;
-  s.seed = static_cast<std::uint64_t>(hidden * 100 + batch);
-  return s;
+  return sized_scenario(9, hidden, batch, layers, bidirectional);
 }
 
 void run_on_both_profiles(Scenario s) {

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gru/error.hpp"
+#include "tests/conformance/sized.hpp"
 #include "tests/support/scenario.hpp"
 
 // Sizes at the borders of what the persistent kernels hold: units of a block, columns of a lane, blocks of a group,
@@ -16,14 +17,7 @@ namespace gru::test {
 namespace {
 
 Scenario sized(std::int64_t hidden, std::int64_t batch, std::int64_t layers = 1, bool bidirectional = false) {
-  Scenario s;
-  s.config = {.input_size = 7, .hidden_size = hidden, .num_layers = layers, .bidirectional = bidirectional};
-  s.steps = 6;
-  s.batch = batch;
-  s.h0 = true;
-  s.lengths = batch > 1;
-  s.seed = static_cast<std::uint64_t>(hidden * 100 + batch);
-  return s;
+  return sized_scenario(6, hidden, batch, layers, bidirectional);
 }
 
 TEST_CASE("persistent: small: units around the sizes of teams") {

@@ -57,6 +57,17 @@ std::vector<int> scattered(const Matrix& m, std::int64_t size,
   return memory;
 }
 
+/// Puts the places of another form among those found; none may be both's.
+void put_beside(std::vector<int>& found, const std::vector<int>& other) {
+  int shared = 0;
+  for (std::size_t i = 0; i < other.size(); ++i) {
+    if (other[i] == kUntouched) continue;
+    shared += found[i] != kUntouched ? 1 : 0;
+    found[i] = other[i];
+  }
+  CHECK(shared == 0);
+}
+
 TEST_CASE("packing forms: rows, with the columns of one direction or of two") {
   for (const auto& [hidden, inputs] : {std::pair{1, 1}, {5, 7}, {32, 32}, {33, 40}}) {
     const int units = static_cast<int>(round_up(hidden, 32)), pitch = static_cast<int>(round_up(inputs, 8));
@@ -158,13 +169,7 @@ TEST_CASE("packing forms: the lanes of every kernel for few units") {
       const int first = 3 * k.depth / 4;
       fill(w_ih, k.input_depth, first);
       const std::vector<int> inputs = packed(TeamForm{k.units, k.warps, k.input_depth, first, k.vectors}, w_ih, size);
-      int shared = 0;  // places of both
-      for (std::size_t i = 0; i < inputs.size(); ++i) {
-        if (inputs[i] == kUntouched) continue;
-        shared += found[i] != kUntouched ? 1 : 0;
-        found[i] = inputs[i];
-      }
-      CHECK(shared == 0);
+      put_beside(found, inputs);
     }
     CHECK(found == expected);
   }
@@ -223,13 +228,7 @@ TEST_CASE("packing forms: the lanes of every kernel for few units with products 
     fill(w_ih, map.state_vectors(), false);
     std::vector<int> found = packed(MmaTeamForm{map, true}, w_hh, size);
     const std::vector<int> inputs = packed(MmaTeamForm{map, false}, w_ih, size);
-    int shared = 0;  // places of both
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-      if (inputs[i] == kUntouched) continue;
-      shared += found[i] != kUntouched ? 1 : 0;
-      found[i] = inputs[i];
-    }
-    CHECK(shared == 0);
+    put_beside(found, inputs);
     CHECK(found == expected);
   }
 }
