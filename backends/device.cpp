@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gru/device.hpp"
 
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include "backends/device_seats.hpp"
 #include "gru/error.hpp"
 #include "gru/version.hpp"
+#include "src/format.hpp"
 
 namespace gru {
 namespace {

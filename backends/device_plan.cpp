@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gru/device_plan.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <string>
@@ -11,6 +9,7 @@
 #include "backends/any_plan_impl.hpp"
 #include "backends/device_seats.hpp"
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru {
 namespace {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gru/plan.hpp"
 
-#include <fmt/format.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -11,6 +9,7 @@
 #include "backends/any_plan_impl.hpp"
 #include "backends/spaces.hpp"
 #include "gru/error.hpp"
+#include "src/format.hpp"
 #include "src/overlap.hpp"
 #include "src/tensor_checks.hpp"
 

@@ -2,7 +2,6 @@
 #include "backends/tuner.hpp"
 
 #include <fmt/chrono.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
@@ -18,6 +17,7 @@
 #include "backends/device_seats.hpp"
 #include "gru/device_plan.hpp"
 #include "gru/error.hpp"
+#include "src/format.hpp"
 #include "src/tuning_cache.hpp"
 
 namespace gru {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/bench.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <chrono>
 #include <memory>
@@ -17,6 +15,7 @@
 #include "bench/report/machine.hpp"
 #include "bench/report/report.hpp"
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru::bench {
 namespace {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/jobs.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -10,6 +8,7 @@
 
 #include "gru/device_plan.hpp"
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru::bench {
 namespace {

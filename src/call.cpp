@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gru/call.hpp"
 
-#include <fmt/format.h>
-
 #include <cstdint>
 #include <string_view>
 
+#include "format.hpp"
 #include "tensor_checks.hpp"
 
 namespace gru {

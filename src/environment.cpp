@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "environment.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -12,6 +10,7 @@
 #include <string_view>
 
 #include "backends/kokkos/simd/select.hpp"
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "host_threads.hpp"
 #include "io/file.hpp"

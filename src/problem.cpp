@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gru/problem.hpp"
 
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <optional>
 
 #include "checked.hpp"
+#include "format.hpp"
 #include "gru/error.hpp"
 
 namespace gru {

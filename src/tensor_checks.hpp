@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
 
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "gru/tensor.hpp"
 #include "overlap.hpp"

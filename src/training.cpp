@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gru/training.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdint>
 #include <span>
 #include <string_view>
 
+#include "format.hpp"
 #include "gru/problem.hpp"
 #include "gru/weights.hpp"
 #include "tensor_checks.hpp"

@@ -2,7 +2,6 @@
 #include "tuning_cache.hpp"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/file.h>
 
 #include <bit>
@@ -16,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "gru/tuning.hpp"
 #include "gru/version.hpp"

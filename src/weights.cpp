@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gru/weights.hpp"
 
-#include <fmt/format.h>
-
 #include <cmath>
 #include <random>
 #include <utility>
 
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "store_element.hpp"
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/choice.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -17,6 +15,7 @@
 #include "backends/cuda/persistent/slices.hpp"
 #include "backends/cuda/sequence/schedule.hpp"
 #include "backends/cuda/single_block/schedule.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 namespace {

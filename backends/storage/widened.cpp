@@ -3,6 +3,8 @@
 
 #include <initializer_list>
 
+#include "src/format.hpp"
+
 namespace gru::storage {
 
 WidenedLayout widened_layout(const Problem& problem) {

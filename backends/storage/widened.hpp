@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <memory>
@@ -15,6 +13,7 @@
 #include "gru/backend.hpp"
 #include "gru/error.hpp"
 #include "gru/space.hpp"
+#include "src/format.hpp"
 
 namespace gru::storage {
 

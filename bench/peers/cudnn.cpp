@@ -9,8 +9,6 @@
 //     gru_peer_cudnn kb41 cell --json cudnn.json
 //     gru_peer_cudnn --shapes 64,16,1024,1024,2,2 1,64,512,512,1,1 --backend auto --math tf32 --check rows
 
-#include <fmt/format.h>
-
 #include <CLI/CLI.hpp>
 #include <Kokkos_Core.hpp>
 #include <algorithm>
@@ -33,6 +31,7 @@
 #include "bench/report/report.hpp"
 #include "gru/error.hpp"
 #include "gru/plan.hpp"
+#include "src/format.hpp"
 
 namespace {
 

@@ -2,7 +2,6 @@
 #include "bench/peers/cudnn_gru.hpp"
 
 #include <cudnn.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <bit>
@@ -15,6 +14,7 @@
 
 #include "bench/peers/device_clock.hpp"
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru::bench {
 namespace {

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/peers/device_clock.hpp"
 
-#include <fmt/format.h>
-
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru::bench {
 

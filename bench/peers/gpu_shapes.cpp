@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/peers/gpu_shapes.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -12,6 +10,7 @@
 #include <random>
 
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru::bench {
 

@@ -4,8 +4,6 @@
 //
 //     OMP_NUM_THREADS=2 OMP_PROC_BIND=close OMP_PLACES=cores gru_peer_onednn kb39 cell --json onednn.json
 
-#include <fmt/format.h>
-
 #include <CLI/CLI.hpp>
 #include <Kokkos_Core.hpp>
 #include <algorithm>
@@ -24,6 +22,7 @@
 #include "bench/report/report.hpp"
 #include "gru/error.hpp"
 #include "gru/plan.hpp"
+#include "src/format.hpp"
 
 namespace {
 

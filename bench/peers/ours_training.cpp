@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/peers/ours_training.hpp"
 
-#include <fmt/format.h>
-
 #include <cstdint>
+
+#include "src/format.hpp"
 
 namespace gru::bench {
 namespace {

@@ -7,7 +7,6 @@
 //     gru_plan_cost kb41 mid --math fp32 tf32 --json plans.json
 
 #include <cuda_runtime_api.h>
-#include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <Kokkos_Core.hpp>
@@ -27,6 +26,7 @@
 #include "gru/buffer.hpp"
 #include "gru/error.hpp"
 #include "gru/plan.hpp"
+#include "src/format.hpp"
 
 namespace {
 

@@ -5,8 +5,6 @@
 //     gru_peer_training kb41 mid --json training.json
 //     gru_peer_training --shapes 96,256,7,64,2,1 --math fp32 --keep remake
 
-#include <fmt/format.h>
-
 #include <CLI/CLI.hpp>
 #include <Kokkos_Core.hpp>
 #include <functional>
@@ -25,6 +23,7 @@
 #include "bench/report/report.hpp"
 #include "gru/error.hpp"
 #include "gru/plan.hpp"
+#include "src/format.hpp"
 
 namespace {
 

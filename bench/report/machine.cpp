@@ -3,7 +3,6 @@
 
 #include <benchmark/benchmark.h>
 #include <fmt/chrono.h>
-#include <fmt/format.h>
 
 #include <Kokkos_Core.hpp>
 #include <algorithm>
@@ -17,6 +16,7 @@
 #include "gru/device.hpp"
 #include "gru/kokkos_space.hpp"
 #include "gru/version.hpp"
+#include "src/format.hpp"
 
 namespace gru::bench {
 namespace {

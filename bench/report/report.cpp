@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/report/report.hpp"
 
-#include <fmt/format.h>
 #include <fmt/ostream.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 
 #include "bench/cases.hpp"
 #include "gru/io.hpp"
+#include "src/format.hpp"
 #include "src/io/file.hpp"
 
 namespace gru::bench {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "python/src/arrays.hpp"
 
-#include <fmt/format.h>
 #include <nanobind/stl/string.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 
 #include "gru/error.hpp"
 #include "python/src/dlpack_exchange.hpp"
+#include "src/format.hpp"
 
 namespace gru::python {
 namespace {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "python/src/calls.hpp"
 
-#include <fmt/format.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 
@@ -14,6 +13,7 @@
 #include "gru/error.hpp"
 #include "python/src/arrays.hpp"
 #include "python/src/plan_cache.hpp"
+#include "src/format.hpp"
 
 namespace gru::python {
 namespace {

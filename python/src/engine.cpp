@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "python/src/engine.hpp"
 
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <set>
@@ -11,6 +10,7 @@
 #include "gru/error.hpp"
 #include "gru/runtime.hpp"
 #include "python/src/capture.hpp"
+#include "src/format.hpp"
 
 namespace gru::python {
 namespace {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // gru._core: the library as Python sees it, without a framework's name in it. Everything that a user calls is in the
 // package's Python files; here arrays become views and the GIL is released.
-#include <fmt/format.h>
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/filesystem.h>
 #include <nanobind/stl/optional.h>
@@ -25,6 +24,7 @@
 #include "python/src/arrays.hpp"
 #include "python/src/calls.hpp"
 #include "python/src/engine.hpp"
+#include "src/format.hpp"
 
 namespace gru::python {
 namespace {

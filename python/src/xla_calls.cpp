@@ -7,7 +7,6 @@
 //
 // All row-major. x (T, B, I), or (B, T, I) with batch_first; weights in nn.GRU's flat order; the reserve is a vector.
 // Attributes: num_layers, bias, bidirectional, batch_first, has_h0, has_lengths (int64), math, training (text).
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
@@ -22,6 +21,7 @@
 #include "python/src/calls.hpp"
 #include "python/src/plan_cache.hpp"
 #include "python/src/xla_call.hpp"
+#include "src/format.hpp"
 
 namespace gru::python {
 namespace {

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/files.hpp"
 
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 #include <tuple>
 #include <utility>
 
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "gru/io.hpp"
 #include "io/checkpoint.hpp"

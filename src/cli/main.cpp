@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -14,6 +13,7 @@
 #include "cli/interrupts.hpp"
 #include "cli/standard_streams.hpp"
 #include "environment.hpp"
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "gru/runtime.hpp"
 #include "gru/version.hpp"

@@ -2,12 +2,12 @@
 #include "cli/standard_streams.hpp"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
 
+#include "format.hpp"
 #include "gru/error.hpp"
 
 namespace gru::cli {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/training.hpp"
 
-#include <fmt/format.h>
-
 #include <array>
 #include <chrono>
 #include <deque>
 
+#include "format.hpp"
 #include "gru/device_plan.hpp"
 #include "gru/error.hpp"
 

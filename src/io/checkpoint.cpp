@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/checkpoint.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -11,6 +9,7 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "io/recognise.hpp"
 

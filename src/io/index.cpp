@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <unordered_set>
 #include <utility>
 
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "io/checkpoint.hpp"
 

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "checked.hpp"
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "gru/io.hpp"
 #include "io/npy.hpp"

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "io/npy.hpp"
 #include "io/recognise.hpp"

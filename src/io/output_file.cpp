@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +8,7 @@
 #include <cerrno>
 #include <system_error>
 
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "io/file.hpp"
 #include "io/unfinished.hpp"

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/safetensors.hpp"
 
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include <utility>
 
 #include "checked.hpp"
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "io/recognise.hpp"
 

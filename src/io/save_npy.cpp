@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
 
 #include <array>
 
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "gru/io.hpp"
 #include "io/npy.hpp"

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -7,6 +6,7 @@
 #include <unordered_set>
 #include <utility>
 
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "gru/io.hpp"
 #include "io/safetensors.hpp"

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -13,6 +12,7 @@
 #include "accuracy.hpp"
 #include "gru/error.hpp"
 #include "gru/io.hpp"
+#include "src/format.hpp"
 #include "tests/support/targets.hpp"
 
 // What the real torch.nn.GRU computed in float64 (tests/golden/README.md), on every backend, dtype and math mode of

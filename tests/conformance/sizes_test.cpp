@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 
 #include "gru/error.hpp"
+#include "src/format.hpp"
 #include "tests/support/scenario.hpp"
 
 // Degenerate sizes, and sizes that divide no tile.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 
 #include <cmath>
 #include <limits>
 #include <string>
 
 #include "gru/error.hpp"
+#include "src/format.hpp"
 #include "tests/support/scenario.hpp"
 
 // What tensors of 16 bits add to what every test of this program asks in them, too.

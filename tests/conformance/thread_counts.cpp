@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #define DOCTEST_CONFIG_IMPLEMENT  // the test support reports through it, though nothing here is a doctest
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 
 #include <Kokkos_Core.hpp>
 #include <cstdint>
 #include <vector>
 
+#include "src/format.hpp"
 #include "tests/support/scenario.hpp"
 
 // Prints one line a problem and target: a hash of every bit of the results. thread_counts.cmake runs this at several

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cuda_runtime_api.h>
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 
 #include <atomic>
 #include <chrono>
@@ -13,6 +12,7 @@
 #include <vector>
 
 #include "gru/gru.hpp"
+#include "src/format.hpp"
 #include "tests/support/cuda.hpp"
 
 // What each CUDA backend promises beside right numbers: the same bits each time, two plans at once, execution that can

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 
 #include <atomic>
 #include <cstdlib>
 #include <new>
 
+#include "src/format.hpp"
 #include "tests/support/scenario.hpp"
 
 // Rule 5 of the house on the host's heap: execute and step call no operator new. Its own executable, without

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <dlfcn.h>
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <Kokkos_Core.hpp>
@@ -15,6 +14,7 @@
 
 #include "gru/buffer.hpp"
 #include "gru/plan.hpp"
+#include "src/format.hpp"
 #include "tests/support/instance.hpp"
 #include "tests/support/scenario.hpp"
 

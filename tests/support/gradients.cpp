@@ -2,7 +2,6 @@
 #include "tests/support/gradients.hpp"
 
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +11,7 @@
 
 #include "gru/error.hpp"
 #include "src/accuracy.hpp"
+#include "src/format.hpp"
 
 namespace gru::test {
 namespace {

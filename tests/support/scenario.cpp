@@ -2,7 +2,6 @@
 #include "tests/support/scenario.hpp"
 
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
@@ -10,6 +9,7 @@
 #include <optional>
 
 #include "gru/error.hpp"
+#include "src/format.hpp"
 #include "src/store_element.hpp"
 
 namespace gru::test {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/support/targets.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -14,6 +12,7 @@
 #include "gru/device.hpp"
 #include "gru/device_plan.hpp"
 #include "gru/error.hpp"
+#include "src/format.hpp"
 #include "tests/support/environment.hpp"
 #include "tests/support/instance.hpp"
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
 #include <memory>
 #include <vector>
 
+#include "src/format.hpp"
 #include "tests/support/gradients.hpp"
 
 // The oracle's gradients against central differences of its own forward, which the golden cases check: every element of x,

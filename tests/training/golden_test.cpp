@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 
 #include <filesystem>
 #include <fstream>
@@ -11,6 +10,7 @@
 
 #include "gru/io.hpp"
 #include "src/accuracy.hpp"
+#include "src/format.hpp"
 #include "tests/support/gradients.hpp"
 
 // What autograd gives for torch.nn.GRU in float64 (tests/golden/gradients.py), on every backend that trains, in both modes.

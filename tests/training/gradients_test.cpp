@@ -2,12 +2,12 @@
 #include "tests/support/gradients.hpp"
 
 #include <doctest/doctest.h>
-#include <fmt/format.h>
 
 #include <cmath>
 #include <map>
 
 #include "gru/error.hpp"
+#include "src/format.hpp"
 #include "tests/support/environment.hpp"
 
 // Every backend's gradients against the oracle's.

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/common/engine.hpp"
 
-#include <fmt/format.h>
-
 #include <array>
 #include <string_view>
 #include <utility>
 
 #include "backends/cuda/common/runtime.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/common/runtime.hpp"
 
-#include <fmt/format.h>
-
 #include <Kokkos_Core.hpp>
 #include <algorithm>
 #include <string>
 #include <utility>
 
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 namespace {

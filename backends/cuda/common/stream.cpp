@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
 
 #include <map>
 #include <mutex>
@@ -10,6 +9,7 @@
 #include "backends/cuda/common/runtime.hpp"
 #include "gru/cuda_stream.hpp"
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru {
 namespace {

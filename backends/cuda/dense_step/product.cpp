@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/dense_step/product.hpp"
 
-#include <fmt/format.h>
-
 #include <utility>
 
 #include "backends/cuda/common/runtime.hpp"
@@ -10,6 +8,7 @@
 #include "backends/cuda/projection/blas.hpp"
 #endif
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/dense_step/schedule.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <string>
 
@@ -10,6 +8,7 @@
 #include "backends/cuda/dense_step/args.hpp"
 #include "backends/cuda/dense_step/cost.hpp"
 #include "backends/cuda/dense_step/wide.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 namespace {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/per_step/schedule.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "backends/cuda/common/integers.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 namespace {

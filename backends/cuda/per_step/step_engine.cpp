@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/per_step/step_engine.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -12,6 +10,7 @@
 #include "backends/cuda/per_step/step_launch.hpp"
 #include "backends/cuda/tensors/call_tensors.hpp"
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/persistent/persistent.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <optional>
 
@@ -16,6 +14,7 @@
 #include "backends/cuda/persistent/schedule.hpp"
 #include "backends/cuda/persistent/weights.hpp"
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 namespace {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/persistent/schedule.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstddef>
 #include <limits>
@@ -12,6 +10,7 @@
 #include "backends/cuda/common/modes.hpp"
 #include "backends/cuda/persistent/cost_model.hpp"
 #include "backends/cuda/projection/kernels.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 namespace {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/persistent/slices.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <string>
 #include <utility>
 
 #include "backends/cuda/common/integers.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 namespace {

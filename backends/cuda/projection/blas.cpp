@@ -2,13 +2,12 @@
 #if defined(GRU_CUDA_CUBLASLT)
 #include "backends/cuda/projection/blas.hpp"
 
-#include <fmt/format.h>
-
 #include <map>
 #include <mutex>
 #include <string>
 
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda::blas {
 namespace {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/projection/dense_product.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -12,6 +10,7 @@
 #include "backends/cuda/projection/blas.hpp"
 #endif
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/sequence/schedule.hpp"
 
-#include <fmt/format.h>
-
 #include <utility>
 
 #include "backends/cuda/common/cost_model.hpp"
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/modes.hpp"
 #include "backends/cuda/persistent/schedule.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 namespace {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/sequence/sequence.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -10,6 +8,7 @@
 #include "backends/cuda/common/spin_limit.hpp"
 #include "backends/cuda/per_step/step_engine.hpp"
 #include "backends/cuda/per_step/step_launch.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 

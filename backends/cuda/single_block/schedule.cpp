@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/single_block/schedule.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstdint>
 #include <limits>
@@ -13,6 +11,7 @@
 #include "backends/cuda/common/modes.hpp"
 #include "backends/cuda/persistent/schedule.hpp"
 #include "backends/cuda/projection/kernels.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 namespace {

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/training/persistent_forward.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/persistent/args.hpp"
 #include "backends/cuda/persistent/residency.hpp"
 #include "gru/backend.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 namespace {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/training/recurrence.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "backends/cuda/common/integers.hpp"
@@ -13,6 +11,7 @@
 #include "backends/cuda/training/persistent_forward.hpp"
 #include "gru/backend.hpp"
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 namespace {

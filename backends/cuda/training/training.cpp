@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/training/training.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -10,6 +8,7 @@
 #include "backends/cuda/projection/dense_product.hpp"
 #include "backends/cuda/training/engine.hpp"
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 namespace {

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/kokkos/simd/select.hpp"
 
-#include <fmt/format.h>
-
 #include <cstdlib>
 #include <string>
 #include <type_traits>
 
 #include "gru/error.hpp"
+#include "src/format.hpp"
 
 namespace gru::simd {
 namespace {

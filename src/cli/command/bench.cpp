@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/bench.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
@@ -16,6 +14,7 @@
 #include "cli/options.hpp"
 #include "cli/progress.hpp"
 #include "cli/standard_streams.hpp"
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "gru/plan.hpp"
 

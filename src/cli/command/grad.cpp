@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <optional>
@@ -15,6 +14,7 @@
 #include "cli/options.hpp"
 #include "cli/progress.hpp"
 #include "cli/training.hpp"
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "gru/io.hpp"
 #include "gru/plan.hpp"

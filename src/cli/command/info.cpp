@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <Kokkos_Core.hpp>
@@ -16,6 +15,7 @@
 #include "cli/devices.hpp"
 #include "cli/files.hpp"
 #include "cli/options.hpp"
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "gru/version.hpp"
 

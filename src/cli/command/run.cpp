@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <optional>
@@ -11,6 +10,7 @@
 #include "cli/options.hpp"
 #include "cli/progress.hpp"
 #include "cli/standard_streams.hpp"
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "gru/plan.hpp"
 

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/names/derived_weights.hpp"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <optional>
 #include <string_view>
 #include <unordered_map>
 
+#include "format.hpp"
 #include "io/file.hpp"
 
 namespace gru {

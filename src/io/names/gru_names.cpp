@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "io/names/gru_names.hpp"
 
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 
 #include <algorithm>
@@ -9,6 +8,7 @@
 #include <tuple>
 #include <utility>
 
+#include "format.hpp"
 #include "gru/error.hpp"
 #include "io/file.hpp"
 #include "io/names/foreign_names.hpp"
