@@ -46,10 +46,10 @@ class OnStream {
     return {};
   }
 
+  using Schedule = typename decltype(Answer::schedule)::value_type;
   /// Engine, or what is derived from it.
-  using Made =
-      typename decltype(Kind::make(StreamRef{}, std::declval<const Problem&>(), *std::declval<Answer>().schedule,
-                                   std::declval<const Weights&>()))::element_type;
+  using Made = typename decltype(Kind::make(StreamRef{}, std::declval<const Problem&>(), std::declval<Schedule>(),
+                                            std::declval<const Weights&>()))::element_type;
   OnStream(const S& space, const Problem& problem, Answer answer, const Weights& weights)
       : space_(space),
         engine_(Kind::make(stream_of(space), for_engine(problem), *std::move(answer.schedule), weights)) {}
