@@ -65,6 +65,7 @@ class Widened {
 
   void execute(const Call& call) {
     require_reachable(space_, call);
+    if constexpr (requires { backend_.require_no_abort(); }) backend_.require_no_abort();
     const DType half = problem_.options.dtype;
     Call own = call;
     own.x = at<ConstTensorView>(layout_.x, call.x);

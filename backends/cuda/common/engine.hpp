@@ -24,6 +24,9 @@ class Engine {
   void set_weights(std::span<const CellWeights> cells);
   virtual std::size_t workspace_bytes() const = 0;
   virtual Status status() const = 0;
+  /// Throws gru::Error once if an earlier execution gave up a wait. execute begins with it; who launches work of its own
+  /// before execute asks first, because only a stream without work is known to hold no late word of that execution.
+  virtual void require_no_abort() {}
   /// Both on another stream of the same device; throw gru::Error for one of another device.
   std::unique_ptr<Engine> fork(StreamRef on) const;
   void rebind(StreamRef on);

@@ -55,6 +55,7 @@ class OnStream {
         engine_(Kind::make(stream_of(space), for_engine(problem), *std::move(answer.schedule), weights)) {}
 
   void execute(const Call& call) { engine_->execute(call); }
+  void require_no_abort() { engine_->require_no_abort(); }
   // Of engines that train.
   std::size_t reserve_bytes() const requires requires(const Made& engine) { engine.reserve_bytes(); }
   { return engine_->reserve_bytes(); }

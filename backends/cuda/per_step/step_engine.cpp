@@ -160,10 +160,7 @@ void StepEngine::launch_all(StreamRef on, std::int64_t steps, std::int64_t batch
 void StepEngine::execute(const Call& call) {
   const DeviceGuard guard(stream.device);
   require_device_memory(call, stream);
-  if (const Status before = abort_status(); !before.ok) {
-    space.aborted->clear_if_ended(stream);
-    throw Error("gru::Plan::execute: an earlier execution failed: " + before.message);
-  }
+  require_no_abort();
   const std::int64_t steps = call.x.extents[0];
   const std::int64_t batch = call.x.extents[1];
   const CallTensors tensors = call_tensors(call);
@@ -179,6 +176,13 @@ void StepEngine::execute(const Call& call) {
 }
 
 std::size_t StepEngine::workspace_bytes() const { return space.bytes + (dense_ ? dense_->workspace_bytes() : 0); }
+
+void StepEngine::require_no_abort() {
+  const Status before = abort_status();
+  if (before.ok) return;
+  space.aborted->clear_if_ended(stream);
+  throw Error("gru::Plan::execute: an earlier execution failed: " + before.message);
+}
 
 Status StepEngine::abort_status() const {
   if (!gave_up()) return {};

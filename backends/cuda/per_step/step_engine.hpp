@@ -34,6 +34,7 @@ class StepEngine : public Engine {
   void execute(const Call& call) override;
   std::size_t workspace_bytes() const override;
   Status status() const override;
+  void require_no_abort() override;
 
  protected:
   /// All launches of a layer; those of its steps, of which step_launches() says how many.

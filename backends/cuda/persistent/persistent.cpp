@@ -43,6 +43,7 @@ struct Persistent::Impl final : Engine {
   void execute(const Call& call) override;
   std::size_t workspace_bytes() const override { return bytes + (kHasDenseProduct ? kDenseWorkspace : 0); }
   Status status() const override;
+  void require_no_abort() override;
   std::unique_ptr<Engine> fork_on(StreamRef on) const override {
     return std::make_unique<Impl>(on, problem, schedule, weights);
   }
@@ -146,11 +147,7 @@ PersistentArgs Persistent::Impl::common_args(const Call& call) const {
 void Persistent::Impl::execute(const Call& call) {
   const DeviceGuard guard(stream.device);
   require_device_memory(call, stream);
-  // Not status(), which asks the stream: that is not allowed while another stream is being captured.
-  if (const Status before = abort_status(); !before.ok) {
-    aborted->clear_if_ended(stream);
-    throw Error("gru::Plan::execute: an earlier execution failed: " + before.message);
-  }
+  require_no_abort();
   const Config& c = problem.config;
   const PersistentArgs args = common_args(call);
   const std::int64_t directions = c.num_directions(), units = schedule.hidden_padded;
@@ -177,6 +174,14 @@ void Persistent::Impl::execute(const Call& call) {
     launch(of_launch);
     inputs->beside(layer, of_launch);
   }
+}
+
+void Persistent::Impl::require_no_abort() {
+  // Not status(), which asks the stream: that is not allowed while another stream is being captured.
+  const Status before = abort_status();
+  if (before.ok) return;
+  aborted->clear_if_ended(stream);
+  throw Error("gru::Plan::execute: an earlier execution failed: " + before.message);
 }
 
 Status Persistent::Impl::abort_status() const {

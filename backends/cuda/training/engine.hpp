@@ -82,7 +82,7 @@ struct Trainer::Impl final : TrainingEngine {
   void run_steps(const TrainingShape& s, CellArgs args);
   void run_stages(const TrainingShape& s, CellArgs args, const Call& call, const Dropout& dropout);
   void run_launches(const TrainingShape& s, CellArgs args, const Call& call, const Dropout& dropout);
-  void require_no_abort();
+  void require_no_abort() override;
 
   // Backwards.
   void run_steps_back(const TrainingShape& s, CellArgs args);
