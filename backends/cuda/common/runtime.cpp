@@ -3,8 +3,10 @@
 
 #include <Kokkos_Core.hpp>
 #include <algorithm>
+#include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "gru/error.hpp"
 #include "src/format.hpp"
@@ -109,11 +111,39 @@ void load_kernel(const void* kernel) {
   check(cudaFuncGetAttributes(&attributes, kernel), "cudaFuncGetAttributes");
 }
 
+namespace {
+
+/// Words that no plan has now. Their memory is never freed: it is little, taking and freeing it would cost each plan more than all
+/// else of its making, and the driver may be gone at exit.
+struct AbortWords {
+  static constexpr std::size_t kBytes = 4096, kApart = 128 / sizeof(std::uint32_t);  ///< a line of the cache each
+
+  std::mutex mutex;
+  std::vector<std::uint32_t*> free;
+};
+AbortWords& abort_words() {
+  static AbortWords* const all = new AbortWords;
+  return *all;
+}
+
+}  // namespace
+
 AbortWord::AbortWord(StreamRef stream) {
   const DeviceGuard guard(stream.device);
-  void* memory = nullptr;
-  check(cudaHostAlloc(&memory, sizeof(std::uint32_t), cudaHostAllocMapped | cudaHostAllocPortable), "cudaHostAlloc");
-  word_ = {static_cast<std::uint32_t*>(memory), [](std::uint32_t* p) { static_cast<void>(cudaFreeHost(p)); }};
+  AbortWords& words = abort_words();
+  const std::scoped_lock lock(words.mutex);
+  if (words.free.empty()) {
+    void* memory = nullptr;
+    check(cudaHostAlloc(&memory, AbortWords::kBytes, cudaHostAllocMapped | cudaHostAllocPortable), "cudaHostAlloc");
+    for (std::size_t at = 0; at < AbortWords::kBytes / sizeof(std::uint32_t); at += AbortWords::kApart) {
+      words.free.push_back(static_cast<std::uint32_t*>(memory) + at);
+    }
+  }
+  word_ = {words.free.back(), [&words](std::uint32_t* p) {
+             const std::scoped_lock returned(words.mutex);
+             words.free.push_back(p);
+           }};
+  words.free.pop_back();
   *word_ = 0;
 }
 
