@@ -9,6 +9,7 @@
     python bench/sweep.py --random 100 --seed 7                  shapes that nobody chose
     python bench/sweep.py map --part 1/4 --json 1.json           a quarter of it; later: --from 1.json 2.json 3.json 4.json
     python bench/sweep.py map --from map.json --against old.json where ours changed by more than 3 %
+    python bench/sweep.py --random 50 --seed 3 --larger-plan      ours on a plan for 2 T and 4 B beside its own plan
 
 A shape is T,B,I,H,L,D: steps, batch, inputs, hidden units, layers, directions. Both sides are timed directly and from a CUDA
 graph in one process (gru_peer_cudnn), and the shorter counts. x is cuDNN's best time over ours, at the same precision. What
@@ -49,7 +50,11 @@ def length_shapes():
     return [(c.T, c.B, c.I, c.H, c.L, c.D) for c in cases.GPU_CASES if c.T > 1]
 
 
-GRIDS = {"map": map_shapes, "steps": step_shapes, "lengths": length_shapes}
+def named_shapes():
+    return [(c.T, c.B, c.I, c.H, c.L, c.D) for c in cases.GPU_CASES]
+
+
+GRIDS = {"map": map_shapes, "steps": step_shapes, "lengths": length_shapes, "named": named_shapes}
 
 
 def random_shapes(count, seed):
@@ -81,10 +86,11 @@ def measure(args, shapes, lengths):
     if not program.exists():
         sys.exit(f"{program} is not there; configure a CUDA preset where cuDNN is installed, build, or name the folder with --build")
     command = [str(program), "--no-floors", "--check", "rows", "--samples", str(args.samples),
-               "--budget-ms", str(args.budget_ms), "--give-up", "1.5", "--chain", "200"]
+               "--budget-ms", str(args.budget_ms), "--give-up", "1.5", "--chain", str(args.chain)]
     command += ["--backend", args.backend] if args.backend != "all" else []
     command += ["--lengths"] if lengths else []
     command += ["--ours"] if args.ours else []
+    command += ["--larger-plan"] if args.larger_plan else []
     command += ["--tensors-of-16-bits"] if args.tensors_of_16_bits else []
     command += ["--device-profile", args.device_profile] if args.device_profile else []
     command += ["--seconds", str(args.seconds)] if args.seconds else []
@@ -146,6 +152,39 @@ def print_table(document):
                for (_, kind), line in lines.items() if line["ours"])
 
 
+def print_larger_plans(document):
+    """Each shape on its own plan and on the larger one; the ratio of the shorter times."""
+    context, pairs = document["context"], {}
+    for row in document["results"]:
+        pair = pairs.setdefault((row["case"], row["math"]), {})
+        side = "larger" if row["larger"] else "own"
+        if "refused" in row:
+            pair["refused"] = row["refused"]
+        elif side not in pair or row["ms"] < pair[side]["ms"]:
+            pair[side] = row
+    print(f"{context.get('date', '')}  commit {context.get('commit', '-')}  {context.get('devices', '')} {context.get('profile', '')}"
+          f"{' lengths' if context.get('lengths') else ''}")
+    print(f"{'T,B,I,H,L,D':24} {'math':6} {'own ms':>9} {'larger':>9} {'ratio':>6}  {'plan ms':>15} {'MB':>7}  own backend, larger plan")
+    wrong, ratios = False, []
+    for (case, kind), pair in pairs.items():
+        if "own" not in pair or "larger" not in pair:
+            print(f"{case:24} {kind:6} refused: {pair.get('refused')}")
+            continue
+        own, larger = pair["own"], pair["larger"]
+        ratios.append(larger["ms"] / own["ms"])
+        off = any("error" in row and not row["error"] <= LIMITS[kind] for row in (own, larger))
+        wrong = wrong or off
+        held = larger["why"].split("first to accept")[-1].split("; calls up to ", 1)
+        print(f"{case:24} {kind:6} {own['ms']:9.4f} {larger['ms']:9.4f} {ratios[-1]:6.2f}{'*' if ratios[-1] > 1.05 else ' '} "
+              f"{own['plan_ms']:7.1f} {larger['plan_ms']:7.1f} {larger['workspace_bytes'] / 1e6:7.0f}{' WRONG' if off else ''}  "
+              f"{own['backend']} {own['mode']}, {larger['backend']} {larger['mode']}"
+              f"{'; up to ' + held[1].split('; cuda-')[0] if len(held) > 1 else ''}")
+    if ratios:
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        print(f"{len(ratios)} pairs, geometric mean {mean:.3f}, most {max(ratios):.2f}, above 1.05: {sum(r > 1.05 for r in ratios)}")
+    return wrong
+
+
 def print_changes(new, old):
     before = compare(old)
     for key, line in compare(new).items():
@@ -176,6 +215,8 @@ def arguments():
     parser.add_argument("--device-profile", default="", help="plan ours as if the GPU were this one")
     parser.add_argument("--ours", action="store_true", help="leave cuDNN out")
     parser.add_argument("--tensors-of-16-bits", action="store_true", help="ours too takes and gives them in fp16 and bf16")
+    parser.add_argument("--chain", type=int, default=200, help="executions of a single step in a sample (default 200)")
+    parser.add_argument("--larger-plan", action="store_true", help="ours alone: on its own plan, and on one for 2 T and 4 B")
     parser.add_argument("--verbose", action="store_true", help="show each time as it is measured")
     parser.add_argument("--json", metavar="FILE", help="write everything measured there")
     parser.add_argument("--svg", metavar="FILE", help="draw a heat map of x there")
@@ -197,7 +238,7 @@ def main():
         shapes = GRIDS[args.grid]() if args.grid else []
         shapes += [cases.parse_shape(text) for text in args.shapes] + random_shapes(args.random, args.seed)
         document = measure(args, part_of(shapes, args.part), args.grid == "lengths")
-    wrong = print_table(document)
+    wrong = print_larger_plans(document) if args.larger_plan else print_table(document)
     if args.against:
         print_changes(document, read([args.against]))
     if args.json:

@@ -12,6 +12,7 @@
 #include <CLI/CLI.hpp>
 #include <Kokkos_Core.hpp>
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <iostream>
@@ -49,7 +50,7 @@ struct Settings {
   std::string check = "float64";
   std::string profile, path;
   double seconds = std::numeric_limits<double>::infinity();
-  bool ours_only = false, half_tensors = false, lengths = false, no_floors = false;
+  bool ours_only = false, half_tensors = false, lengths = false, no_floors = false, larger_plan = false;
 };
 
 struct Bench {
@@ -168,6 +169,41 @@ void time_ours(Bench& bench, const Case& c) {
   }
 }
 
+/// What a call takes on its own plan and on one for twice its T and four times its B: the same tensors, plan after plan.
+void time_larger_plan(Bench& bench, const Case& c) {
+  const Settings& settings = bench.settings;
+  const GpuData data(c, settings.lengths);
+  std::array<gru::PlanOptions, 2> plans;
+  plans[0].batch_size = c.batch_size;
+  plans[0].seq_len = c.seq_len;
+  plans[1].batch_size = 4 * c.batch_size;
+  plans[1].seq_len = 2 * c.seq_len;
+  std::optional<RowCheck> rows;
+  if (settings.check == "rows") rows.emplace(c, data);
+  for (const std::string& math : settings.maths) {
+    for (gru::PlanOptions& options : plans) {
+      options.math = math_of(math);
+      options.device_profile = settings.profile;
+      if (!settings.backend.empty()) options.backend = settings.backend;
+      ordered_json row{{"peer", "gru"}, {"math", math}};
+      row["plan"] = fmt::format("T={} B={}", options.seq_len, options.batch_size);
+      row["larger"] = options.batch_size != c.batch_size;
+      try {
+        Ours ours(bench.space, c, data, options);
+        row["backend"] = ours.plan().backend();
+        row["plan_ms"] = ours.seconds_to_plan() * 1e3;
+        row["workspace_bytes"] = ours.plan().workspace_bytes();
+        row["why"] = ours.plan().why();
+        ours.execute();
+        if (rows) row["error"] = rows->error(ours.output());
+        bench.time_both(c, row, [&] { ours.execute(); });
+      } catch (const gru::Error& error) {
+        bench.refuse(c, row, error.what());
+      }
+    }
+  }
+}
+
 void time_cudnn(Bench& bench, const Case& c) {
   const std::vector<int> lengths = bench.settings.lengths ? random_lengths(c) : std::vector<int>{};
   for (const std::string& math : bench.settings.maths) {
@@ -253,6 +289,7 @@ void add_options(CLI::App& app, Settings& s) {
   app.add_flag("--ours", s.ours_only, "Leave cuDNN out");
   app.add_flag("--tensors-of-16-bits", s.half_tensors, "Ours too takes and gives them in fp16 and bf16, not float32");
   app.add_flag("--lengths", s.lengths, "Lengths uniform in 1..T; cuDNN gets them sorted and packed");
+  app.add_flag("--larger-plan", s.larger_plan, "Ours alone: each on its own plan, and on one for 2 T and 4 B");
   app.add_flag("--no-floors", s.no_floors, "Leave the floors out");
 }
 
@@ -283,6 +320,10 @@ int main(int argc, char** argv) {
       if (std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() > settings.seconds) break;
       --left;
       if (!settings.no_floors) time_exchange(bench, c);
+      if (settings.larger_plan) {
+        time_larger_plan(bench, c);
+        continue;
+      }
       time_ours(bench, c);
       if (!settings.ours_only) time_cudnn(bench, c);
     }
