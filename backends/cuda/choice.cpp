@@ -2,6 +2,7 @@
 #include "backends/cuda/choice.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -54,6 +55,7 @@ constexpr double kBeyondRegisters = 1.36;
 /// Short sequences have both products in the step.
 constexpr std::int64_t kShort = 8;
 constexpr StepCost kShortUnitStep = {2.0e-6, 0, 13e-12, 0, 0};
+constexpr StepCost kShortUnitRow = {2.4e-6, 0, 7e-12, 0, 0};  // of one or two rows
 constexpr StepCost kShortTileStep = {4e-6, 46e-9, 0, 0, 0.36e-12};
 constexpr StepCost kShortTensorStep = {2.5e-6, 22e-9, 0, 0, 0.12e-12};
 
@@ -89,43 +91,64 @@ double waves_of(const Problem& p, std::int64_t rows, std::int64_t units) {
   return static_cast<double>(ceil_div(tiles, std::max(1, p.device.sm_count)));
 }
 
-double per_step_seconds(const Problem& p, const Build& build) {
-  const auto answer = decide_per_step(p, build);
-  if (!answer) return kNever;
-  const Schedule& s = *answer.schedule;
+/// Half of a step's products are the recurrence's. One block more than the multiprocessors hold makes all wait for it.
+constexpr double kRecurrentShare = 0.5;
+double uneven(const Problem& p, const TileShape& tile) {
+  const int each = tile.rows >= RecurrentWide::shape.rows ? RecurrentWide::shape.blocks : 1;
+  const double blocks = static_cast<double>(ceil_div(p.config.hidden_size, tile.units) *
+                                            ceil_div(p.options.batch_size, tile.rows) * p.config.num_directions()),
+               places = std::max(1, p.device.sm_count) * each;
+  // Few blocks are no worse than what the cost was fitted to.
+  return blocks <= places ? 1.0 : std::ceil(blocks / places) * places / blocks;
+}
+
+/// Few steps of a schedule that projects many at once: a product more, a layer.
+constexpr double kProjectionBefore = 6e-6;
+
+double per_step_seconds(const Problem& p, const Schedule& s) {
   const double groups_of_five = static_cast<double>(ceil_div(p.options.batch_size, 5));
-  if (p.options.seq_len < kShort) {
-    StepCost unit = kShortUnitStep;
+  if (p.options.seq_len < kShort && s.projected_steps == 0) {
+    StepCost unit = p.options.batch_size > 2 ? kShortUnitStep : kShortUnitRow;
     unit.unit_squared *= groups_of_five;
     const StepCost& cost = s.kind == StepKind::unit         ? unit
                            : p.options.math == Math::strict ? kShortTileStep
                                                             : kShortTensorStep;
     return steps_of(p) * step_seconds(cost, p, s.kind == StepKind::unit ? 0 : rows_of(p, 1));
   }
+  const double start =
+      kStart + (p.options.seq_len < kShort ? kProjectionBefore * static_cast<double>(p.config.num_layers) : 0.0);
   switch (s.kind) {
     case StepKind::unit: {
       StepCost cost = kUnitStep;
       cost.unit_squared *= groups_of_five;
-      return kStart + steps_of(p) * step_seconds(cost, p, 0);
+      return start + steps_of(p) * step_seconds(cost, p, 0);
     }
-    case StepKind::recurrent: return kStart + steps_of(p) * step_seconds(kRecurrentStep, p, rows_of(p, 64));
+    case StepKind::recurrent: {
+      StepCost cost = kRecurrentStep;
+      cost.product *= 1 + kRecurrentShare * (uneven(p, s.step.tile) - 1);
+      return start + steps_of(p) * step_seconds(cost, p, rows_of(p, 64));
+    }
     case StepKind::hopper_wide:
-      return kStart + steps_of(p) * (waves_of(p, 128, 64) * step_seconds(kHopperWide, p, 0) +
-                                     step_seconds(kHopperProjection, p, rows_of(p, 1)));
-    case StepKind::hopper_narrow: return kStart + steps_of(p) * waves_of(p, 64, 16) * step_seconds(kHopperWave, p, 0);
+      return start + steps_of(p) * (waves_of(p, 128, 64) * step_seconds(kHopperWide, p, 0) +
+                                    step_seconds(kHopperProjection, p, rows_of(p, 1)));
+    case StepKind::hopper_narrow: return start + steps_of(p) * waves_of(p, 64, 16) * step_seconds(kHopperWave, p, 0);
     case StepKind::tiles: {
       const bool tensor = p.options.math != Math::strict;
       const auto waves = static_cast<double>(ceil_div(p.options.batch_size, 32));
       StepCost cost = tensor ? kTensorTileStep : kTileStep;
       cost.unit_squared *= waves;
-      return kStart + steps_of(p) * step_seconds(cost, p, rows_of(p, 64));
+      return start + steps_of(p) * step_seconds(cost, p, rows_of(p, 64));
     }
   }
   return kNever;
 }
 
-double sequence_seconds(const Problem& p, const Build& build) {
-  if (!decide_sequence(p, build)) return kNever;
+double per_step_seconds(const Problem& p, const Build& build) {
+  const auto answer = decide_per_step(p, build);
+  return answer ? per_step_seconds(p, *answer.schedule) : kNever;
+}
+
+double sequence_seconds(const Problem& p) {
   if (has_16_bits(p.options.math)) return kStart + steps_of(p) * step_seconds(kResidentHalf, p, rows_of(p, 1));
   return kStart + steps_of(p) * step_seconds(kResident, p, rows_of(p, 64));
 }
@@ -134,10 +157,13 @@ double beyond_registers(const Problem& p) {
   return p.config.hidden_size > 1024 && !has_16_bits(p.options.math) ? kBeyondRegisters : 1.0;
 }
 
+double clocks_as_seconds(double clocks, const Problem& p) { return clocks / kClock * beyond_registers(p); }
 template <class Schedule>
 double clocks_as_seconds(const Decision<Schedule>& answer, const Problem& p) {
-  return answer ? answer.schedule->clocks / kClock * beyond_registers(p) : kNever;
+  return answer ? clocks_as_seconds(answer.schedule->clocks, p) : kNever;
 }
+
+double projections_in(const Problem& p) { return p.options.math == Math::tf32 ? kCosts.tf32_projections : 1.0; }
 
 }  // namespace
 
@@ -161,10 +187,9 @@ Estimates estimate(const Problem& problem, const Build& build) {
   // Engines with products in 16 bits are asked for these.
   const Problem half = has_16_bits(problem.options.math) ? problem : p;
   const DenseStepSchedule dense = make_dense_step_schedule(problem, build);
-  const double projections = half.options.math == Math::tf32 ? kCosts.tf32_projections : 1.0;
   return {clocks_as_seconds(decide_single_block(half, build), half),
-          sequence_seconds(half, build),
-          clocks_as_seconds(decide_persistent(half, build), half) * projections,
+          decide_sequence(half, build) ? sequence_seconds(half) : kNever,
+          clocks_as_seconds(decide_persistent(half, build), half) * projections_in(half),
           per_step_seconds(p, build),
           clocks_as_seconds(decide_slices(half, build), half),
           dense.accepted ? dense.seconds : kNever};
@@ -182,6 +207,8 @@ namespace {
 /// clearly less.
 constexpr std::size_t kMeasured = 4;
 
+}  // namespace
+
 std::size_t fastest(const Estimates& e) {
   std::size_t best = 0;
   while (best + 1 < kMeasured && e[best] == kNever) ++best;
@@ -194,7 +221,54 @@ std::size_t fastest(const Estimates& e) {
   return best;
 }
 
+Problem problem_for(std::size_t engine, const Problem& problem) {
+  const std::string_view name = kEngines[engine];
+  const bool own = problem.options.math == Math::tf32x3 ? name == "cuda-dense-step" : name != "cuda-per-step";
+  return own ? problem : with_exacter_math(problem);
+}
+
+namespace {
+
+template <class Schedule>
+std::optional<AnySchedule> any(Decision<Schedule> answer) {
+  if (!answer) return {};
+  return AnySchedule(*std::move(answer.schedule));
+}
+
 }  // namespace
+
+std::optional<AnySchedule> schedule_of(std::size_t engine, const Problem& problem, const Build& build) {
+  const Problem p = problem_for(engine, problem);
+  switch (engine) {
+    case 0: return any(decide_single_block(p, build));
+    case 1: return any(decide_sequence(p, build));
+    case 2: return any(decide_persistent(p, build));
+    case 3: return any(decide_per_step(p, build));
+    case 4: return any(decide_slices(p, build));
+    default: {
+      DenseStepSchedule dense = make_dense_step_schedule(p, build);
+      if (!dense.accepted) return {};
+      return AnySchedule(std::move(dense));
+    }
+  }
+}
+
+double seconds_as_planned(std::size_t engine, const AnySchedule& planned, const Problem& call) {
+  const Problem p = problem_for(engine, call);
+  if (const auto* dense = std::get_if<DenseStepSchedule>(&planned)) return seconds_as_planned(*dense, p);
+  if (const auto* small = std::get_if<SmallSchedule>(&planned)) {
+    return clocks_as_seconds(clocks_as_planned(*small, p), p);
+  }
+  if (const auto* groups = std::get_if<PersistentSchedule>(&planned)) {
+    return clocks_as_seconds(clocks_as_planned(*groups, p), p) * projections_in(p);
+  }
+  if (const auto* slices = std::get_if<SliceSchedule>(&planned)) {
+    return clocks_as_seconds(clocks_as_planned(*slices, p), p);
+  }
+  if (kEngines[engine] != "cuda-sequence") return per_step_seconds(p, std::get<Schedule>(planned));
+  const bool few = p.options.seq_len < kShort;  // before them operands, a projection, counters and the state's form
+  return sequence_seconds(p) + (few ? 2 * kProjectionBefore * static_cast<double>(p.config.num_layers) : 0.0);
+}
 
 Support unless_slower(const Problem& problem, std::string_view name, Support own, const Build& build) {
   if (!own || problem.options.backend == name || problem.options.training != Training::none) return own;

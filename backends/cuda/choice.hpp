@@ -5,9 +5,16 @@
 /// resource behind it. The engines ask here before they accept a problem that named none of them.
 
 #include <array>
+#include <cstddef>
+#include <optional>
 #include <string_view>
+#include <variant>
 
 #include "backends/cuda/common/build.hpp"
+#include "backends/cuda/dense_step/schedule.hpp"
+#include "backends/cuda/per_step/schedule.hpp"
+#include "backends/cuda/persistent/slices.hpp"
+#include "backends/cuda/single_block/schedule.hpp"
 #include "gru/problem.hpp"
 
 namespace gru::cuda {
@@ -33,5 +40,18 @@ using Estimates = std::array<double, kEngines.size()>;
 Estimates estimate(const Problem& problem, const Build& build);
 /// That of one of them; infinite for other names.
 double estimate_of(const Problem& problem, std::string_view name, const Build& build);
+
+/// The place in kEngines of the one that backend auto takes by the estimates.
+std::size_t fastest(const Estimates& estimates);
+
+/// What an engine decided.
+using AnySchedule = std::variant<SmallSchedule, Schedule, PersistentSchedule, SliceSchedule, DenseStepSchedule>;
+
+/// The problem in the math mode that an engine computes it in.
+Problem problem_for(std::size_t engine, const Problem& problem);
+/// What an engine decides about a problem, whatever others would take; nothing where it refuses.
+std::optional<AnySchedule> schedule_of(std::size_t engine, const Problem& problem, const Build& build);
+/// Seconds of a call, `call` being the plan's problem with the call's T and B, by what an engine planned for more.
+double seconds_as_planned(std::size_t engine, const AnySchedule& planned, const Problem& call);
 
 }  // namespace gru::cuda

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -13,6 +14,7 @@
 #include "backends/cuda/common/engine.hpp"
 #include "backends/cuda/common/remembered.hpp"
 #include "backends/cuda/common/stream_ref.hpp"
+#include "backends/cuda/engines.hpp"
 #include "gru/backend.hpp"
 
 namespace gru::cuda {
@@ -28,6 +30,9 @@ class OnStream {
   static constexpr std::string_view name = Kind::name;
 
   using Answer = decltype(Kind::decide(std::declval<const Problem&>()));
+  using Schedule = typename decltype(Answer::schedule)::value_type;
+  /// Others for calls that are smaller than planned; those that train serve every call themselves.
+  static constexpr bool kHoldsOthers = std::is_constructible_v<AnySchedule, Schedule>;
   static Answer decide(const Problem& problem) {
     static Remembered<Answer> answers;
     return answers.of(problem, [&] {
@@ -35,6 +40,9 @@ class OnStream {
       Answer answer = Kind::decide(own);
       if (answer && own.options.math != problem.options.math) answer.reason += exacter_remark(problem);
       static_cast<Support&>(answer) = unless_slower(problem, name, answer, this_build());
+      if constexpr (kHoldsOthers) {
+        if (answer) answer.reason += remembered_calls(problem, name, AnySchedule(*answer.schedule)).remark();
+      }
       return answer;
     });
   }
@@ -46,13 +54,17 @@ class OnStream {
     return {};
   }
 
-  using Schedule = typename decltype(Answer::schedule)::value_type;
   /// Engine, or what is derived from it.
   using Made = typename decltype(Kind::make(StreamRef{}, std::declval<const Problem&>(), std::declval<Schedule>(),
                                             std::declval<const Weights&>()))::element_type;
-  OnStream(const S& space, const Problem& problem, Answer answer, const Weights& weights)
-      : space_(space),
-        engine_(Kind::make(stream_of(space), for_engine(problem), *std::move(answer.schedule), weights)) {}
+  OnStream(const S& space, const Problem& problem, Answer answer, const Weights& weights) : space_(space) {
+    SmallerCalls calls;
+    if constexpr (kHoldsOthers) calls = remembered_calls(problem, name, AnySchedule(*answer.schedule));
+    engine_ = Kind::make(stream_of(space), for_engine(problem), *std::move(answer.schedule), weights);
+    if constexpr (kHoldsOthers) {
+      engine_ = with_smaller_calls(std::move(engine_), stream_of(space), problem, std::move(calls), weights);
+    }
+  }
 
   void execute(const Call& call) { engine_->execute(call); }
   void require_no_abort() { engine_->require_no_abort(); }

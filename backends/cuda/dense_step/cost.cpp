@@ -32,6 +32,9 @@ constexpr ProductCost kJointHalf = {6.6e-6, 3.4e-9, 16e-12, 1.4e-14};
 constexpr double kNarrowStart = 1.8e-6, kFusedStart = 2.7e-6;
 /// Gates of a block's rows, after its products.
 constexpr double kNarrowRow = 15e-9;
+/// TF32: a block's way to its first products, and to those of the block that follows it on a multiprocessor (B = 1024, H = 128 and
+/// 192 take 8.9 and 14.1 us a step).
+constexpr double kNarrowFirst = 0.6e-6, kNarrowNext = 1.3e-6;
 /// Bytes a second from L2 into one multiprocessor: of 16 bits, whose many rows wait for more loads, fewer.
 constexpr double kL2BytesTf32 = 40e9, kL2BytesHalf = 30e9;
 /// Half of a product's work is its inputs' projection, which the step of few rows has before it, too.
@@ -82,7 +85,9 @@ double block_seconds(const DenseStepShape& s, int rows) {
   if (bytes == 2 && rows < 64 && blocks > s.sm_count) {
     return static_cast<double>(ceil_div(blocks, 2 * s.sm_count)) * 1.3 * block / kL2BytesHalf;
   }
-  return static_cast<double>(ceil_div(blocks, s.sm_count)) * block / (bytes == 4 ? kL2BytesTf32 : kL2BytesHalf);
+  const auto waves = static_cast<double>(ceil_div(blocks, s.sm_count));
+  if (bytes == 2) return waves * block / kL2BytesHalf;
+  return waves * block / kL2BytesTf32 + kNarrowFirst + (waves - 1) * (kNarrowNext + kNarrowRow * rows);
 }
 
 /// Tiles of a sequence's steps, but for the smallest in TF32, take so much more than those of single steps, or were not timed.

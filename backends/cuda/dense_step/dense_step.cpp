@@ -16,13 +16,14 @@
 namespace gru::cuda {
 
 DenseStep::Impl::Impl(StreamRef on, const Problem& for_problem, DenseStepSchedule by,
-                      std::shared_ptr<const DenseStepWeights> packed)
+                      std::shared_ptr<const DenseStepWeights> packed, bool records)
     : Engine(on),
       problem(for_problem),
       schedule(std::move(by)),
       weights(std::move(packed)),
       space(on, for_problem, schedule),
-      kernels(dense_step_kernels(schedule.element)) {
+      kernels(dense_step_kernels(schedule.element)),
+      records_graph(records) {
   const DeviceGuard guard(stream.device);
   overlap = can_overlap_launches(kernels.gates, stream.device);
   for (const void* kernel : {write_call_kernel(), kernels.prepare, kernels.gates, row_ends_kernel()})
@@ -40,7 +41,7 @@ DenseStep::Impl::Impl(StreamRef on, const Problem& for_problem, DenseStepSchedul
   if (problem.options.batch_size == 0) return;
   make_products();
   warm_up();
-  if (RecordedGraph::pays(launches())) {
+  if (records && RecordedGraph::pays(launches())) {
     graph = RecordedGraph(stream, [&](StreamRef recorder) {
       launch_all(recorder, problem.options.seq_len, problem.options.batch_size, space.stored_call, {});
     });
@@ -138,9 +139,9 @@ Decision<DenseStepSchedule> DenseStep::decide(const Problem& problem) {
 }
 
 std::unique_ptr<Engine> DenseStep::make(StreamRef stream, const Problem& problem, DenseStepSchedule schedule,
-                                        const Weights& weights) {
+                                        const Weights& weights, bool records) {
   auto packed = pack_dense_step_weights(stream, weights, schedule);
-  return std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed));
+  return std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed), records);
 }
 
 }  // namespace gru::cuda

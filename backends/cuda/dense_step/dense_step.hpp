@@ -16,8 +16,9 @@ struct DenseStep {
   static constexpr bool has_tf32x3 = true;
 
   static Decision<DenseStepSchedule> decide(const Problem& problem);
+  /// records: the planned execution as a graph, where that pays.
   static std::unique_ptr<Engine> make(StreamRef stream, const Problem& problem, DenseStepSchedule schedule,
-                                      const Weights& weights);
+                                      const Weights& weights, bool records = true);
 
  private:
   struct Impl;

@@ -32,13 +32,14 @@ struct OneLaunch {
 
 /// Everything that one stream's executions need beside the packed weights.
 struct DenseStep::Impl final : Engine {
-  Impl(StreamRef on, const Problem& for_problem, DenseStepSchedule by, std::shared_ptr<const DenseStepWeights> packed);
+  Impl(StreamRef on, const Problem& for_problem, DenseStepSchedule by, std::shared_ptr<const DenseStepWeights> packed,
+       bool records);
 
   void execute(const Call& call) override;
   std::size_t workspace_bytes() const override { return space.bytes + kProductWorkspace; }
   Status status() const override { return status_of(stream, name); }
   std::unique_ptr<Engine> fork_on(StreamRef on) const override {
-    return std::make_unique<Impl>(on, problem, schedule, weights);
+    return std::make_unique<Impl>(on, problem, schedule, weights, records_graph);
   }
   void load(std::span<const CellWeights> cells) override {
     weights->packing.run(stream, cells);
@@ -80,6 +81,7 @@ struct DenseStep::Impl final : Engine {
   std::optional<StepProduct> states_;  // the recurrent product, or both in one
   bool overlap = false;
   bool weights_are_new = false;  ///< since the last execution: a first launch that reads them must not start early
+  bool records_graph;
   RecordedGraph graph;
 };
 

@@ -12,6 +12,16 @@
 namespace gru::cuda {
 namespace {
 
+/// rows 0: only so that it can be launched later.
+void launch_product(StreamRef on, const StepProduct& product, const void* x, const void* w, float* y,
+                    std::int64_t rows) {
+  if (rows == 0) {
+    product.prepare(on, x, w, y);
+  } else {
+    product.run(on, x, w, y, rows);
+  }
+}
+
 unsigned blocks_for(std::int64_t threads) { return blocks(threads, kElementThreads); }
 
 }  // namespace
@@ -59,20 +69,20 @@ void DenseStep::Impl::project(StreamRef on, GateArgs& a, bool prepare) const {
     const std::byte* const columns = w + d * 3 * units * depth * element;
     for (const auto& [first, product] : projection) {
       const std::int64_t skipped = first * size_of(schedule.element);
-      const auto launch = prepare ? &StepProduct::prepare : &StepProduct::run;
-      (product.*launch)(on, rows + skipped, columns + skipped, space.share + d * a.share_direction);
+      launch_product(on, product, rows + skipped, columns + skipped, space.share + d * a.share_direction,
+                     prepare ? 0 : std::int64_t{here} * a.batch);
     }
   }
 }
 
 void DenseStep::Impl::multiply_state(StreamRef on, const GateArgs& a, bool prepare) const {
-  const auto launch = prepare ? &StepProduct::prepare : &StepProduct::run;
+  const std::int64_t rows = prepare ? 0 : a.batch;
   const DenseStepWeights::Layer& layer = weights->layers[static_cast<std::size_t>(a.layer)];
   if (schedule.joint) {
     const std::int64_t at = a.layer * space.operand_stride * feature_bytes(schedule.element);
-    ((*states_).*launch)(on, space.x + at, layer.w_ih, space.share);
+    launch_product(on, *states_, space.x + at, layer.w_ih, space.share, rows);
   } else {
-    ((*states_).*launch)(on, a.state_operands, layer.w_hh, space.product);
+    launch_product(on, *states_, a.state_operands, layer.w_hh, space.product, rows);
   }
 }
 

@@ -27,6 +27,7 @@ struct StepProduct::Impl {
   std::shared_ptr<std::byte> workspace;
   bool adds = false;
   std::int64_t rows = 0;
+  std::int64_t rows_now = 0;  // in the layouts
 };
 
 StepProduct::StepProduct(StreamRef stream, const StepProductShape& s, std::shared_ptr<std::byte> workspace)
@@ -35,7 +36,7 @@ StepProduct::StepProduct(StreamRef stream, const StepProductShape& s, std::share
   Impl& my = *impl_;
   my.workspace = std::move(workspace);
   my.adds = s.adds;
-  my.rows = s.rows;
+  my.rows = my.rows_now = s.rows;
   const bool tf32 = s.element == Element::tf32 || s.element == Element::tf32x3;
   const std::int64_t row = s.row > 0 ? s.row : s.depth;
   // cuBLASLt counts in columns: y^T = w x^T.
@@ -64,8 +65,14 @@ void StepProduct::prepare(StreamRef stream, const void* x, const void* w, float*
   my.product.warm_up(my.context, &one, w, x, &before, y, my.workspace.get(), kProductWorkspace, stream.stream, my.rows);
 }
 
-void StepProduct::run(StreamRef stream, const void* x, const void* w, float* y) const {
-  const Impl& my = *impl_;
+void StepProduct::run(StreamRef stream, const void* x, const void* w, float* y, std::int64_t rows) const {
+  Impl& my = *impl_;
+  if (rows != my.rows_now && my.product.take_columns(my.context, rows, my.rows_now, kProductWorkspace)) {
+    my.rows_now = rows;
+  } else if (my.rows_now < rows) {  // as planned, which it takes
+    my.product.take_columns(my.context, my.rows, my.rows_now, kProductWorkspace);
+    my.rows_now = my.rows;
+  }
   const float one = 1.0F, before = my.adds ? 1.0F : 0.0F;
   my.product.launch(my.context, &one, w, x, &before, y, my.workspace.get(), kProductWorkspace, stream.stream);
 }
@@ -78,7 +85,7 @@ StepProduct::StepProduct(StreamRef, const StepProductShape&, std::shared_ptr<std
   throw Error("gru::cuda::StepProduct: this library was built without cuBLASLt; build it with GRU_CUDA_CUBLASLT=ON");
 }
 void StepProduct::prepare(StreamRef, const void*, const void*, float*) const {}
-void StepProduct::run(StreamRef, const void*, const void*, float*) const {}
+void StepProduct::run(StreamRef, const void*, const void*, float*, std::int64_t) const {}
 
 #endif
 

@@ -2,6 +2,7 @@
 #include "backends/cuda/dense_step/schedule.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <string>
 
 #include "backends/cuda/common/integers.hpp"
@@ -15,6 +16,7 @@ namespace {
 
 constexpr std::int64_t kMaxRows = std::int64_t{1} << 30;  // T*B and 3H*D: cuBLASLt counts rows in 32 bits
 constexpr std::int64_t kMaxSteps = 1 << 30;
+constexpr double kNever = std::numeric_limits<double>::infinity();
 
 /// Fewer, larger products win even where a portion streams past the L2 cache. Not where each adds to it several times.
 constexpr std::int64_t kPortionInHalfCaches = 16, kAddedInHalfCaches = 1;
@@ -74,6 +76,12 @@ DenseStepShape shape_of(const DenseStepSchedule& s, std::int64_t batch) {
           .shared_bytes = s.shared_bytes};
 }
 
+StepChoice step_of(const DenseStepSchedule& s, const DenseStepShape& shape) {
+  const bool follows = s.for_lengths && s.element == Element::float32 && !s.joint;
+  const StepChoice step = follows ? wide_step(shape) : best_step(shape);
+  return step.seconds < kNever ? step : best_step(shape);  // some shapes are beyond the tiles' reach
+}
+
 /// Operands made and a graph started; a product of the inputs before few steps.
 constexpr double kStart = 4e-6, kProjection = 5e-6;
 
@@ -92,7 +100,7 @@ double seconds_of(const DenseStepSchedule& s, const Problem& p) {
         static_cast<double>(c.layer_input_size(layer) + c.hidden_size) / (2.0 * static_cast<double>(c.hidden_size));
   }
   shape.input_share = inputs / layers;
-  const double step = best_step(shape).seconds;
+  const double step = step_of(s, shape).seconds;
   return kStart + layers * (kProjection + static_cast<double>(p.options.seq_len) * step);
 }
 
@@ -127,7 +135,9 @@ std::int64_t DenseStepSchedule::projected_depth(std::int64_t inputs) const {
   return round_up(ceil_div(inputs, ceil_div(inputs, kProjectedDepth)), kUnitPadding);
 }
 
-StepChoice DenseStepSchedule::step(std::int64_t batch) const { return best_step(shape_of(*this, batch)); }
+double seconds_as_planned(const DenseStepSchedule& planned, const Problem& call) { return seconds_of(planned, call); }
+
+StepChoice DenseStepSchedule::step(std::int64_t batch) const { return step_of(*this, shape_of(*this, batch)); }
 
 StepChoice DenseStepSchedule::fused_step(const Config& config, std::int64_t batch) const {
   if (config.bidirectional) return {};

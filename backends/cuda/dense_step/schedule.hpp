@@ -24,6 +24,8 @@ struct DenseStepSchedule {
   int portion = 0;               ///< steps whose inputs are projected at once
   /// A single step in one direction with about as many inputs as units: both products are one launch.
   bool joint = false;
+  /// For calls with lengths: in float32 always the step whose tiles leave out rows that have ended.
+  bool for_lengths = false;
   double seconds = 0;  ///< of an execution, roughly
 
   std::int64_t inputs_padded(const Config& config, std::int64_t layer) const;
@@ -34,6 +36,9 @@ struct DenseStepSchedule {
   /// The same of an execution of a single step in one direction, a launch a layer, inputs and all; product: it is none.
   StepChoice fused_step(const Config& config, std::int64_t batch) const;
 };
+
+/// Seconds of a call, `call` being the plan's problem with the call's T and B, by what was planned for more.
+double seconds_as_planned(const DenseStepSchedule& planned, const Problem& call);
 
 DenseStepSchedule make_dense_step_schedule(const Problem& problem, const Build& build);
 

@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <memory>
 
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/packing/uploaded_weights.hpp"
 
 namespace gru::cuda {
 namespace {
@@ -42,16 +42,6 @@ void start(StreamRef stream, const PackTasks& tasks, std::size_t count) {
   Launch(dim3(wide, static_cast<unsigned>(count)), dim3(kPackThreads), 0, stream)
       .start(pack_kernel(), "the launch of the weights' packing", tasks);
 }
-
-/// Calls f(view) for each of a cell's tensors that is given.
-template <class Cell, class F>
-void for_each_tensor(Cell& cell, const F& f) {
-  for (auto* view : {&cell.weight_ih, &cell.weight_hh, &cell.bias_ih, &cell.bias_hh}) {
-    if (view->given()) f(*view);
-  }
-}
-
-std::size_t padded_bytes(const ConstTensorView& view) { return (size_bytes_of(view) + 15) / 16 * 16; }
 
 }  // namespace
 
@@ -98,32 +88,9 @@ void Packing::run(StreamRef stream, const Weights& weights) const {
   const DeviceGuard guard(stream.device);
   load_kernel(pack_kernel());  // or the first set_weights would load it, and wait for the device
   if (weights.are_zeros()) return;
-  std::vector<CellWeights> cells;
-  std::size_t bytes = 0;
-  for (std::int64_t layer = 0; layer < config_.num_layers; ++layer) {
-    for (std::int64_t d = 0; d < config_.num_directions(); ++d) {
-      for_each_tensor(cells.emplace_back(weights.cell(layer, d)),
-                      [&](const ConstTensorView& view) { bytes += padded_bytes(view); });
-    }
-  }
-  const std::shared_ptr<std::byte> raw = allocate(stream, "the weights before they are packed", bytes);
-  std::vector<Tensor> copies;  // of what does not lie row by row
-  std::byte* to = raw.get();
-  for (CellWeights& cell : cells) {
-    for_each_tensor(cell, [&](ConstTensorView& view) {
-      const void* from = view.data;
-      if (view.strides != contiguous_strides(view.rank, view.extents)) {
-        from = copies.emplace_back(convert(view, view.dtype)).bytes();
-        view.strides = contiguous_strides(view.rank, view.extents);
-      }
-      view.data = to;
-      check(cudaMemcpyAsync(to, from, size_bytes_of(view), cudaMemcpyHostToDevice, stream.stream),
-            "cudaMemcpyAsync of the weights");
-      to += padded_bytes(view);
-    });
-  }
-  run(stream, cells);
-  check(cudaStreamSynchronize(stream.stream), "cudaStreamSynchronize");
+  const UploadedWeights uploaded(stream, weights);
+  run(stream, uploaded.cells());
+  uploaded.wait();
 }
 
 }  // namespace gru::cuda

@@ -17,7 +17,7 @@ struct PerStep::Impl final : StepEngine {
  private:
   std::unique_ptr<Engine> fork_on(StreamRef on) const override {
     auto made = std::make_unique<Impl>(on, problem, schedule, weights, name);
-    made->prepare();
+    made->prepare(records_graph);
     return made;
   }
   std::int64_t step_launches(std::int64_t steps) const override { return schedule.reset ? 2 * steps : steps; }
@@ -77,10 +77,10 @@ std::vector<std::string> PerStep::arrangements(const Problem& problem) {
 }
 
 std::unique_ptr<Engine> PerStep::make(StreamRef stream, const Problem& problem, Schedule schedule,
-                                      const Weights& weights) {
+                                      const Weights& weights, bool records) {
   auto packed = pack_weights(stream, weights, schedule.pack);
   auto made = std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed), name);
-  made->prepare();
+  made->prepare(records);
   return made;
 }
 

@@ -18,8 +18,9 @@ struct PerStep {
   static Decision<Schedule> decide(const Problem& problem);
   /// For the tuner; reads the kernels' attributes.
   static std::vector<std::string> arrangements(const Problem& problem);
+  /// records: the planned execution as a graph, where that pays.
   static std::unique_ptr<Engine> make(StreamRef stream, const Problem& problem, Schedule schedule,
-                                      const Weights& weights);
+                                      const Weights& weights, bool records = true);
 
  private:
   struct Impl;

@@ -23,7 +23,8 @@ StepEngine::StepEngine(StreamRef on, const Problem& for_problem, Schedule by,
       space(on, for_problem, schedule),
       backend_(backend) {}
 
-void StepEngine::prepare() {
+void StepEngine::prepare(bool records) {
+  records_graph = records;
   const DeviceGuard guard(stream.device);
   overlap = can_overlap_launches(function_of(schedule.step), stream.device);
   for (const Kernel* kernel : {&schedule.step, &schedule.reset, &schedule.projection}) {
@@ -34,7 +35,7 @@ void StepEngine::prepare() {
     if (function != nullptr) load_kernel(function);
   }
   if (schedule.dense) warm_up();
-  if (problem.options.batch_size == 0 || !RecordedGraph::pays(launches(problem.options.seq_len))) return;
+  if (!records || problem.options.batch_size == 0 || !RecordedGraph::pays(launches(problem.options.seq_len))) return;
   graph_ = RecordedGraph(stream, [&](StreamRef recorder) {
     launch_all(recorder, problem.options.seq_len, problem.options.batch_size, space.stored_call, {});
   });
@@ -58,9 +59,9 @@ void StepEngine::warm_up() {
   }
 }
 
-/// W_ih x + bias of one direction for a portion of rows, always as many as planned: what lies behind a shorter portion
-/// or a smaller batch is computed too and never read. All operands are padded to 16 bytes, so that whatever warm_up
-/// prepared is known here.
+/// W_ih x + bias of one direction for a portion of rows. Where the library's algorithm for a planned portion takes no fewer
+/// rows, what lies behind a shorter portion or a smaller batch is computed too and never read. All operands are padded to
+/// 16 bytes, so that whatever warm_up prepared is known here.
 void StepEngine::multiply(StreamRef on, const StepArgs& args, int direction, const void* x, std::int64_t first,
                           std::int64_t x_stride, bool prepare) {
   const std::int64_t gates = std::int64_t{3} * args.hidden_padded;
@@ -68,9 +69,13 @@ void StepEngine::multiply(StreamRef on, const StepArgs& args, int direction, con
                       : schedule.pack.factors == Factors::bfloat16 ? DType::bfloat16
                                                                    : DType::float32;
   const auto element = static_cast<std::int64_t>(size_of(dtype));
-  ConstTensorView rows = tensor_view(static_cast<const std::byte*>(x) + first * element, dtype,
-                                     {1, space.projection_rows, args.input_padded});
-  rows.strides = {space.projection_rows * x_stride, x_stride, 1};
+  const auto rows_of = [&](std::int64_t count) {
+    ConstTensorView rows =
+        tensor_view(static_cast<const std::byte*>(x) + first * element, dtype, {1, count, args.input_padded});
+    rows.strides = {count * x_stride, x_stride, 1};
+    return rows;
+  };
+  const ConstTensorView planned = rows_of(space.projection_rows);
   const ProjectionWeights w{
       .rows = static_cast<const std::byte*>(args.weights.w_ih) + direction * gates * args.input_padded * element,
       .row_stride = args.input_padded,
@@ -80,9 +85,10 @@ void StepEngine::multiply(StreamRef on, const StepArgs& args, int direction, con
                            .row_stride = gates,
                            .direction_stride = gates};
   if (prepare) {
-    dense_->prepare(on, rows, w, to);
-  } else {
-    dense_->run(on, rows, w, to);
+    dense_->prepare(on, planned, w, to);
+  } else if (const std::int64_t here = std::int64_t{args.projected_steps} * args.batch;
+             here == space.projection_rows || !dense_->run_prepared(on, rows_of(here), w, to)) {
+    dense_->run(on, planned, w, to);
   }
 }
 

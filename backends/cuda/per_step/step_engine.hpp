@@ -29,8 +29,8 @@ class StepEngine : public Engine {
              std::string_view backend);
 
   /// Once, before the first execution: runs each projection on zeros, as the first product of a shape may synchronise,
-  /// and captures the planned execution where that is worth it.
-  void prepare();
+  /// and, if it `records`, captures the planned execution where that is worth it.
+  void prepare(bool records);
   void execute(const Call& call) override;
   std::size_t workspace_bytes() const override;
   Status status() const override;
@@ -53,6 +53,7 @@ class StepEngine : public Engine {
   bool overlap = false;
   /// Packed since the last execution: what reads weights before it waits must not start before the packing has ended.
   bool weights_are_new = false;
+  bool records_graph = true;
 
  private:
   void load(std::span<const CellWeights> cells) override {

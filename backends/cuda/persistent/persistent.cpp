@@ -49,8 +49,8 @@ struct Persistent::Impl final : Engine {
   }
   void rebound() override { inputs->rebind(stream); }
   void load(std::span<const CellWeights> cells) override { weights->packing.run(stream, cells); }
-  void launch(const PersistentArgs& args) const;
-  PersistentArgs common_args(const Call& call) const;
+  void launch(const PersistentSchedule& now, const PersistentArgs& args) const;
+  PersistentArgs common_args(const PersistentSchedule& now, const Call& call) const;
   Status abort_status() const;
 
   Problem problem;
@@ -77,8 +77,10 @@ Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const Persisten
   const auto directions = static_cast<std::size_t>(c.num_directions());
   const auto later = static_cast<std::size_t>(schedule.layers - 1);
   const PersistentKernel& k = *schedule.kernel;
-  const auto exchanged = static_cast<std::size_t>(schedule.recurrent_groups(c.num_directions())) * 2 *
-                         static_cast<std::size_t>(schedule.slices * k.pack * k.k);
+  // All groups' slices, however a call's batch is spread over them: less than a slice each more than the sequences.
+  const auto sequences = static_cast<std::size_t>(problem.options.batch_size + schedule.slices * k.pack);
+  const auto exchanged =
+      static_cast<std::size_t>(schedule.layers * c.num_directions()) * sequences * 2 * static_cast<std::size_t>(k.k);
   const bool several_launches = schedule.layers < c.num_layers && !schedule.overlap();
   const std::size_t sizes[] = {
       later * rows * units * sizeof(GateInput),
@@ -101,14 +103,14 @@ Persistent::Impl::Impl(StreamRef on, const Problem& for_problem, const Persisten
                  spin_limit(problem.options));
 }
 
-void Persistent::Impl::launch(const PersistentArgs& args) const {
-  RecurrenceLaunch launch(schedule, schedule.blocks_of(args.layers, args.directions), stream);
+void Persistent::Impl::launch(const PersistentSchedule& now, const PersistentArgs& args) const {
+  RecurrenceLaunch launch(now, now.blocks_of(args.layers, args.directions), stream);
   launch.cooperative();  // all blocks are resident or none starts
-  launch.start(function_of(schedule), "the launch of the recurrence", args);
+  launch.start(function_of(now), "the launch of the recurrence", args);
 }
 
-PersistentArgs Persistent::Impl::common_args(const Call& call) const {
-  PersistentArgs a = arguments_of(schedule);
+PersistentArgs Persistent::Impl::common_args(const PersistentSchedule& now, const Call& call) const {
+  PersistentArgs a = arguments_of(now);
   a.steps = static_cast<int>(call.x.extents[0]);
   a.batch = static_cast<int>(call.x.extents[1]);
   a.hidden = static_cast<int>(problem.config.hidden_size);
@@ -149,7 +151,8 @@ void Persistent::Impl::execute(const Call& call) {
   require_device_memory(call, stream);
   require_no_abort();
   const Config& c = problem.config;
-  const PersistentArgs args = common_args(call);
+  const PersistentSchedule now = for_batch(schedule, problem, call.x.extents[1]);
+  const PersistentArgs args = common_args(now, call);
   const std::int64_t directions = c.num_directions(), units = schedule.hidden_padded;
   const std::int64_t width = directions * c.hidden_size;
   const TensorView below = tensor_view(between, {call.x.extents[0], call.x.extents[1], width});
@@ -171,7 +174,7 @@ void Persistent::Impl::execute(const Call& call) {
       of_launch.output = between;
       std::copy(below.strides.begin(), below.strides.end(), of_launch.output_stride);
     }
-    launch(of_launch);
+    launch(now, of_launch);
     inputs->beside(layer, of_launch);
   }
 }

@@ -45,7 +45,7 @@ PersistentArgs arguments_of(const PersistentSchedule& schedule) {
   return a;
 }
 
-bool fits_device(const PersistentSchedule& s, const Problem& problem, StreamRef stream) {
+bool fits_device(PersistentSchedule& s, const Problem& problem, StreamRef stream) {
   const void* function = function_of(s);
   cudaFuncAttributes attributes{};
   check(cudaFuncGetAttributes(&attributes, function), "cudaFuncGetAttributes");
@@ -62,6 +62,7 @@ bool fits_device(const PersistentSchedule& s, const Problem& problem, StreamRef 
           "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
     resident *= problem.device.sm_count - problem.options.reserve_sms;
   }
+  s.most_blocks = std::min(s.most_blocks, resident);
   return s.blocks <= resident;
 }
 

@@ -21,7 +21,7 @@ struct RecurrenceLaunch : Launch {
 PersistentArgs arguments_of(const PersistentSchedule& schedule);
 
 /// Asks the stream's device whether all blocks of the schedule fit at once, beside the reserved multiprocessors, and
-/// prepares the kernel for that.
-bool fits_device(const PersistentSchedule& schedule, const Problem& problem, StreamRef stream);
+/// prepares the kernel for that. Lowers the schedule's `most_blocks` to what the device says.
+bool fits_device(PersistentSchedule& schedule, const Problem& problem, StreamRef stream);
 
 }  // namespace gru::cuda

@@ -34,10 +34,13 @@ std::int64_t resident_blocks(const Problem& p, const PersistentKernel& kernel) {
   return kernel.cluster() ? free * 91 / 100 / kernel.cluster_blocks * kernel.cluster_blocks : free;
 }
 
-/// How `kernel` would run the problem, `layers` in a launch; the result's kernel is null if it can't.
-PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, int layers, int project_groups) {
+/// How `kernel` would run `batch` sequences of the problem, `layers` in a launch, with so many blocks resident; the result's
+/// kernel is null if it can't.
+PersistentSchedule fit(const Problem& p, std::int64_t batch, const PersistentKernel& kernel, int layers,
+                       int project_groups, std::int64_t resident) {
   const Config& c = p.config;
   const std::int64_t directions = c.num_directions();
+  batch = std::max<std::int64_t>(batch, 1);
   PersistentSchedule s;
   if (c.hidden_size > kernel.k) return s;
   s.layers = layers;
@@ -45,17 +48,16 @@ PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, int lay
   if (kernel.cluster() && p.device.max_cluster_size < kernel.cluster_blocks) return s;
   s.group_blocks = kernel.cluster() ? kernel.cluster_blocks : static_cast<int>(ceil_div(c.hidden_size, kernel.units));
   s.hidden_padded = s.group_blocks * kernel.units;
-  const std::int64_t groups = resident_blocks(p, kernel) / s.group_blocks;
+  s.most_blocks = static_cast<int>(resident);
+  const std::int64_t groups = resident / s.group_blocks;
   const std::int64_t lanes = layers * directions;  // recurrences at once
   const std::int64_t projections = std::int64_t{layers - 1} * project_groups;
   if (groups < lanes + projections) return s;
-  const std::int64_t sequences =
-      ceil_div(std::max<std::int64_t>(p.options.batch_size, 1), (groups - projections) / lanes);
+  const std::int64_t sequences = ceil_div(batch, (groups - projections) / lanes);
   s.slices = static_cast<int>(ceil_div(sequences, kernel.pack));
   const int most = std::min(kernel.max_slices, kernel.max_sets * kernel.per_set);
   if (s.slices > most) return s;
-  s.batch_groups =
-      static_cast<int>(ceil_div(std::max<std::int64_t>(p.options.batch_size, 1), std::int64_t{s.slices} * kernel.pack));
+  s.batch_groups = static_cast<int>(ceil_div(batch, std::int64_t{s.slices} * kernel.pack));
   s.gate_sets = std::min(s.slices, kernel.max_sets);
   s.blocks = s.blocks_of(layers, directions);
   s.threads = !kernel.dedicated ? kernel.product_threads
@@ -64,8 +66,8 @@ PersistentSchedule fit(const Problem& p, const PersistentKernel& kernel, int lay
   s.shared_bytes = kernel.shared_bytes(s.slices);
   if (static_cast<std::size_t>(s.shared_bytes + kStaticShared) > p.device.shared_memory_per_block) return s;
   const std::int64_t shares =
-      p.options.seq_len * p.options.batch_size * s.hidden_padded * std::max<std::int64_t>(layers - 1, directions);
-  if (p.options.seq_len > kMaxShares || p.options.batch_size > kMaxShares || shares > kMaxShares) return s;
+      p.options.seq_len * batch * s.hidden_padded * std::max<std::int64_t>(layers - 1, directions);
+  if (p.options.seq_len > kMaxShares || batch > kMaxShares || shares > kMaxShares) return s;
   s.kernel = &kernel;
   return s;
 }
@@ -104,7 +106,8 @@ std::vector<PersistentCandidate> persistent_candidates(const Problem& p, bool al
         continue;
       for (int project_groups = layers > 1 ? 1 : 0; project_groups <= (layers > 1 ? kMaxProjectGroups : 0);
            ++project_groups) {
-        const PersistentSchedule s = fit(p, kernel, layers, project_groups);
+        const PersistentSchedule s =
+            fit(p, p.options.batch_size, kernel, layers, project_groups, resident_blocks(p, kernel));
         if (s.kernel != nullptr) candidates.push_back({s, persistent_clocks(s, p)});
       }
     }
@@ -162,6 +165,15 @@ PersistentSchedule make_persistent_schedule(const Problem& p, bool allow_cluster
       best.wavefront() ? fmt::format(", {} layers at once", best.layers) : "");
   if (best.overlap()) best.reason += ", the next launch's inputs projected meanwhile";
   return best;
+}
+
+PersistentSchedule for_batch(const PersistentSchedule& planned, const Problem& p, std::int64_t batch) {
+  return fit(p, batch, *planned.kernel, planned.layers, planned.project_groups, planned.most_blocks);
+}
+
+double clocks_as_planned(const PersistentSchedule& planned, const Problem& call) {
+  const PersistentSchedule s = for_batch(planned, call, call.options.batch_size);
+  return s.kernel != nullptr ? persistent_clocks(s, call) : std::numeric_limits<double>::infinity();
 }
 
 Decision<PersistentSchedule> decide_persistent(const Problem& p, const Build& build) {

@@ -23,6 +23,7 @@ struct PersistentSchedule {
   int layers = 1;          ///< layers a launch, all at once: a wavefront if more than one
   int project_groups = 0;  ///< wavefront: groups that project each later layer's inputs in the same launch
   int blocks = 0;
+  int most_blocks = 0;  ///< that are resident at once: by the numbers, then as the device says
   int threads = 0;
   int shared_bytes = 0;
   bool keeps = false;  ///< runs the kernel's twin for training
@@ -50,6 +51,13 @@ PersistentSchedule make_keeping_schedule(const Problem& problem, bool allow_clus
 
 /// The fastest of them. allow_clusters: the kernels for clusters may be chosen where the device has them.
 PersistentSchedule make_persistent_schedule(const Problem& problem, bool allow_clusters = true);
+
+/// The same kernel, weights and layers a launch for a call of fewer sequences than planned: they spread over all groups that
+/// are resident, each with as few slices as that leaves. Allocates nothing; `reason` and `clocks` stay empty.
+PersistentSchedule for_batch(const PersistentSchedule& planned, const Problem& problem, std::int64_t batch);
+
+/// Clocks of a call, `call` being the plan's problem with the call's T and B, by an arrangement made for more.
+double clocks_as_planned(const PersistentSchedule& planned, const Problem& call);
 
 /// Yes where an arrangement is resident at once, whatever other backends would take.
 Decision<PersistentSchedule> decide_persistent(const Problem& problem, const Build& build);

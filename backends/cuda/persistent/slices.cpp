@@ -22,6 +22,17 @@ Problem slice_problem(const Problem& problem, std::int64_t rows) {
   return slice;
 }
 
+double clocks_as_planned(const SliceSchedule& planned, const Problem& call) {
+  const std::int64_t batch = std::max<std::int64_t>(call.options.batch_size, 1), whole = batch / planned.rows;
+  double clocks = 0;
+  if (whole > 0)
+    clocks += static_cast<double>(whole) * clocks_as_planned(planned.of_slice, slice_problem(call, planned.rows));
+  if (batch > whole * planned.rows) {
+    clocks += clocks_as_planned(planned.of_slice, slice_problem(call, batch - whole * planned.rows));
+  }
+  return clocks;
+}
+
 Decision<SliceSchedule> decide_slices(const Problem& problem, const Build& build) {
   using Answer = Decision<SliceSchedule>;
   const std::int64_t batch = problem.options.batch_size;

@@ -17,6 +17,9 @@ struct SliceSchedule {
   PersistentSchedule of_slice;
 };
 
+/// Clocks of a call, `call` being the plan's problem with the call's T and B, by the slices planned for more.
+double clocks_as_planned(const SliceSchedule& planned, const Problem& call);
+
 Decision<SliceSchedule> decide_slices(const Problem& problem, const Build& build);
 
 /// The same problem with a slice's batch.

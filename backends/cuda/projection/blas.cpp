@@ -25,6 +25,11 @@ Layout make_layout(const Matrix& m, std::int64_t batches) {
   return layout;
 }
 
+void set_columns(const Product& product, std::int64_t columns) {
+  set(product.b, CUBLASLT_MATRIX_LAYOUT_COLS, static_cast<std::uint64_t>(columns));
+  set(product.c, CUBLASLT_MATRIX_LAYOUT_COLS, static_cast<std::uint64_t>(columns));
+}
+
 /// What the process remembers, never freed. Seen on an H200: 3 ms for the first context, 82 ms for the first algorithm of
 /// a process, which loads the library.
 struct Known {
@@ -119,19 +124,20 @@ void Product::warm_up(cublasLtHandle_t context, const void* alpha, const void* f
                       cudaStream_t stream, std::int64_t columns) const {
   if (known) return;
   constexpr std::int64_t kFew = 256;
-  const auto set_columns = [&](std::int64_t n) {
-    set(b, CUBLASLT_MATRIX_LAYOUT_COLS, static_cast<std::uint64_t>(n));
-    set(c, CUBLASLT_MATRIX_LAYOUT_COLS, static_cast<std::uint64_t>(n));
-  };
-  if (columns > kFew) {
-    set_columns(kFew);
-    cublasLtMatmulHeuristicResult_t found{};
-    const cublasStatus_t status =
-        cublasLtMatmulAlgoCheck(context, operation.get(), a.get(), b.get(), c.get(), c.get(), &algorithm, &found);
-    if (status != CUBLAS_STATUS_SUCCESS || found.workspaceSize > workspace_bytes) set_columns(columns);
-  }
+  if (columns > kFew) take_columns(context, kFew, columns, workspace_bytes);
   launch(context, alpha, first, second, beta, result, workspace, workspace_bytes, stream);
-  set_columns(columns);
+  set_columns(*this, columns);
+}
+
+bool Product::take_columns(cublasLtHandle_t context, std::int64_t columns, std::int64_t before,
+                           std::size_t workspace) const {
+  set_columns(*this, columns);
+  cublasLtMatmulHeuristicResult_t found{};
+  const cublasStatus_t status =
+      cublasLtMatmulAlgoCheck(context, operation.get(), a.get(), b.get(), c.get(), c.get(), &algorithm, &found);
+  if (status == CUBLAS_STATUS_SUCCESS && found.workspaceSize <= workspace) return true;
+  set_columns(*this, before);
+  return false;
 }
 
 }  // namespace gru::cuda::blas

@@ -77,6 +77,9 @@ struct Product {
   void warm_up(cublasLtHandle_t context, const void* alpha, const void* a, const void* b, const void* beta, void* c,
                std::byte* workspace, std::size_t workspace_bytes, cudaStream_t stream, std::int64_t columns) const;
 
+  /// Gives b and c so many columns; false, and as they were, where the algorithm does not take them within the workspace.
+  bool take_columns(cublasLtHandle_t context, std::int64_t columns, std::int64_t before, std::size_t workspace) const;
+
   Operation operation;
   Layout a, b, c;
   cublasLtMatmulAlgo_t algorithm{};

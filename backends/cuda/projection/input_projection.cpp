@@ -77,16 +77,19 @@ void InputProjection::prepare(StreamRef stream, const ConstTensorView& x, const 
     library_->prepare(stream, shape_of(x, *distance, w, y), x.data, w.rows, w.bias, y.data);
 }
 
+bool InputProjection::run_prepared(StreamRef stream, const ConstTensorView& x, const ProjectionWeights& w,
+                                   const ProjectedShares& y) {
+  const auto distance = row_distance(x);
+  return library_ && distance && w.rows != nullptr &&
+         library_->run(stream, shape_of(x, *distance, w, y), x.data, w.rows, w.bias, y.data);
+}
+
 void InputProjection::run(StreamRef stream, const ConstTensorView& x, const ProjectionWeights& w,
                           const ProjectedShares& y) {
-  const auto distance = row_distance(x);
-  if (library_ && distance && w.rows != nullptr &&
-      library_->run(stream, shape_of(x, *distance, w, y), x.data, w.rows, w.bias, y.data))
-    return;
+  if (run_prepared(stream, x, w, y)) return;
   if (w.tiles != nullptr) return run_tile(stream, x, w, y);
   prepare(stream, x, w, y);
-  if (library_ && distance && w.rows != nullptr)
-    library_->run(stream, shape_of(x, *distance, w, y), x.as<float>(), w.rows, w.bias, y.data);
+  run_prepared(stream, x, w, y);
 }
 
 }  // namespace gru::cuda

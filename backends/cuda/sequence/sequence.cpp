@@ -18,7 +18,7 @@ struct Sequence::Impl final : StepEngine {
  private:
   std::unique_ptr<Engine> fork_on(StreamRef on) const override {
     auto made = std::make_unique<Impl>(on, problem, schedule, weights, name);
-    made->prepare();
+    made->prepare(records_graph);
     return made;
   }
   /// The steps are within the projections' launches.
@@ -53,7 +53,7 @@ void Sequence::Impl::launch_layer(StreamRef on, StepArgs args, const CallTensors
 Decision<Schedule> Sequence::decide(const Problem& problem) { return decide_sequence(problem, this_build()); }
 
 std::unique_ptr<Engine> Sequence::make(StreamRef stream, const Problem& problem, Schedule schedule,
-                                       const Weights& weights) {
+                                       const Weights& weights, bool records) {
   {
     const DeviceGuard guard(stream.device);
     const dim3 grid = step_grid(schedule.step, problem.config.hidden_size, problem.options.batch_size,
@@ -67,7 +67,7 @@ std::unique_ptr<Engine> Sequence::make(StreamRef stream, const Problem& problem,
   }
   auto packed = pack_weights(stream, weights, schedule.pack);
   auto made = std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed), name);
-  made->prepare();
+  made->prepare(records);
   return made;
 }
 

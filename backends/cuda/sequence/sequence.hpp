@@ -15,8 +15,9 @@ struct Sequence {
   static constexpr bool has_16_bits = true;
 
   static Decision<Schedule> decide(const Problem& problem);
+  /// records: the planned execution as a graph, where that pays.
   static std::unique_ptr<Engine> make(StreamRef stream, const Problem& problem, Schedule schedule,
-                                      const Weights& weights);
+                                      const Weights& weights, bool records = true);
 
  private:
   struct Impl;

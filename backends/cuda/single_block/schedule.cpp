@@ -130,6 +130,15 @@ SmallSchedule make_small_schedule(const Problem& p) {
   return s;
 }
 
+double clocks_as_planned(const SmallSchedule& planned, const Problem& call) {
+  double clocks = 0;
+  std::int64_t layer = 0;
+  for (const SmallKernel* kernel : planned.layers) {
+    clocks += layer_clocks(*kernel, call.config.layer_input_size(layer++), call);
+  }
+  return clocks;
+}
+
 Decision<SmallSchedule> decide_single_block(const Problem& p, const Build& build) {
   using Answer = Decision<SmallSchedule>;
   const PlanOptions& o = p.options;

@@ -21,6 +21,9 @@ struct SmallSchedule {
 
 SmallSchedule make_small_schedule(const Problem& problem);
 
+/// Clocks of a call, `call` being the plan's problem with the call's T and B, by the kernels planned for more.
+double clocks_as_planned(const SmallSchedule& planned, const Problem& call);
+
 /// Yes where single blocks hold the units, unless groups of blocks (cuda-persistent) are estimated to be faster.
 Decision<SmallSchedule> decide_single_block(const Problem& problem, const Build& build);
 
