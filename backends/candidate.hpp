@@ -127,14 +127,8 @@ Offer offer_as_it_is(const Problem& problem) {
 /// B's answer; where the tensors have 16 bits and B does not read such, that of B with conversions around it.
 template <Backend B>
 Offer offer_of(const Problem& problem) {
-  const PlanOptions& options = problem.options;
-  if (has_16_bits(options.dtype) && options.training != Training::none) {
-    return {
-        Support::no("plans for training take float32 and float64, asked for " + std::string(name_of(options.dtype))),
-        {}};
-  }
   if constexpr (!storage::Takes16Bits<B>) {
-    if (has_16_bits(options.dtype)) return offer_as_it_is<storage::Widened<B>>(problem);
+    if (has_16_bits(problem.options.dtype)) return offer_as_it_is<storage::Widened<B>>(problem);
   }
   return offer_as_it_is<B>(problem);
 }

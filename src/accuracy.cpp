@@ -126,7 +126,13 @@ Tolerance with_smallest_values(Tolerance t, DType dtype, std::span<const double>
   return t;
 }
 
-double gradient_l2_bar(DType dtype) { return dtype == DType::float32 ? 3e-6 : 1e-12; }
+double gradient_l2_bar(DType dtype, Training training, std::span<const double> expected) {
+  if (dtype == DType::float64) return 1e-12;
+  constexpr double kSums = 3e-6;
+  if (!has_16_bits(dtype)) return kSums;
+  const int roundings = training == Training::remake_gates ? 4 : 1;
+  return with_smallest_values({0, kSums + roundings * unit_roundoff(dtype)}, dtype, expected).l2;
+}
 
 bool has_strict_bar(Math math) { return math == Math::strict || math == Math::tf32x3; }
 

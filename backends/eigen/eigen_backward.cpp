@@ -47,24 +47,18 @@ Matrix without_padding(Matrix m, const std::vector<Eigen::Index>& lengths, Eigen
   return m;
 }
 
-void add_or_set(const TensorView& v, Eigen::Index i, Eigen::Index j, double value, bool accumulate) {
-  const auto at = i * v.strides[0] + j * v.strides[1];
-  if (v.dtype == DType::float32) {
-    float& to = v.as<float>()[at];
-    to = static_cast<float>(accumulate ? double{to} + value : value);
-  } else {
-    double& to = v.as<double>()[at];
-    to = accumulate ? to + value : value;
-  }
-}
-
 /// (3H, columns): the gates r, z, n one below the other.
 void store(const TensorView& to, const Matrix& r, const Matrix& z, const Matrix& n, bool accumulate) {
   if (!to.given()) return;
+  TensorView m = to;  // as (rows, 1, columns); a bias has one column
+  m.strides = {to.strides[0], 0, to.rank == 2 ? to.strides[1] : 0};
   const Eigen::Index hidden = r.rows();
   for (Eigen::Index i = 0; i < 3 * hidden; ++i) {
     const Matrix& gate = i < hidden ? r : i < 2 * hidden ? z : n;
-    for (Eigen::Index j = 0; j < r.cols(); ++j) add_or_set(to, i, j, gate(i % hidden, j), accumulate);
+    for (Eigen::Index j = 0; j < r.cols(); ++j) {
+      const double before = accumulate ? get_element(m, i, 0, j) : 0.0;
+      set_element(m, i, 0, j, before + gate(i % hidden, j));
+    }
   }
 }
 

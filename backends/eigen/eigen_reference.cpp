@@ -42,10 +42,7 @@ Gates gates_of(const Cell& c, bool reset_after, const Matrix& x, const Matrix& h
   return {r, z, n, hn};
 }
 
-namespace {
-
-// The element (i, j, k) of a canonical view, as double and back.
-double get(const ConstTensorView& v, Eigen::Index i, Eigen::Index j, Eigen::Index k) {
+double get_element(const ConstTensorView& v, Eigen::Index i, Eigen::Index j, Eigen::Index k) {
   const auto at = i * v.strides[0] + j * v.strides[1] + k * v.strides[2];
   switch (v.dtype) {
     case DType::float16: return double{to_float(v.as<Float16>()[at])};
@@ -54,7 +51,7 @@ double get(const ConstTensorView& v, Eigen::Index i, Eigen::Index j, Eigen::Inde
     default: return v.as<double>()[at];
   }
 }
-void set(const TensorView& v, Eigen::Index i, Eigen::Index j, Eigen::Index k, double value) {
+void set_element(const TensorView& v, Eigen::Index i, Eigen::Index j, Eigen::Index k, double value) {
   const auto at = i * v.strides[0] + j * v.strides[1] + k * v.strides[2];
   switch (v.dtype) {
     // By way of float: what a double holds beyond it moves no result by more than 2^-24 of itself.
@@ -65,15 +62,13 @@ void set(const TensorView& v, Eigen::Index i, Eigen::Index j, Eigen::Index k, do
   }
 }
 
-}  // namespace
-
 Matrix read_slice(const ConstTensorView& v, Eigen::Index i) {
   return Matrix::NullaryExpr(v.extents[2], v.extents[1],
-                             [&](Eigen::Index feature, Eigen::Index b) { return get(v, i, b, feature); });
+                             [&](Eigen::Index feature, Eigen::Index b) { return get_element(v, i, b, feature); });
 }
 void write_slice(const TensorView& v, Eigen::Index i, const Matrix& m) {
   for (Eigen::Index b = 0; b < m.cols(); ++b) {
-    for (Eigen::Index feature = 0; feature < m.rows(); ++feature) set(v, i, b, feature, m(feature, b));
+    for (Eigen::Index feature = 0; feature < m.rows(); ++feature) set_element(v, i, b, feature, m(feature, b));
   }
 }
 

@@ -33,6 +33,10 @@ struct Gates {
 };
 Gates gates_of(const Cell& cell, bool reset_after, const Matrix& x, const Matrix& h);
 
+/// The element (i, j, k) of a view of three dimensions, as double and back.
+double get_element(const ConstTensorView& v, Eigen::Index i, Eigen::Index j, Eigen::Index k);
+void set_element(const TensorView& v, Eigen::Index i, Eigen::Index j, Eigen::Index k, double value);
+
 /// Slice i of a canonical tensor (n, B, features) as (features, B), and back.
 Matrix read_slice(const ConstTensorView& v, Eigen::Index i);
 void write_slice(const TensorView& v, Eigen::Index i, const Matrix& m);

@@ -68,26 +68,47 @@ void convert(const S& space, const std::string& label, const Conversions& conver
       using Chunks = Kokkos::RangePolicy<S, Kokkos::IndexType<std::int64_t>>;
       // Kokkos copies the label, on the heap from 16 letters on, though only tools read it.
       static const std::string unlabelled;
-      Kokkos::parallel_for(Kokkos::Tools::profileLibraryLoaded() ? label : unlabelled, Chunks(space, 0, functor.size()),
-                           functor);
+      Kokkos::parallel_for(Kokkos::Tools::profileLibraryLoaded() ? label : unlabelled,
+                           Chunks(space, 0, chunks_of(conversions)), functor);
     });
   }
 }
 
-template <KokkosSpace S>
-void require_reachable([[maybe_unused]] const S& space, [[maybe_unused]] const Call& call) {
+namespace {
+
+template <class S, class Tensors>
+void require_reachable_memory([[maybe_unused]] const S& space, [[maybe_unused]] const Tensors& tensors) {
 #if GRU_ENABLE_CUDA && defined(KOKKOS_ENABLE_CUDA)
-  if constexpr (std::is_same_v<S, Kokkos::Cuda>) cuda::require_device_memory(call, cuda::stream_of(space));
+  if constexpr (std::is_same_v<S, Kokkos::Cuda>) cuda::require_device_memory(tensors, cuda::stream_of(space));
 #endif
+}
+
+}  // namespace
+
+template <KokkosSpace S>
+void require_reachable(const S& space, const Call& call) {
+  require_reachable_memory(space, call);
+}
+template <KokkosSpace S>
+void require_reachable(const S& space, const BackwardCall& call) {
+  require_reachable_memory(space, call);
+}
+template <KokkosSpace S>
+void require_reachable(const S& space, std::span<const CellWeights> cells) {
+  require_reachable_memory(space, cells);
 }
 
 using Host = Kokkos::DefaultHostExecutionSpace;
 template void convert<Host>(const Host&, const std::string&, const Conversions&, DType, Way);
 template void require_reachable<Host>(const Host&, const Call&);
+template void require_reachable<Host>(const Host&, const BackwardCall&);
+template void require_reachable<Host>(const Host&, std::span<const CellWeights>);
 #if defined(KOKKOS_ENABLE_CUDA) || defined(KOKKOS_ENABLE_HIP) || defined(KOKKOS_ENABLE_SYCL)
 using DefaultSpace = Kokkos::DefaultExecutionSpace;
 template void convert<DefaultSpace>(const DefaultSpace&, const std::string&, const Conversions&, DType, Way);
 template void require_reachable<DefaultSpace>(const DefaultSpace&, const Call&);
+template void require_reachable<DefaultSpace>(const DefaultSpace&, const BackwardCall&);
+template void require_reachable<DefaultSpace>(const DefaultSpace&, std::span<const CellWeights>);
 #endif
 
 }  // namespace gru::storage

@@ -4,13 +4,29 @@
 namespace gru::storage {
 namespace {
 
+// As (planes, rows, columns).
+template <class View>
+View of_rank_3(View view) {
+  for (; view.rank < 3; ++view.rank) {
+    for (std::size_t d = 2; d > 0; --d) {
+      view.extents[d] = view.extents[d - 1];
+      view.strides[d] = view.strides[d - 1];
+    }
+    view.extents[0] = 1;
+    view.strides[0] = 0;
+  }
+  return view;
+}
+
 // Whether an outer dimension goes on where the inner one of `extent` ends.
 bool follows(std::int64_t outer, std::int64_t inner, std::int64_t extent) { return outer == inner * extent; }
 
 }  // namespace
 
-void Conversions::add(const ConstTensorView& from, const TensorView& to) {
-  if (!from.given() || !to.given() || from.size() == 0) return;
+void Conversions::add(const ConstTensorView& from_any, const TensorView& to_any) {
+  if (!from_any.given() || !to_any.given() || from_any.size() == 0) return;
+  const ConstTensorView from = of_rank_3(from_any);
+  const TensorView to = of_rank_3(to_any);
   Conversion c{from.data, to.data, from.extents[0], from.extents[1], from.extents[2], {}, {}};
   for (std::size_t d = 0; d < 3; ++d) {
     c.from_strides[d] = from.strides[d];

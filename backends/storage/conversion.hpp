@@ -16,17 +16,20 @@ struct Conversion {
   std::int64_t to_strides[3] = {};    ///< likewise
 };
 
-/// What one launch converts: up to two tensors.
+/// What one launch converts: a few tensors.
 struct Conversions {
-  Conversion list[2];
+  static constexpr int kMost = 8;
+  Conversion list[kMost];
   int count = 0;
 
-  /// Adds from -> to, canonical tensors of rank 3 and the same extents; dimensions that lie side by side in both become
-  /// one. A tensor that is not given or empty is left out.
-  void add(const ConstTensorView& from, const TensorView& to);
+  bool full() const { return count == kMost; }
+
+  /// Adds from -> to, tensors of the same extents; dimensions that lie side by side in both become one. A tensor that is
+  /// not given or empty is left out. Not while full().
+  void add(const ConstTensorView& from_any, const TensorView& to_any);
 };
 
-/// Which way: from 16 bits to float32, or back.
-enum class Way : std::uint8_t { widen, narrow };
+/// Which way: from 16 bits to float32, or back, or added to what the 16 bits hold.
+enum class Way : std::uint8_t { widen, narrow, add };
 
 }  // namespace gru::storage

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "backends/storage/conversion.hpp"
 #include "gru/call.hpp"
 #include "gru/cuda_stream.hpp"
 #include "gru/kokkos_space.hpp"
+#include "gru/training.hpp"
+#include "gru/weights.hpp"
 
 namespace gru::storage {
 
@@ -20,6 +23,12 @@ void convert(const CudaStream& space, const std::string& label, const Conversion
 /// first conversion.
 template <KokkosSpace S>
 void require_reachable(const S& space, const Call& call);
+template <KokkosSpace S>
+void require_reachable(const S& space, const BackwardCall& call);
+template <KokkosSpace S>
+void require_reachable(const S& space, std::span<const CellWeights> cells);
 void require_reachable(const CudaStream& space, const Call& call);
+void require_reachable(const CudaStream& space, const BackwardCall& call);
+void require_reachable(const CudaStream& space, std::span<const CellWeights> cells);
 
 }  // namespace gru::storage

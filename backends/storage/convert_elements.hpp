@@ -15,18 +15,20 @@ namespace gru::storage {
 
 /// Float16 or BFloat16 to float, or back.
 template <class Half, Way way>
-struct Element;
+struct Element {
+  using From = float;
+  using To = Half;
+  /// `old`: what stood there.
+  GRU_FUNCTION static Half of(float value, [[maybe_unused]] Half old) {
+    if constexpr (way == Way::add) value += to_float(old);
+    return rounded_to<Half>(value);
+  }
+};
 template <class Half>
 struct Element<Half, Way::widen> {
   using From = Half;
   using To = float;
-  GRU_FUNCTION static float of(Half value) { return to_float(value); }
-};
-template <class Half>
-struct Element<Half, Way::narrow> {
-  using From = float;
-  using To = Half;
-  GRU_FUNCTION static Half of(float value) { return rounded_to<Half>(value); }
+  GRU_FUNCTION static float of(Half value, float /*old*/) { return to_float(value); }
 };
 
 /// Columns begin .. begin + count of one row.
@@ -39,10 +41,17 @@ GRU_FUNCTION void convert_columns(const Conversion& c, std::int64_t plane, std::
   const auto* from = static_cast<const typename E::From*>(c.from) + plane * c.from_strides[0] +
                      row * c.from_strides[1] + begin * from_column;
   auto* to = static_cast<typename E::To*>(c.to) + plane * c.to_strides[0] + row * c.to_strides[1] + begin * to_column;
+  const auto convert = [](const typename E::From& value, typename E::To& place) {
+    if constexpr (way == Way::add) {
+      place = E::of(value, place);
+    } else {
+      place = E::of(value, {});  // what stood there need not be a number, nor initialised
+    }
+  };
   if (from_column == 1 && to_column == 1) {
-    for (std::int64_t i = 0; i < count; ++i) to[i] = E::of(from[i]);
+    for (std::int64_t i = 0; i < count; ++i) convert(from[i], to[i]);
   } else {
-    for (std::int64_t i = 0; i < count; ++i) to[i * to_column] = E::of(from[i * from_column]);
+    for (std::int64_t i = 0; i < count; ++i) convert(from[i * from_column], to[i * to_column]);
   }
 }
 
@@ -68,8 +77,9 @@ GRU_FUNCTION void convert_chunk(const Conversion& c, std::int64_t plane, std::in
     auto* to = static_cast<typename E::To*>(c.to) + plane * c.to_strides[0] + row * c.to_strides[1] + begin;
     if (reinterpret_cast<std::uintptr_t>(from) % 16 == 0 && reinterpret_cast<std::uintptr_t>(to) % 16 == 0) {
       const From loaded = *reinterpret_cast<const From*>(from);
-      To stored;
-      for (int i = 0; i < kChunk; ++i) stored.at[i] = E::of(loaded.at[i]);
+      To stored{};
+      if constexpr (way == Way::add) stored = *reinterpret_cast<const To*>(to);
+      for (int i = 0; i < kChunk; ++i) stored.at[i] = E::of(loaded.at[i], stored.at[i]);
       *reinterpret_cast<To*>(to) = stored;
       return;
     }
@@ -77,54 +87,65 @@ GRU_FUNCTION void convert_chunk(const Conversion& c, std::int64_t plane, std::in
   convert_columns<Half, way>(c, plane, row, begin, left < kChunk ? left : kChunk);
 }
 
-/// All chunks of a launch, one an index: those of the first tensor, then those of the second.
+/// Chunks of one tensor.
+GRU_FUNCTION std::int64_t chunks_of(const Conversion& c) {
+  return c.planes * c.rows * ((c.columns + kChunk - 1) / kChunk);
+}
+/// Of all tensors of a launch.
+GRU_FUNCTION std::int64_t chunks_of(const Conversions& conversions) {
+  std::int64_t total = 0;
+  for (int i = 0; i < conversions.count; ++i) total += chunks_of(conversions.list[i]);
+  return total;
+}
+
+/// One chunk of a tensor.
+template <class Half, Way way>
+GRU_FUNCTION void convert_chunk(const Conversion& c, std::int64_t index) {
+  const std::int64_t in_a_row = (c.columns + kChunk - 1) / kChunk;
+  if (index <= 0xFFFFFFFFU && in_a_row <= 0xFFFFFFFFU) {  // 64-bit divisions are slow on a GPU
+    const auto i = static_cast<std::uint32_t>(index);
+    const std::uint32_t row = i / static_cast<std::uint32_t>(in_a_row);
+    const std::int64_t begin = std::int64_t{i - row * static_cast<std::uint32_t>(in_a_row)} * kChunk;
+    const auto plane = c.planes == 1 ? 0U : row / static_cast<std::uint32_t>(c.rows);
+    convert_chunk<Half, way>(c, plane, row - plane * c.rows, begin);
+  } else {
+    const std::int64_t row = index / in_a_row;
+    convert_chunk<Half, way>(c, row / c.rows, row % c.rows, index % in_a_row * kChunk);
+  }
+}
+
+/// One chunk of a launch: those of the first tensor come first.
+template <class Half, Way way>
+GRU_FUNCTION void convert_chunk(const Conversions& conversions, std::int64_t index) {
+  int tensor = 0;
+  for (std::int64_t of_it = chunks_of(conversions.list[0]); index >= of_it;
+       of_it = chunks_of(conversions.list[tensor])) {
+    index -= of_it;
+    ++tensor;
+  }
+  convert_chunk<Half, way>(conversions.list[tensor], index);
+}
+
+/// The same, an index a chunk.
 template <class Half, Way way>
 struct ConvertChunks {
   Conversions conversions;
 
-  GRU_FUNCTION static std::int64_t chunks_of(const Conversion& c) {
-    return c.planes * c.rows * ((c.columns + kChunk - 1) / kChunk);
-  }
-  GRU_FUNCTION std::int64_t size() const {
-    std::int64_t total = 0;
-    for (int i = 0; i < conversions.count; ++i) total += chunks_of(conversions.list[i]);
-    return total;
-  }
-  GRU_FUNCTION void operator()(std::int64_t index) const {
-    const std::int64_t first = chunks_of(conversions.list[0]);
-    if (index < first) {
-      visit(conversions.list[0], index);
-    } else {
-      visit(conversions.list[1], index - first);
-    }
-  }
-
- private:
-  GRU_FUNCTION static void visit(const Conversion& c, std::int64_t index) {
-    const std::int64_t in_a_row = (c.columns + kChunk - 1) / kChunk;
-    if (index <= 0xFFFFFFFFU && in_a_row <= 0xFFFFFFFFU) {  // 64-bit divisions are slow on a GPU
-      const auto i = static_cast<std::uint32_t>(index);
-      const std::uint32_t row = i / static_cast<std::uint32_t>(in_a_row);
-      const std::int64_t begin = std::int64_t{i - row * static_cast<std::uint32_t>(in_a_row)} * kChunk;
-      const auto plane = c.planes == 1 ? 0U : row / static_cast<std::uint32_t>(c.rows);
-      convert_chunk<Half, way>(c, plane, row - plane * c.rows, begin);
-    } else {
-      const std::int64_t row = index / in_a_row;
-      convert_chunk<Half, way>(c, row / c.rows, row % c.rows, index % in_a_row * kChunk);
-    }
-  }
+  GRU_FUNCTION void operator()(std::int64_t index) const { convert_chunk<Half, way>(conversions, index); }
 };
 
 /// f(functor) with the functor of a dtype and a way.
 template <template <class, Way> class Functor, class F>
 void with_elements(DType half, Way way, const Conversions& conversions, const F& f) {
-  const bool ieee = half == DType::float16;
-  if (way == Way::widen) {
-    if (ieee) return f(Functor<Float16, Way::widen>{conversions});
-    return f(Functor<BFloat16, Way::widen>{conversions});
-  }
-  if (ieee) return f(Functor<Float16, Way::narrow>{conversions});
-  return f(Functor<BFloat16, Way::narrow>{conversions});
+  const auto with_type = [&]<class Half>(Half) {
+    switch (way) {
+      case Way::widen: return f(Functor<Half, Way::widen>{conversions});
+      case Way::narrow: return f(Functor<Half, Way::narrow>{conversions});
+      case Way::add: return f(Functor<Half, Way::add>{conversions});
+    }
+  };
+  if (half == DType::float16) return with_type(Float16{});
+  with_type(BFloat16{});
 }
 
 }  // namespace gru::storage

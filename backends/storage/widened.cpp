@@ -7,7 +7,7 @@
 
 namespace gru::storage {
 
-WidenedLayout widened_layout(const Problem& problem) {
+WidenedLayout widened_layout(const Problem& problem, const WidenedUse& use) {
   const Config& c = problem.config;
   const PlanOptions& o = problem.options;
   WidenedLayout layout;
@@ -24,13 +24,42 @@ WidenedLayout widened_layout(const Problem& problem) {
   layout.h0 = take({states, o.batch_size, c.hidden_size});
   layout.output = take({o.seq_len, o.batch_size, c.num_directions() * c.hidden_size});
   layout.h_n = take({states, o.batch_size, c.hidden_size});
+  if (use.gradients) {
+    layout.grad_output =
+        use.outputs ? take({o.seq_len, o.batch_size, c.num_directions() * c.hidden_size}) : layout.output;
+    layout.grad_x = take({o.seq_len, o.batch_size, c.input_size});
+    layout.grad_h0 = take({states, o.batch_size, c.hidden_size});
+  }
+  layout.cells = layout.end;
+  if (use.gradients || use.weights) layout.end += place_cells(c, nullptr, nullptr);
   return layout;
 }
 
-std::string widened_remark(const Problem& problem, std::string_view own) {
+std::size_t place_cells(const Config& config, std::byte* begin, std::vector<CellGradients>* cells) {
+  std::size_t end = 0;
+  const auto take = [&](std::initializer_list<std::int64_t> extents) {
+    void* at = begin == nullptr ? nullptr : begin + end;
+    const TensorView view = tensor_view(at, DType::float32, extents);
+    end += (static_cast<std::size_t>(view.size()) * sizeof(float) + 255) / 256 * 256;
+    return view;
+  };
+  const std::int64_t rows = 3 * config.hidden_size;
+  for (std::int64_t cell = 0; cell < config.num_layers * config.num_directions(); ++cell) {
+    CellGradients views;
+    views.weight_ih = take({rows, config.layer_input_size(cell / config.num_directions())});
+    views.weight_hh = take({rows, config.hidden_size});
+    if (config.bias) {
+      views.bias_ih = take({rows});
+      views.bias_hh = take({rows});
+    }
+    if (cells != nullptr) cells->push_back(views);
+  }
+  return end;
+}
+
+std::string widened_remark(const Problem& problem, std::size_t bytes, std::string_view own) {
   return fmt::format("{} is widened to float32 and results are rounded back, in {:.3g} MB of workspace{}{}",
-                     name_of(problem.options.dtype), static_cast<double>(widened_layout(problem).end) * 1e-6,
-                     own.empty() ? "" : "; ", own);
+                     name_of(problem.options.dtype), static_cast<double>(bytes) * 1e-6, own.empty() ? "" : "; ", own);
 }
 
 }  // namespace gru::storage

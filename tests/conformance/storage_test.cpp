@@ -107,16 +107,5 @@ TEST_CASE("storage: tensors of another type than the plan's are refused, and not
   });
 }
 
-TEST_CASE("storage: training in 16 bits is refused with the reason") {
-  Scenario s;
-  for_each_16_bit_target([&](const Target& target) {
-    PlanOptions options = plan_options(s);
-    options.training = Training::keep_gates;
-    const Support support = target.supports(s.config, options);
-    CHECK_FALSE(support.accepted);
-    CHECK(support.reason.size() > 15);
-  });
-}
-
 }  // namespace
 }  // namespace gru::test

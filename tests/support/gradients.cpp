@@ -49,11 +49,10 @@ Field sequence_field(const Scenario& s, DType dtype, std::int64_t features, cons
 
 std::vector<double> draw(std::mt19937_64& engine, std::int64_t n, DType dtype) {
   std::vector<double> values;
-  for (std::int64_t i = 0; i < n; ++i) {
-    const double v = static_cast<double>(engine() >> 11U) * 0x1p-52 - 1.0;
-    values.push_back(dtype == DType::float32 ? static_cast<double>(static_cast<float>(v)) : v);
-  }
-  return values;
+  for (std::int64_t i = 0; i < n; ++i) values.push_back(static_cast<double>(engine() >> 11U) * 0x1p-52 - 1.0);
+  Field rounded(dtype, {n});
+  rounded.assign(values);
+  return rounded.values();
 }
 
 Field filled(DType dtype, std::vector<std::int64_t> extents, const Layout& layout, bool accumulate) {
@@ -115,6 +114,7 @@ PlanOptions plan_options(const GradientScenario& s) {
   PlanOptions options = plan_options(s.forward);
   options.training = s.training;
   options.dropout = s.dropout;
+  options.reserve_sms = s.reserve_sms;
   return options;
 }
 
@@ -190,8 +190,6 @@ std::vector<Gradient> expect_gradients(const GradientScenario& s, const Data& da
   return gradients_of(plain, backward);
 }
 
-double gradient_bar(DType dtype) { return gradient_l2_bar(dtype); }
-
 namespace {
 
 double norm(const std::vector<double>& values) {
@@ -209,7 +207,7 @@ void check_gradient(const GradientScenario& s, const Target& target, const Gradi
   const double size = norm(expected.values);
   // Adding to something rounds by half a unit of that.
   const double added = s.accumulate ? kAccumulated * std::sqrt(static_cast<double>(actual.values.size())) : 0;
-  const double allowed = gradient_bar(target.dtype) * (size + added);
+  const double allowed = gradient_l2_bar(target.dtype, s.training, expected.values) * (size + added);
   CHECK_MESSAGE(c.relative_l2 * size <= allowed,
                 fmt::format("{}[{}]: expected {:.9g}, got {:.9g}; L2 error {:.3g} of {:.3g}, allowed {:.3g}",
                             expected.name, c.index, c.expected, c.actual, c.relative_l2 * size, size, allowed));
@@ -231,12 +229,12 @@ void check_everything(const GradientScenario& s, const Target& target, const std
 
 }  // namespace
 
-void run_gradients_everywhere(const GradientScenario& s, Tally& tally, Where where) {
+void run_gradients_everywhere(const GradientScenario& s, Tally& tally, Where where, std::span<const DType> dtypes) {
   CAPTURE(describe(s));
   const auto counts = [&](const Target& t, DType dtype) {
     return t.dtype == dtype && (where == Where::everywhere || !t.is_host);
   };
-  for (const DType dtype : {DType::float32, DType::float64}) {
+  for (const DType dtype : dtypes) {
     if (std::ranges::none_of(targets(), [&](const Target& t) { return counts(t, dtype); })) continue;
     const Data data = make_data(s.forward, dtype);
     const Incoming incoming = make_incoming(s, data, dtype);

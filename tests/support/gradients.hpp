@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ struct GradientScenario {
   bool grad_h0 = true;      ///< asked for
   bool cells = true;        ///< asked for
   bool accumulate = false;
+  int reserve_sms = 0;  ///< of a GPU: leaves recurrences in one launch no room
   Layout grad_output_layout, grad_x_layout;
 };
 std::string describe(const GradientScenario& scenario);
@@ -51,12 +53,13 @@ std::vector<Gradient> gradients_of(const GradientScenario& scenario, const HostB
 /// The oracle's in float64, of everything, from tensors that lie one element after another.
 std::vector<Gradient> expect_gradients(const GradientScenario& scenario, const Data& data, const Incoming& incoming);
 
-/// Largest relative L2 error of a gradient in strict mode: 3e-6 for float32, 1e-12 for float64.
-double gradient_bar(DType dtype);
-
 enum class Where : std::uint8_t { everywhere, devices };
+inline constexpr DType kWide[] = {DType::float32, DType::float64};
+inline constexpr DType kHalf[] = {DType::float16, DType::bfloat16};
+inline constexpr DType kEvery[] = {DType::float32, DType::float64, DType::float16, DType::bfloat16};
 /// Runs the scenario on every target that accepts, or on those of them that are no host, and checks each gradient that was
 /// asked for.
-void run_gradients_everywhere(const GradientScenario& scenario, Tally& tally, Where where = Where::everywhere);
+void run_gradients_everywhere(const GradientScenario& scenario, Tally& tally, Where where = Where::everywhere,
+                              std::span<const DType> dtypes = kWide);
 
 }  // namespace gru::test

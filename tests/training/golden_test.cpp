@@ -104,6 +104,7 @@ TEST_CASE("golden gradients: what autograd gives for torch.nn.GRU, on every back
   for (const Golden& golden : all) {
     CAPTURE(golden.name);
     for (const Target& target : targets()) {
+      if (has_16_bits(target.dtype)) continue;  // the cases' tensors are not in these types
       for (const Training training : {Training::keep_gates, Training::remake_gates}) {
         PlanOptions options = golden.options;
         options.training = training;
@@ -125,9 +126,9 @@ TEST_CASE("golden gradients: what autograd gives for torch.nn.GRU, on every back
           REQUIRE(golden.expected.contains(gradient.name));
           const Comparison c = compare(golden.expected.at(gradient.name), gradient.values);
           CHECK_MESSAGE(
-              c.relative_l2 <= gradient_bar(target.dtype),
+              c.relative_l2 <= gradient_l2_bar(target.dtype, training),
               fmt::format("relative L2 error {:.3g}, allowed {:.3g}; worst at {}: expected {:.9g}, got {:.9g}",
-                          c.relative_l2, gradient_bar(target.dtype), c.index, c.expected, c.actual));
+                          c.relative_l2, gradient_l2_bar(target.dtype, training), c.index, c.expected, c.actual));
           ++checked;
         }
         CHECK(checked == golden.expected.size());

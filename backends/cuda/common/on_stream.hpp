@@ -73,6 +73,7 @@ class OnStream {
   { return engine_->reserve_bytes(); }
   void backward(const BackwardCall& call) requires requires(Made& engine) { engine.backward(call); }
   { engine_->backward(call); }
+  static constexpr bool reserves_outputs = true;
   /// In the plan's dtype, those of 16 bits too.
   static constexpr bool packs_16_bits = true;
   void set_weights(std::span<const CellWeights> cells) { engine_->set_weights(cells); }

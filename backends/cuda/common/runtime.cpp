@@ -183,10 +183,49 @@ bool is_device_memory(const ConstTensorView& view, StreamRef stream) {
          (attributes.type == cudaMemoryTypeDevice && attributes.device == stream.device);
 }
 
+namespace {
+
+void require_cell(std::string_view method, std::size_t cell, const std::array<ConstTensorView, 4>& tensors,
+                  StreamRef stream) {
+  constexpr std::string_view kNames[] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"};
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (is_device_memory(tensors[i], stream)) continue;  // else a name is made, on the heap
+    require_on_device(method, fmt::format("cells[{}].{}", cell, kNames[i]), tensors[i], stream.device);
+  }
+}
+
+}  // namespace
+
 void require_device_memory(const Call& call, StreamRef stream) {
   const std::pair<std::string_view, ConstTensorView> tensors[] = {
       {"x", call.x}, {"h0", call.h0}, {"lengths", call.lengths}, {"output", call.output}, {"h_n", call.h_n}};
   for (const auto& [name, view] : tensors) require_on_device("execute", name, view, stream.device);
+}
+
+void require_device_memory(const BackwardCall& call, StreamRef stream) {
+  const auto floats = static_cast<std::int64_t>(call.reserve.bytes / sizeof(float));
+  const std::pair<std::string_view, ConstTensorView> tensors[] = {
+      {"x", call.x},
+      {"h0", call.h0},
+      {"lengths", call.lengths},
+      {"output", call.output},
+      {"reserve", tensor_view(static_cast<const float*>(call.reserve.data), {floats})},
+      {"grad_output", call.grad_output},
+      {"grad_h_n", call.grad_h_n},
+      {"grad_x", call.grad_x},
+      {"grad_h0", call.grad_h0}};
+  for (const auto& [name, view] : tensors) require_on_device("backward", name, view, stream.device);
+  for (std::size_t i = 0; i < call.cells.size(); ++i) {
+    const CellGradients& c = call.cells[i];
+    require_cell("backward", i, {c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh}, stream);
+  }
+}
+
+void require_device_memory(std::span<const CellWeights> cells, StreamRef stream) {
+  for (std::size_t i = 0; i < cells.size(); ++i) {
+    const CellWeights& c = cells[i];
+    require_cell("set_weights", i, {c.weight_ih, c.weight_hh, c.bias_ih, c.bias_hh}, stream);
+  }
 }
 
 void require_device_memory(std::string_view method, std::string_view name, const ConstTensorView& view,

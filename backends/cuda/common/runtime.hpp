@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <source_location>
+#include <span>
 #include <string_view>
 
 #include "backends/cuda/common/stream_ref.hpp"
@@ -81,6 +82,8 @@ void require_same_device(StreamRef plan, StreamRef fork);
 
 /// Refuses host memory and memory of another device, with the tensor's name. Queries only: allowed while capturing.
 void require_device_memory(const Call& call, StreamRef stream);
+void require_device_memory(const BackwardCall& call, StreamRef stream);
+void require_device_memory(std::span<const CellWeights> cells, StreamRef stream);  ///< of set_weights
 /// Whether a tensor lies in memory of the stream's device, or has no elements. A query only.
 bool is_device_memory(const ConstTensorView& view, StreamRef stream);
 /// The same as above of one tensor of another method of a plan.

@@ -16,7 +16,7 @@ void convert(const CudaStream& space, const std::string& label, const Conversion
   if (conversions.count == 0) return;
   const cuda::StreamRef stream = cuda::stream_of(space);
   const cuda::DeviceGuard guard(stream.device);
-  const std::int64_t chunks = ConvertChunks<Float16, Way::widen>{conversions}.size();
+  const std::int64_t chunks = chunks_of(conversions);
   constexpr std::int64_t kMostBlocks = 1 << 20;  // each thread then takes several
   const auto grid = static_cast<unsigned>(std::min(cuda::ceil_div(chunks, cuda::kConvertThreads), kMostBlocks));
   cuda::Launch(dim3(grid), dim3(cuda::kConvertThreads), 0, stream)
@@ -25,6 +25,12 @@ void convert(const CudaStream& space, const std::string& label, const Conversion
 
 void require_reachable(const CudaStream& space, const Call& call) {
   cuda::require_device_memory(call, cuda::stream_of(space));
+}
+void require_reachable(const CudaStream& space, const BackwardCall& call) {
+  cuda::require_device_memory(call, cuda::stream_of(space));
+}
+void require_reachable(const CudaStream& space, std::span<const CellWeights> cells) {
+  cuda::require_device_memory(cells, cuda::stream_of(space));
 }
 
 }  // namespace gru::storage

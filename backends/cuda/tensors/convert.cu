@@ -12,9 +12,10 @@ namespace {
 template <class Half, storage::Way way>
 __global__ void __launch_bounds__(kConvertThreads)
     convert(const __grid_constant__ storage::Conversions conversions, std::int64_t chunks) {
-  const storage::ConvertChunks<Half, way> chunk{conversions};
   const std::int64_t stride = std::int64_t{gridDim.x} * kConvertThreads;
-  for (std::int64_t i = std::int64_t{blockIdx.x} * kConvertThreads + threadIdx.x; i < chunks; i += stride) chunk(i);
+  for (std::int64_t i = std::int64_t{blockIdx.x} * kConvertThreads + threadIdx.x; i < chunks; i += stride) {
+    storage::convert_chunk<Half, way>(conversions, i);  // where they lie, in the launch's arguments
+  }
 }
 
 }  // namespace
@@ -25,7 +26,10 @@ const void* convert_kernel(DType half, storage::Way way) {
                          reinterpret_cast<const void*>(&convert<BFloat16, Way::widen>)};
   const void* narrow[] = {reinterpret_cast<const void*>(&convert<Float16, Way::narrow>),
                           reinterpret_cast<const void*>(&convert<BFloat16, Way::narrow>)};
-  return (way == Way::widen ? widen : narrow)[half == DType::float16 ? 0 : 1];
+  const void* add[] = {reinterpret_cast<const void*>(&convert<Float16, Way::add>),
+                       reinterpret_cast<const void*>(&convert<BFloat16, Way::add>)};
+  const int of = half == DType::float16 ? 0 : 1;
+  return way == Way::widen ? widen[of] : way == Way::narrow ? narrow[of] : add[of];
 }
 
 }  // namespace gru::cuda
