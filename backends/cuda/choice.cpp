@@ -169,7 +169,6 @@ double projections_in(const Problem& p) { return p.options.math == Math::tf32 ? 
 
 Problem with_exacter_math(const Problem& problem) {
   Problem exacter = problem;
-  if (problem.options.training != Training::none) return exacter;
   if (problem.options.math == Math::fp16 || problem.options.math == Math::bf16) exacter.options.math = Math::tf32;
   if (problem.options.math == Math::tf32x3) exacter.options.math = Math::strict;
   return exacter;
@@ -178,7 +177,9 @@ Problem with_exacter_math(const Problem& problem) {
 std::string_view exacter_remark(const Problem& problem) {
   if (problem.options.math == Math::tf32x3)
     return ", in float32, which tf32x3 stands in for and which is here no slower";
+  const bool trains = problem.options.training != Training::none;
   const bool half = problem.options.math == Math::fp16 || problem.options.math == Math::bf16;
+  if (half && trains) return ", in tf32, which is exacter than 16 bits";
   return half ? ", in tf32 or float32, which is exacter than 16 bits and here no slower" : "";
 }
 

@@ -105,6 +105,10 @@ void time_ours(Bench& bench, const Case& c) {
       ordered_json row{{"peer", "gru"}, {"math", math}, {"training", keep}};
       options.math = gru::parse_math(math == "fp32" ? "strict" : math);
       options.training = gru::parse_training(keep);
+      // As cuDNN's: tensors of 16 bits in these modes.
+      options.dtype = math == "fp16" || math == "bf16"
+                          ? gru::parse_arithmetic_dtype(math == "fp16" ? "float16" : "bfloat16")
+                          : gru::DType::float32;
       std::optional<OursTraining> ours;
       try {
         ours.emplace(bench.space, c, data, options);

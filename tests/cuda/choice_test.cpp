@@ -89,7 +89,8 @@ TEST_CASE("choice: what other engines make of 16 bits is exacter, and said") {
   CHECK_FALSE(exacter_remark(problem(256, 1, 8, Math::tf32x3)).empty());
   Problem trains = problem(256, 1, 8, Math::fp16);
   trains.options.training = Training::keep_gates;
-  CHECK(with_exacter_math(trains).options.math == Math::fp16);
+  CHECK(with_exacter_math(trains).options.math == Math::tf32);
+  CHECK(exacter_remark(trains).find("tf32") != std::string_view::npos);
 }
 
 TEST_CASE("choice: in 16 bits the engines that keep weights on chip take what they hold") {
