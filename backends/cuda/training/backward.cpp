@@ -30,6 +30,7 @@ ProductShape Trainer::Impl::step_back_shape(const TrainingShape& s, std::int64_t
 }
 
 void Trainer::Impl::run_steps_back(const TrainingShape& s, CellArgs args) {
+  if (s.fused) return run_fused_steps(s, args, true);
   const std::int64_t directions = s.config.num_directions(), h = s.config.hidden_size;
   const std::int64_t first = args.stage.first_layer * directions, cells = args.stage.layers * directions;
   const std::byte* w = recurrent(first);

@@ -80,6 +80,7 @@ struct Trainer::Impl final : TrainingEngine {
 
   // Forwards.
   void run_steps(const TrainingShape& s, CellArgs args);
+  void run_fused_steps(const TrainingShape& s, const CellArgs& args, bool backwards);
   void run_stages(const TrainingShape& s, CellArgs args, const Call& call, const Dropout& dropout);
   void run_launches(const TrainingShape& s, CellArgs args, const Call& call, const Dropout& dropout);
   void require_no_abort() override;
@@ -127,6 +128,7 @@ struct Trainer::Impl final : TrainingEngine {
   Products products;
   std::optional<Recurrence> recurrence;
   std::optional<PersistentForward> persistent_forward;
+  bool fused_overlap = false;        ///< fused steps may come in early
   std::optional<FrontStream> front;  ///< of the backward recurrence, where products run beside it
   TrainingArena arena;
   std::shared_ptr<std::byte> memory;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/training/engine.hpp"
 #include "gru/error.hpp"
 
@@ -166,6 +167,7 @@ ProductShape Trainer::Impl::step_shape(const TrainingShape& s, std::int64_t cell
 
 /// The steps of a stage, a product and a kernel each.
 void Trainer::Impl::run_steps(const TrainingShape& s, CellArgs args) {
+  if (s.fused) return run_fused_steps(s, args, false);
   const std::int64_t directions = s.config.num_directions(), h = s.config.hidden_size;
   const std::int64_t first = args.stage.first_layer * directions, cells = args.stage.layers * directions;
   const std::byte* w = recurrent(first);
@@ -186,6 +188,39 @@ void Trainer::Impl::run_steps(const TrainingShape& s, CellArgs args) {
     products.run(step_shape(s, cells, 2, 1), of_cells(args.reset_state, s.batch * h), w + bytes(2 * h * h),
                  product + bytes(2 * h));
     forward_update(stream, dtype, args);
+  }
+}
+
+/// The steps of a stage, a launch each; backwards one more, as a launch makes the product of the step before.
+void Trainer::Impl::run_fused_steps(const TrainingShape& s, const CellArgs& args, bool backwards) {
+  if (s.batch == 0) return;
+  const int index = backwards ? schedule.fused.backward : schedule.fused.forward;
+  const FusedTile& tile = backwards ? kFusedBackTiles[cuda::at(index)] : kFusedTiles[cuda::at(index)];
+  const void* const kernel = backwards ? fused_back_kernel(index) : fused_step_kernel(index);
+  const auto cells = static_cast<unsigned>(args.stage.layers * args.stage.directions);
+  const std::int64_t h = s.config.hidden_size;
+  float* const operands[] = {reinterpret_cast<float*>(at(arena.operands)),
+                             reinterpret_cast<float*>(at(arena.operands, s.operand_size()))};
+  FusedStepArgs a;
+  a.cells = args;
+  a.pitch = static_cast<int>(s.operand_pitch());
+  if (!backwards) {
+    a.next = operands[0];
+    Launch(dim3(blocks(h, kTransposed), blocks(s.operand_pitch(), kTransposed), cells), dim3(kTransposed * 8), 0,
+           stream)
+        .start(fused_operand_kernel(), "the launch of an operand", a);
+  }
+  const dim3 grid(blocks(h, tile.units()), blocks(s.batch, tile.rows()), cells);
+  const int launches = args.stage.chunk_steps + (backwards ? 1 : 0);
+  for (int step = 0; step < launches; ++step) {
+    a.cells.step = step;
+    a.operand = operands[backwards ? 1 - step % 2 : step % 2];
+    a.next = operands[backwards ? step % 2 : 1 - step % 2];
+    a.multiplies = !backwards || step > 0;
+    a.has_gates = step < args.stage.chunk_steps;
+    Launch launch(grid, dim3(kFusedThreads), tile.shared_bytes(), stream);
+    if (fused_overlap && step > 0) launch.early();
+    launch.start(kernel, "the launch of a step", a);
   }
 }
 

@@ -104,6 +104,7 @@ TrainingShape::TrainingShape(const Problem& problem, std::int64_t t, std::int64_
       persistent(pace.persistent),
       persistent_forward(pace.persistent_forward),
       gradient_steps(std::min(pace.gradient_steps, t)),
+      fused(pace.fused),
       drops(problem.options.dropout > 0.0),
       ring(pace.ring),
       at_once(pace.at_once),
@@ -206,6 +207,7 @@ TrainingArena::TrainingArena(const TrainingShape& s) {
   place(state, cells * s.batch * h);
   place(reset_state, c.reset_after ? 0 : cells * s.batch * h);
   place(step_product, cells * s.batch * 3 * h);
+  place(operands, s.fused ? 2 * s.operand_size() : 0);
   const std::size_t shared = end;
 
   const auto slot_rows = [&](std::int64_t chunk) { return s.at_once * d * chunk * s.batch; };

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backends/cuda/training/args.hpp"
+#include "backends/cuda/training/fused_step.hpp"
 #include "gru/problem.hpp"
 
 namespace gru::cuda {
@@ -26,6 +27,7 @@ struct TrainingPace {
   std::int64_t chunk_forward = 1, chunk_backward = 1;  ///< C, of the plan's steps
   std::int64_t gradient_steps = 1;                     ///< whose gates' gradients are there at once: whole chunks
   std::int64_t ring = 1;                               ///< of so many stages, if by place
+  bool fused = false;                                  ///< steps of their own are one launch each
   double microseconds = 0.0;                           ///< of the recurrences of all stages, roughly
 
   /// Of a plan whose step takes so long in `layers` layers at once; as many layers as that, or one where chunks don't pay.
@@ -41,6 +43,7 @@ struct TrainingShape {
   bool keeps_gates = true;  ///< in the reserve, else they are made again chunk by chunk
   bool persistent = false, persistent_forward = false;
   std::int64_t gradient_steps = 1;
+  bool fused = false;
   bool drops = false;          ///< between layers
   std::int64_t ring = 1;       ///< stages whose gates' gradients are there
   std::int64_t at_once = 1;    ///< A
@@ -82,6 +85,9 @@ struct TrainingShape {
   std::int64_t copied_features() const { return drops && width() > config.input_size ? width() : config.input_size; }
   /// Of a layer that runs alone, where the gradient of its output lies, in elements from inner_grad on.
   std::int64_t inner_of(std::int64_t layer) const { return layer % inner_copies() * rows() * width(); }
+  /// Of a fused step: rows of an operand, and elements of one.
+  std::int64_t operand_pitch() const { return (batch + kFusedRows - 1) / kFusedRows * kFusedRows; }
+  std::int64_t operand_size() const { return cells() * 3 * config.hidden_size * operand_pitch(); }
   /// Copies of the gradient of inner outputs: where both directions' chunks are at different times, the layer below's is not
   /// written over what is still read.
   std::int64_t inner_copies() const {
@@ -99,6 +105,7 @@ struct TrainingArena {
   std::size_t state = 0;         ///< [L*D][B][H]
   std::size_t reset_state = 0;   ///< [L*D][B][H], reset-before
   std::size_t step_product = 0;  ///< [L*D][B][3][H]: forward `hidden`, backward `step_gradients`
+  std::size_t operands = 0;      ///< fused: [2][L*D][3 H][rows in whole tiles], of this step and the next
   // Forward.
   std::size_t input = 0;    ///< [A*D][C B][3][H]
   std::size_t clean_x = 0;  ///< [D][C B][features of a layer], where a product can't read them in place

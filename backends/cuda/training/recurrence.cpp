@@ -85,9 +85,16 @@ RecurrenceSchedule choose(const Problem& p) {
   const double flops = static_cast<double>(layers * c.num_directions() * batch * 6 * c.hidden_size * c.hidden_size);
   const double clocks = kLaunchClocks + flops / ((p.options.math == Math::tf32 ? kTf32Flops : kStrictFlops) *
                                                  std::max(1.0, static_cast<double>(p.device.sm_count)));
-  RecurrenceSchedule separate(TrainingPace(p, false, layers, clocks / kClocksPerMicrosecond));
+  FusedSteps fused = choose_fused_steps(p, layers * c.num_directions());
+  if (fused.clocks >= clocks) fused = {};
+  RecurrenceSchedule separate(
+      TrainingPace(p, false, layers, (fused.possible() ? fused.clocks : clocks) / kClocksPerMicrosecond));
+  separate.fused = fused;
+  separate.pace.fused = fused.possible();
   const auto no = [&](std::string reason) {
-    separate.reason = "a product and a kernel a step, as " + std::move(reason);
+    const char* const how =
+        separate.fused.possible() ? "a launch a step, product and gates" : "a product and a kernel a step";
+    separate.reason = fmt::format("{}, as {}", how, reason);
     return separate;
   };
   if (p.options.dtype != DType::float32) return no("the recurrence in one launch is for float32");

@@ -49,6 +49,7 @@ struct RecurrenceSchedule {
   int most_cells = 0;     ///< at work at once
   TrainingPace pace;
   bool beside = false;         ///< the backward recurrence leaves multiprocessors for products beside it
+  FusedSteps fused;            ///< where steps are launches of their own
   PersistentSchedule forward;  ///< by the persistent kernels; null kernel: as the backward
   std::string reason;          ///< what was chosen, or why nothing
   explicit RecurrenceSchedule(TrainingPace of_steps) : pace(of_steps) {}

@@ -5,6 +5,8 @@
 #include <array>
 #include <utility>
 
+#include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/projection/dense_product.hpp"
 #include "backends/cuda/training/engine.hpp"
 #include "gru/error.hpp"
@@ -13,18 +15,10 @@
 namespace gru::cuda {
 namespace {
 
-void require_reserve(std::string_view method, const Reserve& reserve, StreamRef stream) {
+void require_reserve(const Reserve& reserve, StreamRef stream) {
   if (!reserve.given()) return;
   const auto floats = static_cast<std::int64_t>(reserve.bytes / sizeof(float));
-  require_device_memory(method, "reserve", tensor_view(static_cast<const float*>(reserve.data), {floats}), stream);
-}
-
-void require_cell(std::string_view method, std::size_t cell, const std::array<ConstTensorView, 4>& tensors,
-                  StreamRef stream) {
-  constexpr std::string_view kNames[] = {"weight_ih", "weight_hh", "bias_ih", "bias_hh"};
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    require_device_memory(method, fmt::format("cells[{}].{}", cell, kNames[i]), tensors[i], stream);
-  }
+  require_device_memory("execute", "reserve", tensor_view(static_cast<const float*>(reserve.data), {floats}), stream);
 }
 
 }  // namespace
@@ -41,6 +35,14 @@ Trainer::Impl::Impl(StreamRef on, const Problem& for_problem, const RecurrenceSc
   const DeviceGuard guard(stream.device);
   load_training_kernels(dtype);
   if (schedule.possible()) recurrence.emplace(stream, problem, schedule);
+  if (schedule.fused.possible()) {
+    const void* const kernels[] = {fused_step_kernel(schedule.fused.forward),
+                                   fused_back_kernel(schedule.fused.backward)};
+    allow_shared_memory(kernels[0], kFusedTiles[cuda::at(schedule.fused.forward)].shared_bytes());
+    allow_shared_memory(kernels[1], kFusedBackTiles[cuda::at(schedule.fused.backward)].shared_bytes());
+    for (const void* kernel : {kernels[0], kernels[1], fused_operand_kernel()}) load_kernel(kernel);
+    fused_overlap = can_overlap_launches(kernels[0], stream.device);
+  }
   if (schedule.beside) front.emplace(stream);
   if (schedule.pace.persistent_forward)
     persistent_forward.emplace(stream, problem, schedule.forward, schedule.pace.chunk_forward);
@@ -63,7 +65,7 @@ void Trainer::Impl::prepare() {
   };
   project(s.chunk_forward);
   if (!s.keeps_gates) project(s.chunk_backward);
-  for (std::int64_t cells = directions; !s.persistent && cells <= at_once; cells += directions) {
+  for (std::int64_t cells = directions; !s.persistent && !s.fused && cells <= at_once; cells += directions) {
     if (s.config.reset_after) {
       products.prepare(step_shape(s, cells, 0, 3));
       products.prepare(step_back_shape(s, cells, 0, 3));
@@ -131,26 +133,14 @@ void Trainer::Impl::require_no_abort() {
 void Trainer::Impl::execute(const Call& call) {
   const DeviceGuard guard(stream.device);
   require_device_memory(call, stream);
-  require_reserve("execute", call.reserve, stream);
+  require_reserve(call.reserve, stream);
   require_no_abort();
   forward(call);
 }
 
 void Trainer::Impl::backward(const BackwardCall& call) {
   const DeviceGuard guard(stream.device);
-  const std::pair<std::string_view, ConstTensorView> tensors[] = {{"x", call.x},
-                                                                  {"h0", call.h0},
-                                                                  {"lengths", call.lengths},
-                                                                  {"grad_output", call.grad_output},
-                                                                  {"grad_h_n", call.grad_h_n},
-                                                                  {"grad_x", call.grad_x},
-                                                                  {"grad_h0", call.grad_h0}};
-  for (const auto& [tensor, view] : tensors) require_device_memory("backward", tensor, view, stream);
-  require_reserve("backward", call.reserve, stream);
-  for (std::size_t i = 0; i < call.cells.size(); ++i) {
-    const CellGradients& g = call.cells[i];
-    require_cell("backward", i, {g.weight_ih, g.weight_hh, g.bias_ih, g.bias_hh}, stream);
-  }
+  require_device_memory(call, stream);
   require_no_abort();
   run_backward(call);
 }
@@ -207,7 +197,7 @@ std::unique_ptr<TrainingEngine> Trainer::make(StreamRef stream, const Problem& p
                                               const Weights& weights) {
   const DeviceGuard guard(stream.device);
   load_training_kernels(problem.options.dtype);
-  auto on_device = std::make_shared<TrainingWeights>(stream, problem, schedule.possible());
+  auto on_device = std::make_shared<TrainingWeights>(stream, problem, schedule.possible() || schedule.fused.possible());
   on_device->upload(stream, weights);
   return std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(on_device));
 }
