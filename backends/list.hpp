@@ -24,6 +24,7 @@
 #include "backends/cuda/persistent/sliced.hpp"
 #include "backends/cuda/sequence/sequence.hpp"
 #include "backends/cuda/single_block/single_block.hpp"
+#include "backends/cuda/tiles/tiles.hpp"
 #include "backends/cuda/training/training.hpp"
 #endif
 
@@ -43,16 +44,16 @@ struct backend_trait<S> {
 #if GRU_ENABLE_CUDA
 template <>
 struct backend_trait<CudaStream> {
-  using candidates =
-      list<CudaSingleBlock<CudaStream>, CudaSequence<CudaStream>, CudaPersistent<CudaStream>, CudaPerStep<CudaStream>,
-           CudaPersistentSlices<CudaStream>, CudaDenseStep<CudaStream>, CudaTraining<CudaStream>>;
+  using candidates = list<CudaSingleBlock<CudaStream>, CudaSequence<CudaStream>, CudaPersistent<CudaStream>,
+                          CudaPerStep<CudaStream>, CudaPersistentSlices<CudaStream>, CudaTiles<CudaStream>,
+                          CudaDenseStep<CudaStream>, CudaTraining<CudaStream>>;
 };
 #if defined(KOKKOS_ENABLE_CUDA)
 template <>
 struct backend_trait<Kokkos::Cuda> {
   using candidates = list<CudaSingleBlock<Kokkos::Cuda>, CudaSequence<Kokkos::Cuda>, CudaPersistent<Kokkos::Cuda>,
-                          CudaPerStep<Kokkos::Cuda>, CudaPersistentSlices<Kokkos::Cuda>, CudaDenseStep<Kokkos::Cuda>,
-                          CudaTraining<Kokkos::Cuda>, KokkosPatterns<Kokkos::Cuda>>;
+                          CudaPerStep<Kokkos::Cuda>, CudaPersistentSlices<Kokkos::Cuda>, CudaTiles<Kokkos::Cuda>,
+                          CudaDenseStep<Kokkos::Cuda>, CudaTraining<Kokkos::Cuda>, KokkosPatterns<Kokkos::Cuda>>;
 };
 #endif
 #endif

@@ -16,6 +16,7 @@
 #include "backends/cuda/persistent/slices.hpp"
 #include "backends/cuda/sequence/schedule.hpp"
 #include "backends/cuda/single_block/schedule.hpp"
+#include "backends/cuda/tiles/schedule.hpp"
 #include "src/format.hpp"
 
 namespace gru::cuda {
@@ -131,6 +132,7 @@ double per_step_seconds(const Problem& p, const Schedule& s) {
     case StepKind::hopper_wide:
       return start + steps_of(p) * (waves_of(p, 128, 64) * step_seconds(kHopperWide, p, 0) +
                                     step_seconds(kHopperProjection, p, rows_of(p, 1)));
+    case StepKind::pipelined: return kNever;  // of another engine
     case StepKind::hopper_narrow: return start + steps_of(p) * waves_of(p, 64, 16) * step_seconds(kHopperWave, p, 0);
     case StepKind::tiles: {
       const bool tensor = p.options.math != Math::strict;
@@ -151,6 +153,11 @@ double per_step_seconds(const Problem& p, const Build& build) {
 double sequence_seconds(const Problem& p) {
   if (has_16_bits(p.options.math)) return kStart + steps_of(p) * step_seconds(kResidentHalf, p, rows_of(p, 1));
   return kStart + steps_of(p) * step_seconds(kResident, p, rows_of(p, 64));
+}
+
+double tiles_seconds(const Problem& p, const Build& build) {
+  const auto answer = decide_tiles(p, build);
+  return answer ? answer.schedule->seconds : kNever;
 }
 
 double beyond_registers(const Problem& p) {
@@ -193,6 +200,7 @@ Estimates estimate(const Problem& problem, const Build& build) {
           clocks_as_seconds(decide_persistent(half, build), half) * projections_in(half),
           per_step_seconds(p, build),
           clocks_as_seconds(decide_slices(half, build), half),
+          tiles_seconds(half, build),
           dense.accepted ? dense.seconds : kNever};
 }
 

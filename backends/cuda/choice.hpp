@@ -31,9 +31,9 @@ std::string_view exacter_remark(const Problem& problem);
 Support unless_slower(const Problem& problem, std::string_view name, Support own, const Build& build);
 
 /// Of the engines, in the order in which a plan asks them (backends/list.hpp).
-inline constexpr std::array<std::string_view, 6> kEngines = {"cuda-single-block",      "cuda-sequence",
-                                                             "cuda-persistent",        "cuda-per-step",
-                                                             "cuda-persistent-slices", "cuda-dense-step"};
+inline constexpr std::array<std::string_view, 7> kEngines = {
+    "cuda-single-block",      "cuda-sequence", "cuda-persistent", "cuda-per-step",
+    "cuda-persistent-slices", "cuda-tiles",    "cuda-dense-step"};
 
 /// Seconds of an execution on an H200, roughly, as kEngines; infinite where an engine does not take the problem.
 using Estimates = std::array<double, kEngines.size()>;

@@ -116,6 +116,13 @@ TEST_CASE("packing forms: tiles and permuted slices") {
               const std::int64_t piece = (k % 64 / 8) ^ (row % 8);
               return (k / 64 * 3 * units + row) * 64 + piece * 8 + k % 8;
             }));
+      // The outputs of two directions, 35 units each.
+      CHECK(packed(SlicedForm{units, 128, group, 8, 35, 64}, m, whole) == scattered(m, whole, [&](int g, int u, int k) {
+              const int at = k / 35 * 64 + k % 35;
+              const std::int64_t row = (u / group * 3 + g) * group + u % group;
+              const std::int64_t piece = (at % 64 / 8) ^ (row % 8);
+              return (at / 64 * 3 * units + row) * 64 + piece * 8 + at % 8;
+            }));
     }
   }
 }

@@ -234,6 +234,7 @@ PlanOptions plan_options(const Scenario& s) {
   options.batch_first = s.batch_first;
   options.reserve_sms = s.reserve_sms;
   options.device_profile = s.device_profile;
+  options.arrangement = s.arrangement;
   return options;
 }
 
@@ -331,6 +332,22 @@ void run_kernels_of_16_bits(const Scenario& scenario) {
   Tally tally;
   run_on(wanted, scenario, tally);
   CHECK(tally.ran > 0);
+}
+
+void run_on_tiles(const Scenario& scenario) {
+  const Wanted wanted = [](const Target& t) { return t.backend == "cuda-tiles" && t.dtype == DType::float32; };
+  if (std::ranges::none_of(targets(), wanted)) return;
+  Tally own;
+  run_on(wanted, scenario, own);
+  if (own.ran == 0) return;  // another device
+  // The backend's own choice has no name.
+  Tally named;
+  for (const char* tile : {"128x64", "128x32", "64x32", "64x16"}) {
+    Scenario s = scenario;
+    s.arrangement = tile;
+    run_on(wanted, s, named);
+  }
+  CHECK(named.ran == 3 * own.ran);
 }
 
 }  // namespace gru::test

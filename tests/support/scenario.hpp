@@ -32,6 +32,7 @@ struct Scenario {
   bool h_n = true;
   int reserve_sms = 0;
   std::string device_profile;  ///< of the plan: as if the GPU were this one
+  std::string arrangement;     ///< of the plan
   double weight_scale = 1;     ///< times torch's initial scale 1/sqrt(H)
   Layout x_layout, h0_layout, output_layout, h_n_layout;
   std::uint64_t seed = 1;
@@ -81,5 +82,8 @@ void run_everywhere(const Scenario& scenario);
 void run_on_devices(const Scenario& scenario);
 /// On devices' targets of float32 tensors with products in 16 bits, where a backend other than the plain product serves them.
 void run_kernels_of_16_bits(const Scenario& scenario);
+
+/// On cuda-tiles' targets of float32 tensors: once with each tile.
+void run_on_tiles(const Scenario& scenario);
 
 }  // namespace gru::test

@@ -24,6 +24,11 @@ __device__ __forceinline__ void mbarrier_expect(unsigned bar, unsigned bytes) {
 __device__ __forceinline__ void mbarrier_arrive(unsigned bar) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
 }
+/// The same at a barrier of any block of the cluster (map_rank). It releases what this block sees, no more: at the cluster's
+/// scope it would be a memory barrier. For who has read what asynchronous copies brought.
+__device__ __forceinline__ void mbarrier_arrive_at(unsigned bar_in_cluster) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(bar_in_cluster) : "memory");
+}
 /// Waits a while for the end of the phase of that parity. What peers sent lies in this block's own shared memory, which
 /// no cache shadows, so acquiring at the block's scope is enough; at the cluster's scope it would empty the L1 cache
 /// each time.

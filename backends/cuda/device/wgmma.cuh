@@ -101,6 +101,62 @@ __device__ inline void wgmma(float (&d)[96], std::uint64_t a, std::uint64_t b, b
       : "l"(a), "l"(b), "r"(static_cast<int>(add)));
 }
 
+// The operands of a product that adds: 24, 48 or 96 sums a thread, then two descriptors.
+#define GRU_SUMS_8(i)                                                                                         \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), \
+      "+f"(d[i + 7])
+#define GRU_SUMS_24(i) GRU_SUMS_8(i), GRU_SUMS_8(i + 8), GRU_SUMS_8(i + 16)
+#define GRU_SUMS_48(i) GRU_SUMS_24(i), GRU_SUMS_24(i + 24)
+#define GRU_SUMS_96(i) GRU_SUMS_48(i), GRU_SUMS_48(i + 48)
+#define GRU_NAMES_24 \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23"
+#define GRU_NAMES_48                                                                                           \
+  GRU_NAMES_24                                                                                                 \
+      ", %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, " \
+      "%44, %45, %46, %47"
+#define GRU_NAMES_96                                                                                         \
+  GRU_NAMES_48                                                                                               \
+      ", %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, %64, %65, %66, "    \
+      "%67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, " \
+      "%87, %88, %89, %90, %91, %92, %93, %94, %95"
+#define GRU_WGMMA(shape, types, tail, names, sums, first, second)                                       \
+  asm volatile("wgmma.mma_async.sync.aligned." shape ".f32." types " {" names "}, %" first ", %" second \
+               ", 1, 1, 1" tail ";"                                                                     \
+               : sums(0)                                                                                \
+               : "l"(a), "l"(b))
+#define GRU_WGMMA_OF(n, names, sums, first, second)                               \
+  if constexpr (std::is_same_v<Element, float>)                                   \
+    GRU_WGMMA("m64n" n "k8", "tf32.tf32", "", names, sums, first, second);        \
+  else if constexpr (std::is_same_v<Element, BFloat16>)                           \
+    GRU_WGMMA("m64n" n "k16", "bf16.bf16", ", 0, 0", names, sums, first, second); \
+  else                                                                            \
+    GRU_WGMMA("m64n" n "k16", "f16.f16", ", 0, 0", names, sums, first, second)
+
+/// d (64 x 48, 96 or 192) += a b^T over 32 bytes of a row's features: eight of TF32 (Element float) or 16 of 16 bits; a and b:
+/// shared-memory descriptors.
+template <class Element>
+__device__ void wgmma_of(float (&d)[24], std::uint64_t a, std::uint64_t b) {
+  GRU_WGMMA_OF("48", GRU_NAMES_24, GRU_SUMS_24, "24", "25");
+}
+template <class Element>
+__device__ void wgmma_of(float (&d)[48], std::uint64_t a, std::uint64_t b) {
+  GRU_WGMMA_OF("96", GRU_NAMES_48, GRU_SUMS_48, "48", "49");
+}
+template <class Element>
+__device__ void wgmma_of(float (&d)[96], std::uint64_t a, std::uint64_t b) {
+  GRU_WGMMA_OF("192", GRU_NAMES_96, GRU_SUMS_96, "96", "97");
+}
+
+#undef GRU_WGMMA_OF
+#undef GRU_WGMMA
+#undef GRU_NAMES_96
+#undef GRU_NAMES_48
+#undef GRU_NAMES_24
+#undef GRU_SUMS_96
+#undef GRU_SUMS_48
+#undef GRU_SUMS_24
+#undef GRU_SUMS_8
+
 #endif
 
 }  // namespace gru::cuda

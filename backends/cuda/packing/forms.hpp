@@ -150,7 +150,8 @@ struct SlicedForm {
   int units;  ///< H padded
   int pitch;  ///< K padded
   int group;
-  int features = 4;  ///< of a piece: eight of 16 bits
+  int features = 4;               ///< of a piece: eight of 16 bits
+  int part = 0, part_padded = 0;  ///< columns of a part, as in RowsForm; 0: one part
 
   GRU_FUNCTION constexpr std::int64_t count() const { return std::int64_t{3} * units * pitch; }
   template <class Index>
@@ -160,8 +161,12 @@ struct SlicedForm {
     const auto in_row = static_cast<int>(i % columns), row = static_cast<int>(rows % (3 * units));
     const auto slice = static_cast<int>(rows / (3 * units));
     const int piece = in_row / features ^ row % 8;
-    return {i, row / group % 3, row / group / 3 * group + row % group,
-            slice * columns + piece * features + in_row % features};
+    int column = slice * columns + piece * features + in_row % features;
+    if (part > 0) {
+      const int in_part = column % part_padded;
+      column = in_part < part ? column / part_padded * part + in_part : RowsForm::kNowhere;
+    }
+    return {i, row / group % 3, row / group / 3 * group + row % group, column};
   }
 };
 

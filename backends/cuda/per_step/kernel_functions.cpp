@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/per_step/kernel_functions.hpp"
 
+#include "backends/cuda/tiles/kernel_functions.hpp"
+
 namespace gru::cuda {
 
 const void* function_of(const Kernel& kernel) {
@@ -15,6 +17,8 @@ const void* function_of(const Kernel& kernel) {
     case KernelFamily::hopper: return hopper_function(kernel.tile);
     case KernelFamily::slice_state: return slice_function(kernel.factors);
     case KernelFamily::sequence: return sequence_function(kernel.factors);
+    case KernelFamily::pipelined: return pipelined_function(kernel.tile, kernel.factors);
+    case KernelFamily::slice_input: return slice_input_function(kernel.factors);
     case KernelFamily::copy_input: return copy_input_function(kernel.factors);
   }
   return nullptr;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/per_step/kernels.hpp"
 
+#include "backends/cuda/tiles/shape.hpp"
+
 namespace gru::cuda {
 namespace {
 
@@ -75,6 +77,27 @@ Kernel sequence_kernel(Factors factors) {
           .shared_bytes = HopperResident::shape.slices_bytes(),
           .cluster = HopperResident::cluster,
           .cooperative = true,
+          .factors = factors};
+}
+
+Kernel pipelined_kernel(const PipelinedShape& shape, Factors factors, bool at_once) {
+  return {.family = KernelFamily::pipelined,
+          .phase = Phase::fused,
+          .tile = {.rows = shape.rows,
+                   .units = shape.units,
+                   .depth = kSliceFeatures,
+                   .stages = shape.stages,
+                   .warps = shape.threads() / 32},
+          .shared_bytes = shape.shared_bytes(),
+          .cluster = PipelinedShape::kPair,
+          .pair_rows = shape.share_weights,
+          .cooperative = at_once,
+          .factors = factors};
+}
+
+Kernel slice_input_kernel(Factors factors) {
+  return {.family = KernelFamily::slice_input,
+          .tile = {.rows = kCopyRows, .units = 0, .depth = kSliceFeatures, .stages = 0, .warps = 8},
           .factors = factors};
 }
 

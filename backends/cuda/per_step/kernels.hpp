@@ -32,6 +32,8 @@ enum class KernelFamily : std::uint8_t {
   hopper,           ///< hopper_step.cu
   slice_state,      ///< hopper_step.cu
   sequence,         ///< sequence/hopper_sequence.cu
+  pipelined,        ///< tiles/kernel/pipelined_step.cuh
+  slice_input,      ///< tiles/kernel/slice_input.cu
   copy_input,       ///< projection/step_input.cu
 };
 
@@ -42,6 +44,7 @@ struct Kernel {
   TileShape tile{};
   std::size_t shared_bytes = 0;
   int cluster = 1;           ///< blocks along the units
+  bool pair_rows = false;    ///< along the rows instead
   bool cooperative = false;  ///< its blocks wait for each other
   /// What the state and its weights are multiplied as, where a family has kernels for several: float32 (TF32), float16 or
   /// bfloat16.
@@ -63,7 +66,12 @@ Kernel transpose_kernel();           ///< what recurrent_kernel multiplies: h0
 
 Kernel hopper_kernel(bool wide);            ///< float, products in TF32; a step whose projection is there
 Kernel sequence_kernel(Factors factors);    ///< float, products in TF32 or 16 bits; all steps of a portion
-Kernel slice_kernel(Factors factors);       ///< what hopper_kernel and sequence_kernel multiply: h0
+Kernel slice_kernel(Factors factors);       ///< what these and pipelined_kernel multiply: h0
 Kernel copy_input_kernel(Factors factors);  ///< what a dense product reads: the caller's inputs of some steps
+
+struct PipelinedShape;
+/// float, products in TF32 or 16 bits; inputs and state; a step, or all steps of a layer at once.
+Kernel pipelined_kernel(const PipelinedShape& shape, Factors factors, bool at_once);
+Kernel slice_input_kernel(Factors factors);  ///< what pipelined_kernel multiplies: the caller's inputs
 
 }  // namespace gru::cuda

@@ -12,9 +12,17 @@ namespace {
 PackForm state_form(const PackOptions& options, int rows) {
   using StateForm = PackOptions::StateForm;
   const int features = options.factors == Factors::float32 ? 4 : 8;  // of 16 bytes
-  if (options.state_form == StateForm::sliced) return SlicedForm{rows, rows, options.group, features};
+  if (options.state_form == StateForm::sliced) return SlicedForm{rows, rows, options.group, features, 0, 0};
   if (options.state_form == StateForm::tiled) return TiledForm{rows, rows, options.group};
   return RowsForm{rows, rows, rows, rows};
+}
+
+PackForm input_form(const PackOptions& options, const Config& config, std::int64_t layer, int rows, int depth) {
+  if (!options.slices_inputs) return RowsForm{rows, depth, depth, depth};
+  const int features = options.factors == Factors::float32 ? 4 : 8;
+  // The layer below gives the outputs of one direction, padded, behind those of the other.
+  const int part = layer > 0 ? static_cast<int>(config.hidden_size) : depth, part_padded = layer > 0 ? rows : depth;
+  return SlicedForm{rows, depth, options.group, features, part, part_padded};
 }
 
 }  // namespace
@@ -25,6 +33,7 @@ std::shared_ptr<const PackedWeights> pack_weights(StreamRef stream, const Weight
   const std::int64_t directions = config.num_directions();
   const auto rows = static_cast<int>(round_up(config.hidden_size, kRowPadding));
   const auto depth_of = [&](std::int64_t layer) {
+    if (options.slices_inputs) return static_cast<int>(sliced_depth(config, layer, options.factors));
     return static_cast<int>(round_up(config.layer_input_size(layer), kDepthPadding));
   };
   const auto element = static_cast<std::int64_t>(size_of(options.dtype));
@@ -52,7 +61,7 @@ std::shared_ptr<const PackedWeights> pack_weights(StreamRef stream, const Weight
     packed->layers.push_back({w_ih, w_hh, biases});
     for (std::int64_t d = 0; d < directions; ++d) {
       const std::int64_t cell = layer * directions + d;
-      packed->packing.weight_ih(cell, RowsForm{rows, depth, depth, depth}, stored, w_ih + d * input);
+      packed->packing.weight_ih(cell, input_form(options, config, layer, rows, depth), stored, w_ih + d * input);
       packed->packing.weight_hh(cell, state_form(options, rows), stored, w_hh + d * state);
       packed->packing.bias(cell, {rows, std::int64_t{3} * rows}, bias_stored, biases + d * bias);
     }

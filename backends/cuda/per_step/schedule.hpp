@@ -15,19 +15,21 @@
 namespace gru::cuda {
 
 /// The family of kernels that makes a step.
-enum class StepKind : std::uint8_t { tiles, unit, recurrent, hopper_narrow, hopper_wide };
+enum class StepKind : std::uint8_t { tiles, unit, recurrent, hopper_narrow, hopper_wide, pipelined };
 
 /// Which kernels run a problem, and in which portions: decided from numbers alone.
 struct Schedule {
   StepKind kind = StepKind::tiles;
-  Kernel step;               ///< a step; with reset-before its second launch; or all steps of a portion, if cooperative
-  Kernel reset;              ///< reset-before: the first launch of a step; else none
-  int projected_steps = 0;   ///< whose input projection is one product; 0: made within each step
-  bool dense = false;        ///< that product is cuBLASLt's
-  Kernel projection;         ///< not dense: that product's kernel
-  Kernel form_state;         ///< h0 into the form that `step` multiplies; none: it takes states as they lie
+  Kernel step;              ///< a step; with reset-before its second launch; or all steps of a portion, if cooperative
+  Kernel reset;             ///< reset-before: the first launch of a step; else none
+  int projected_steps = 0;  ///< whose input projection is one product; 0: made within each step
+  bool dense = false;       ///< that product is cuBLASLt's
+  Kernel projection;        ///< not dense: that product's kernel
+  Kernel form_state;        ///< h0 into the form that `step` multiplies; none: it takes states as they lie
+  Kernel form_input;  ///< the caller's inputs of all steps likewise; none: they are projected, or taken as they lie
   bool plain_states = true;  ///< `step` also keeps states as they lie
   PackOptions pack;
+  double seconds = 0;  ///< pipelined: of an execution, roughly
   std::string remark;
 };
 

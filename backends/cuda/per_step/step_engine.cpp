@@ -30,8 +30,8 @@ void StepEngine::prepare(bool records) {
   for (const Kernel* kernel : {&schedule.step, &schedule.reset, &schedule.projection}) {
     allow_shared_memory(*kernel);
   }
-  for (const void* function :
-       {write_call_kernel(), copy_input_function(schedule.pack.factors), function_of(schedule.form_state)}) {
+  for (const void* function : {write_call_kernel(), copy_input_function(schedule.pack.factors),
+                               function_of(schedule.form_state), function_of(schedule.form_input)}) {
     if (function != nullptr) load_kernel(function);
   }
   if (schedule.dense) warm_up();

@@ -9,7 +9,7 @@
 
 namespace gru::cuda {
 std::int64_t padded_rows(const Kernel& kernel, std::int64_t rows) {
-  return round_up(rows, std::max(1, kernel.tile.rows));
+  return round_up(rows, std::max(1, kernel.tile.rows * (kernel.pair_rows ? kernel.cluster : 1)));
 }
 
 dim3 step_grid(const Kernel& kernel, std::int64_t hidden, std::int64_t batch, std::int64_t directions) {

@@ -18,15 +18,20 @@ StepWorkspace::StepWorkspace(StreamRef stream, const Problem& problem, const Sch
   output_width = round_up(directions * c.hidden_size, schedule.dense ? kRowPadding : 4);
   projection_rows = portion * o.batch_size;
   formed_rows = padded_rows(schedule.step, o.batch_size);
+  const bool slices = schedule.pack.slices_inputs;
+  const std::int64_t factor = schedule.pack.factors == Factors::float32 ? 4 : 2;  // bytes
 
   const std::int64_t state = directions * o.batch_size * hidden * element;
   const std::int64_t plain = schedule.plain_states ? state : 0;
   const std::int64_t formed = schedule.form_state ? directions * formed_rows * hidden * element : 0;
-  const std::int64_t output = steps * o.batch_size * output_width * element;
+  const std::int64_t output =
+      slices ? steps * formed_rows * directions * hidden * factor : steps * o.batch_size * output_width * element;
   // Both directions read one copy where a portion is the whole sequence.
   const std::int64_t copies = portion < o.seq_len ? directions : 1;
-  const std::int64_t copied =
-      schedule.dense ? copies * projection_rows * round_up(c.input_size, kDepthPadding) * element : 0;
+  const std::int64_t copied = slices ? steps * formed_rows * sliced_depth(c, 0, schedule.pack.factors) * factor
+                              : schedule.dense
+                                  ? copies * projection_rows * round_up(c.input_size, kDepthPadding) * element
+                                  : 0;
   if (schedule.step.cooperative) {
     const auto groups = static_cast<std::size_t>(directions * formed_rows / schedule.step.tile.rows);
     arrived_bytes = groups * kCounterStride * sizeof(unsigned);

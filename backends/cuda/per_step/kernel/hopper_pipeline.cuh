@@ -36,7 +36,7 @@ inline constexpr int kRowBytes = kSlice * 4;
 /// The sums of a consumer thread: rows of its group of four warps, all units of the tile.
 template <class Tile>
 struct HopperProduct {
-  static constexpr HopperShape kTile = Tile::shape;
+  static constexpr auto kTile = Tile::shape;
   static constexpr int kGateTiles = kTile.units / 8;
   float sums[3 * kTile.units / 2];  // the first product sets them
 
@@ -50,6 +50,11 @@ struct HopperProduct {
   __device__ float2 gate(int g, int half, int pair) const {
     const int at = (g * kGateTiles + pair) * 4 + half * 2;
     return make_float2(sums[at], sums[at + 1]);
+  }
+  /// After the wait for the last product: what reads the sums stays behind it.
+  __device__ void settle() {
+#pragma unroll
+    for (float& sum : sums) asm volatile("" : "+f"(sum)::"memory");
   }
 };
 

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backends/cuda/tiles/tiles.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "backends/cuda/common/integers.hpp"
+#include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/common/spin_limit.hpp"
+#include "backends/cuda/per_step/step_engine.hpp"
+#include "backends/cuda/per_step/step_launch.hpp"
+#include "src/format.hpp"
+
+namespace gru::cuda {
+
+struct Tiles::Impl final : StepEngine {
+  using StepEngine::StepEngine;
+
+ private:
+  std::unique_ptr<Engine> fork_on(StreamRef on) const override {
+    auto made = std::make_unique<Impl>(on, problem, schedule, weights, name);
+    made->prepare();
+    return made;
+  }
+  /// Beside the steps: counters, a state, inputs.
+  std::int64_t step_launches(std::int64_t steps) const override { return (schedule.step.cooperative ? 1 : steps) + 2; }
+  void launch_layer(StreamRef on, StepArgs args, const CallTensors& inline_call) override;
+  void form_input(StreamRef on, const StepArgs& args, const CallTensors& inline_call) const;
+  void launch_steps(StreamRef on, StepArgs args, const CallTensors& inline_call) const;
+};
+
+/// The blocks of a step; a pair lies along x.
+namespace {
+
+dim3 tile_grid(const Kernel& kernel, const StepArgs& args) {
+  const std::int64_t rows = kernel.pair_rows ? kernel.cluster : 1, units = kernel.pair_rows ? 1 : kernel.cluster;
+  const unsigned row_tiles = blocks(round_up(args.batch, kernel.tile.rows * rows), kernel.tile.rows);
+  const unsigned unit_tiles = blocks(round_up(args.hidden, kernel.tile.units * units), kernel.tile.units);
+  const auto directions = static_cast<unsigned>(args.directions);
+  return kernel.pair_rows ? dim3(row_tiles, unit_tiles, directions) : dim3(unit_tiles, row_tiles, directions);
+}
+
+}  // namespace
+
+void Tiles::Impl::form_input(StreamRef on, const StepArgs& args, const CallTensors& inline_call) const {
+  const Kernel& kernel = schedule.form_input;
+  const std::int64_t features = kernel.factors == Factors::float32 ? kSliceFeatures : 2 * kSliceFeatures;
+  launch(on, kernel,
+         dim3(blocks(std::int64_t{args.steps} * args.batch, kernel.tile.rows), blocks(args.input_padded, features)),
+         args, inline_call, false);  // the call's first launch
+}
+
+void Tiles::Impl::launch_steps(StreamRef on, StepArgs args, const CallTensors& inline_call) const {
+  const dim3 grid = tile_grid(schedule.step, args);
+  if (schedule.step.cooperative) {
+    args.arrived = space.arrived;
+    args.aborted = space.aborted->device();
+    args.spin_limit = spin_limit(problem.options);
+    args.steps_here = args.steps;
+    args.last_step = true;
+    args.formed_in = space.formed_states[0];
+    args.formed_out = space.formed_states[1];
+    launch(on, schedule.step, grid, args, inline_call, false);
+    return;
+  }
+  for (int step = 0; step < args.steps; ++step) {
+    args.step = step;
+    args.last_step = step + 1 == args.steps;
+    args.h_in = step == 0 ? nullptr : space.states[step % 2];
+    args.h_out = args.last_step ? nullptr : space.states[(step + 1) % 2];
+    args.formed_in = space.formed_states[step % 2];
+    args.formed_out = space.formed_states[(step + 1) % 2];
+    launch(on, schedule.step, grid, args, inline_call, overlap);
+  }
+}
+
+void Tiles::Impl::launch_layer(StreamRef on, StepArgs args, const CallTensors& inline_call) {
+  args.input_padded = static_cast<int>(sliced_depth(problem.config, args.layer, schedule.pack.factors));
+  args.copied_input = args.layer == 0 ? space.copied_input : space.outputs[(args.layer - 1) % 2];
+  if (args.layer == 0) form_input(on, args, inline_call);
+  form_state(on, args, inline_call, true);
+  if (schedule.step.cooperative)
+    check(cudaMemsetAsync(space.arrived, 0, space.arrived_bytes, on.stream), "cudaMemsetAsync");
+  launch_steps(on, args, inline_call);
+}
+
+Decision<Schedule> Tiles::decide(const Problem& problem) { return decide_tiles(problem, this_build()); }
+
+std::unique_ptr<Engine> Tiles::make(StreamRef stream, const Problem& problem, Schedule schedule,
+                                    const Weights& weights) {
+  if (schedule.step.cooperative) {
+    const DeviceGuard guard(stream.device);
+    StepArgs args;
+    args.batch = static_cast<int>(problem.options.batch_size);
+    args.hidden = static_cast<int>(problem.config.hidden_size);
+    args.directions = static_cast<int>(problem.config.num_directions());
+    const dim3 grid = tile_grid(schedule.step, args);
+    const std::int64_t there = resident_blocks(schedule.step) - problem.options.reserve_sms;
+    const std::int64_t blocks = std::int64_t{grid.x} * grid.y * grid.z;
+    if (blocks > there) {
+      throw DeviceRefusal(fmt::format("{} blocks must be resident at once, of which device {} takes {} now", blocks,
+                                      stream.device, std::max<std::int64_t>(there, 0)));
+    }
+  }
+  auto packed = pack_weights(stream, weights, schedule.pack);
+  auto made = std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed), name);
+  made->prepare();
+  return made;
+}
+
+}  // namespace gru::cuda
