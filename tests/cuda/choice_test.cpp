@@ -54,8 +54,10 @@ TEST_CASE(
 TEST_CASE("choice: TF32 goes where its products, or the want of them, make it fastest") {
   CHECK(taken(problem(128, 256, 64, Math::tf32)) == "cuda-single-block");
   CHECK(taken(problem(128, 1, 64, Math::tf32)) == "cuda-persistent");
-  CHECK(taken(problem(768, 1024, 64, Math::tf32)) == "cuda-per-step");
-  CHECK(taken(problem(256, 1024, 64, Math::tf32)) == "cuda-dense-step");
+  CHECK(taken(problem(768, 1024, 64, Math::tf32)) == "cuda-tiles");
+  CHECK(taken(problem(256, 1024, 64, Math::tf32)) == "cuda-tiles");
+  CHECK(taken(problem(512, 256, 64, Math::tf32)) == "cuda-sequence");
+  CHECK(taken(problem(1536, 32, 64, Math::tf32)) == "cuda-dense-step");
   const StepChoice step = make_dense_step_schedule(problem(256, 1024, 64, Math::tf32), kAll).step(1024);
   CHECK(step.form == StepForm::wide);
   CHECK(step.tile == 0);
@@ -96,11 +98,15 @@ TEST_CASE("choice: what other engines make of 16 bits is exacter, and said") {
 TEST_CASE("choice: in 16 bits the engines that keep weights on chip take what they hold") {
   CHECK(taken(problem(256, 256, 64, Math::fp16)) == "cuda-persistent");
   CHECK(taken(problem(512, 64, 64, Math::bf16)) == "cuda-persistent");
-  CHECK(taken(problem(512, 256, 128, Math::fp16)) == "cuda-sequence");
   CHECK(taken(problem(1024, 128, 64, Math::bf16)) == "cuda-sequence");
   CHECK(taken(problem(2048, 1, 375, Math::fp16)) == "cuda-persistent");
   CHECK(taken(problem(64, 1024, 64, Math::fp16)) == "cuda-single-block");
-  CHECK(taken(problem(1024, 1024, 64, Math::fp16)) == "cuda-dense-step");
+  for (const std::int64_t hidden : {256, 768, 1024})
+    CHECK(taken(problem(hidden, 1024, 64, Math::fp16)) == "cuda-tiles");
+  CHECK(taken(problem(768, 256, 64, Math::bf16)) == "cuda-tiles");
+  Problem other = problem(1024, 1024, 64, Math::fp16);
+  other.device.compute_capability = 89;
+  CHECK(taken(other) == "cuda-dense-step");
 }
 
 TEST_CASE("choice: three products of TF32 are for many rows, and sum up long projections in parts") {

@@ -19,16 +19,17 @@ constexpr std::int64_t kMaxTiles = 65535;  // along the grid's second extent
 /// What a block takes, fitted to an H200's times (T = 64 and 1, I = H from 256 to 1536, B from 16 to 4096, 2026-11-30), each constant
 /// with the resource behind it.
 struct TileCosts {
-  double product_rate = 0.88 * 1.75e9;  ///< clocks of tensor work a second
-  double stage = 1.08e-6;        ///< from a stage's copy to the next one into it: L2, the products before it, the pair
-  double block_bytes = 67e9;     ///< a second, from L2 into one multiprocessor
-  double device_bytes = 7.5e12;  ///< and into all of them
-  double step = 1.3e-6;          ///< the exchange that the input's products do not hide
-  double element = 0.47e-9;      ///< of a row and unit: gates and stores
-  double launch = 3.5e-6;        ///< more for a launch of its own: the pipeline fills
-  double launch_element = 1.0e-9;  ///< the same of a row and unit: the state in float32
-  double start = 6e-6;             ///< of an execution: operands made, the first launch
-  double memory_bytes = 4e12;      ///< a second: inputs into slices
+  double product_rate = 1.7e9;      ///< clocks of tensor work a second
+  double slice = 0.135e-6;          ///< of a slice: instructions of who copies and of who multiplies,
+  double slice_of_products = 0.72;  ///< beside so much of its products
+  double block_bytes = 67e9;        ///< a second, from L2 into one multiprocessor
+  double device_bytes = 7.5e12;     ///< and into all of them
+  double step = 0.9e-6;             ///< the exchange that the input's products do not hide
+  double element = 0.47e-9;         ///< of a row and unit: gates and stores
+  double launch = 3e-6;             ///< more for a launch of its own: the pipeline fills
+  double launch_element = 0.9e-9;   ///< the same of a row and unit: the state in float32
+  double start = 6e-6;              ///< of an execution: operands made, the first launch
+  double memory_bytes = 4e12;       ///< a second: inputs into slices
 };
 constexpr TileCosts kTileCosts{};
 
@@ -52,8 +53,9 @@ double block_seconds(const PipelinedShape& tile, const Problem& p, std::int64_t 
   const double streamed = std::max(0.0, slices - tile.resident()) * tile.weight_bytes();
   const double bytes = tile.share_weights ? slices * rows * 128 + streamed / 2 : slices * rows * 64 + streamed;
   const double rate = std::min(kTileCosts.block_bytes, kTileCosts.device_bytes / static_cast<double>(busy));
-  return std::max({slices * tile.rows * tile.units * 6 / 64 / kTileCosts.product_rate,
-                   slices * kTileCosts.stage / tile.stages, bytes / rate});
+  const double products = tile.rows * tile.units * 6 / 64 / kTileCosts.product_rate;
+  const double slice = std::max(products, kTileCosts.slice + kTileCosts.slice_of_products * products);
+  return std::max(slices * slice, bytes / rate);
 }
 
 TileChoice choice_of(const PipelinedShape& tile, const Problem& p) {

@@ -49,7 +49,7 @@ struct PipelinedShape {
   constexpr bool operator==(const PipelinedShape&) const = default;
 };
 
-// A stage comes back to its producer after about a microsecond, whatever is in it: so many stages that products or L2 are slower.
+// A stage comes back to its producer after about a microsecond: so many stages that its products or their instructions take longer.
 /// B = H = 1024 gives 128 blocks. Products of 192 columns: 768 clocks of tensor work for 28 KB from L2.
 struct PipelinedLarge {
   static constexpr PipelinedShape shape{.rows = 128, .units = 64, .stages = 5, .share_weights = true};

@@ -12,6 +12,15 @@ namespace gru::cuda {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
+/// SfuMath without what keeps numbers below the normal ones: no sum with 1 shows them, and each would be three instructions.
+struct TileMath {
+  __device__ static float sigmoid(float v) { return SfuPolynomialMath::sigmoid(v); }
+  __device__ static float tanh(float v) {
+    const float e = SfuPolynomialMath::exp2(2.8853900817779268F * v);
+    return fmaf(-2.0F, SfuPolynomialMath::reciprocal(1.0F + e), 1.0F);
+  }
+};
+
 /// A thread's elements: two rows, kPairs pairs of units each, through all steps of the launch.
 template <class Tile, class Element>
 struct PipelinedConsumer {
@@ -37,6 +46,7 @@ struct PipelinedConsumer {
   OutputPairs output;
   std::int64_t output_step;
   int time;
+  bool whole;  ///< all units of the tile are there
   RingPlace<Tile> place{};
   Row rows[2];
 
@@ -44,6 +54,7 @@ struct PipelinedConsumer {
       : block(of), a(of.a), c(call), output(Destination<float>(a, c, block.d), c.output.stride_t) {
     const Destination<float> to(a, c, block.d);
     time = to.t;
+    whole = block.u0 + kTile.units <= a.hidden;
     output_step = (block.d == 0 ? 1 : -1) * c.output.stride_t;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -142,32 +153,43 @@ struct PipelinedConsumer {
       *reinterpret_cast<float2*>(at) = make_float2(rounded_to_tf32(v.x), rounded_to_tf32(v.y));
   }
 
+  /// Past H the weights are zero, but zero times infinity is not: what the next step multiplies must stay zero.
+  __device__ void clear_padding(Row& r) const {
+    const int left = anew(a.hidden - block.u0 - Product::unit(0));
+#pragma unroll
+    for (int pair = 0; pair < kPairs; ++pair) {
+      if (pair * 8 >= left) r.state[pair].x = 0.0F;
+      if (pair * 8 + 1 >= left) r.state[pair].y = 0.0F;
+    }
+  }
+
   /// The new states, here and, rounded, in L2; formed null: nobody multiplies them.
   __device__ void finish(const Product& product, const float (&x_n)[kShare], std::byte* formed) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       Row& r = rows[half];
       const bool valid = time < r.length;
-      const int first_unit = anew(block.u0 + Product::unit(0)), b = anew(r.b);
 #pragma unroll
       for (int pair = 0; pair < kPairs; ++pair) {
-        const int u = first_unit + pair * 8;
         const float2 s_r = product.gate(0, half, pair), s_z = product.gate(1, half, pair),
                      s_n = product.gate(2, half, pair);
         const int at = pair * 4 + half * 2;
         float2& h = r.state[pair];
-        const float2 next = make_float2(blend<SfuMath>(s_z.x, fmaf(SfuMath::sigmoid(s_r.x), s_n.x, x_n[at]), h.x),
-                                        blend<SfuMath>(s_z.y, fmaf(SfuMath::sigmoid(s_r.y), s_n.y, x_n[at + 1]), h.y));
-        // Past H the weights are zero, but zero times infinity is not: what the next step multiplies must stay zero.
-        if (valid && u < a.hidden) h.x = next.x;
-        if (valid && u + 1 < a.hidden) h.y = next.y;
-        if (r.inside && formed != nullptr) store_sliced(formed, b, u, h);
+        const float2 next =
+            make_float2(blend<TileMath>(s_z.x, fmaf(TileMath::sigmoid(s_r.x), s_n.x, x_n[at]), h.x),
+                        blend<TileMath>(s_z.y, fmaf(TileMath::sigmoid(s_r.y), s_n.y, x_n[at + 1]), h.y));
+        h = make_float2(valid ? next.x : h.x, valid ? next.y : h.y);
       }
+      if (!whole) clear_padding(r);
+      if (!r.inside || formed == nullptr) continue;
+      const int first_unit = anew(block.u0 + Product::unit(0)), b = anew(r.b);
+#pragma unroll
+      for (int pair = 0; pair < kPairs; ++pair) store_sliced(formed, b, first_unit + pair * 8, r.state[pair]);
     }
   }
 
   __device__ void store_output() {
-    void* above = nullptr;
+    Element* above = nullptr;
     if (a.output.data != nullptr) {
       const std::int64_t step = static_cast<std::int64_t>(a.directions) * a.hidden_padded * a.formed_rows;
       above = static_cast<Element*>(a.output.data) + time * step;
@@ -176,20 +198,30 @@ struct PipelinedConsumer {
     for (int half = 0; half < 2; ++half) {
       Row& r = rows[half];
       const bool valid = time < r.length;
+      const auto y = [&](int pair) { return valid ? r.state[pair] : make_float2(0.0F, 0.0F); };
       const int first_unit = anew(Product::unit(0)), b = anew(r.b);
+      if (above != nullptr) {
+        if (!r.inside) continue;
+        const int of_all = block.d * a.hidden_padded + block.u0 + first_unit;
 #pragma unroll
-      for (int pair = 0; pair < kPairs; ++pair) {
-        const int unit = first_unit + pair * 8;
-        const float2 y = valid ? r.state[pair] : make_float2(0.0F, 0.0F);
-        if (above != nullptr) {
-          if (r.inside) store_sliced(above, b, block.d * a.hidden_padded + block.u0 + unit, y);
-        } else if (r.output != nullptr) {
-          const bool first = r.inside && block.u0 + unit < a.hidden,
-                     second = r.inside && block.u0 + unit + 1 < a.hidden;
-          output.store(r.output, unit, y, first, second);
+        for (int pair = 0; pair < kPairs; ++pair) store_sliced(above, b, of_all + pair * 8, y(pair));
+      } else if (r.output != nullptr) {
+        if (whole && output.together) {
+          float* const to = r.output + first_unit;
+#pragma unroll
+          for (int pair = 0; pair < kPairs; ++pair) {
+            if (r.inside) *reinterpret_cast<float2*>(to + pair * 8) = y(pair);
+          }
+        } else {
+          const int left = a.hidden - block.u0;
+#pragma unroll
+          for (int pair = 0; pair < kPairs; ++pair) {
+            const int unit = first_unit + pair * 8;
+            output.store(r.output, unit, y(pair), r.inside && unit < left, r.inside && unit + 1 < left);
+          }
         }
+        r.output += output_step;
       }
-      if (r.output != nullptr) r.output += output_step;
     }
   }
 
