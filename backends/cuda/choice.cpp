@@ -254,6 +254,7 @@ std::optional<AnySchedule> schedule_of(std::size_t engine, const Problem& proble
     case 2: return any(decide_persistent(p, build));
     case 3: return any(decide_per_step(p, build));
     case 4: return any(decide_slices(p, build));
+    case 5: return any(decide_tiles(p, build));
     default: {
       DenseStepSchedule dense = make_dense_step_schedule(p, build);
       if (!dense.accepted) return {};
@@ -274,6 +275,7 @@ double seconds_as_planned(std::size_t engine, const AnySchedule& planned, const 
   if (const auto* slices = std::get_if<SliceSchedule>(&planned)) {
     return clocks_as_seconds(clocks_as_planned(*slices, p), p);
   }
+  if (kEngines[engine] == "cuda-tiles") return tile_seconds_as_planned(std::get<Schedule>(planned), p);
   if (kEngines[engine] != "cuda-sequence") return per_step_seconds(p, std::get<Schedule>(planned));
   const bool few = p.options.seq_len < kShort;  // before them operands, a projection, counters and the state's form
   return sequence_seconds(p) + (few ? 2 * kProjectionBefore * static_cast<double>(p.config.num_layers) : 0.0);

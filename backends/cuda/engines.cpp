@@ -19,6 +19,7 @@
 #include "backends/cuda/persistent/sliced.hpp"
 #include "backends/cuda/sequence/sequence.hpp"
 #include "backends/cuda/single_block/single_block.hpp"
+#include "backends/cuda/tiles/tiles.hpp"
 
 namespace gru::cuda {
 namespace {
@@ -36,6 +37,7 @@ std::unique_ptr<Engine> make_engine(StreamRef stream, const Problem& problem, Sm
     case 2: return Persistent::make(stream, own, std::get<PersistentSchedule>(std::move(by)), weights);
     case 3: return PerStep::make(stream, own, std::get<Schedule>(std::move(by)), weights, false);
     case 4: return PersistentSlices::make(stream, own, std::get<SliceSchedule>(std::move(by)), weights);
+    case 5: return Tiles::make(stream, own, std::get<Schedule>(std::move(by)), weights, false);
     default: return DenseStep::make(stream, own, std::get<DenseStepSchedule>(std::move(by)), weights, false);
   }
 }

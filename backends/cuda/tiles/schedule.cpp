@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "backends/cuda/common/integers.hpp"
@@ -58,11 +59,11 @@ double block_seconds(const PipelinedShape& tile, const Problem& p, std::int64_t 
   return std::max(slices * slice, bytes / rate);
 }
 
-TileChoice choice_of(const PipelinedShape& tile, const Problem& p) {
+TileChoice choice_of(const PipelinedShape& tile, const Problem& p, std::optional<bool> at_once = {}) {
   const Extent extent = extent_of(tile, p);
   const std::int64_t there = std::max(2, p.device.sm_count - p.options.reserve_sms);
   const auto steps = static_cast<double>(p.options.seq_len);
-  TileChoice choice{.tile = tile, .at_once = extent.blocks <= there && p.options.seq_len > 1};
+  TileChoice choice{.tile = tile, .at_once = at_once.value_or(extent.blocks <= there && p.options.seq_len > 1)};
   const auto waves = static_cast<double>(ceil_div(extent.blocks, there / 2 * 2));
   const double elements = tile.rows * tile.units;
   double seconds = kTileCosts.start;
@@ -123,6 +124,14 @@ std::vector<std::string> tile_arrangements(const Problem& p) {
     if (!(tile == chosen)) names.push_back(name_of(tile));
   }
   return names;
+}
+
+double tile_seconds_as_planned(const Schedule& planned, const Problem& call) {
+  for (const PipelinedShape& tile : kPipelinedShapes) {
+    if (planned.step.tile.rows == tile.rows && planned.step.tile.units == tile.units)
+      return choice_of(tile, call, planned.step.cooperative).seconds;
+  }
+  return std::numeric_limits<double>::infinity();  // of another engine
 }
 
 Decision<Schedule> decide_tiles(const Problem& p, const Build& build) {

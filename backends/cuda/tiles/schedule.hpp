@@ -27,6 +27,9 @@ TileChoice best_tile(const Problem& problem);
 /// The tiles beside the fastest.
 std::vector<std::string> tile_arrangements(const Problem& problem);
 
+/// Seconds of a call, `call` being the plan's problem with the call's T and B, by what was planned for more.
+double tile_seconds_as_planned(const Schedule& planned, const Problem& call);
+
 /// Yes for TF32 and 16 bits on sm_90a. The schedule's step is a step, or, if cooperative, all of a layer's.
 Decision<Schedule> decide_tiles(const Problem& problem, const Build& build);
 

@@ -19,7 +19,7 @@ struct Tiles::Impl final : StepEngine {
  private:
   std::unique_ptr<Engine> fork_on(StreamRef on) const override {
     auto made = std::make_unique<Impl>(on, problem, schedule, weights, name);
-    made->prepare();
+    made->prepare(records_graph);
     return made;
   }
   /// Beside the steps: counters, a state, inputs.
@@ -86,8 +86,8 @@ void Tiles::Impl::launch_layer(StreamRef on, StepArgs args, const CallTensors& i
 
 Decision<Schedule> Tiles::decide(const Problem& problem) { return decide_tiles(problem, this_build()); }
 
-std::unique_ptr<Engine> Tiles::make(StreamRef stream, const Problem& problem, Schedule schedule,
-                                    const Weights& weights) {
+std::unique_ptr<Engine> Tiles::make(StreamRef stream, const Problem& problem, Schedule schedule, const Weights& weights,
+                                    bool records) {
   if (schedule.step.cooperative) {
     const DeviceGuard guard(stream.device);
     StepArgs args;
@@ -104,7 +104,7 @@ std::unique_ptr<Engine> Tiles::make(StreamRef stream, const Problem& problem, Sc
   }
   auto packed = pack_weights(stream, weights, schedule.pack);
   auto made = std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed), name);
-  made->prepare();
+  made->prepare(records);
   return made;
 }
 

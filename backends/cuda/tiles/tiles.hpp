@@ -18,8 +18,9 @@ struct Tiles {
 
   static Decision<Schedule> decide(const Problem& problem);
   static std::vector<std::string> arrangements(const Problem& problem) { return tile_arrangements(problem); }
+  /// records: the planned execution as a graph, where that pays.
   static std::unique_ptr<Engine> make(StreamRef stream, const Problem& problem, Schedule schedule,
-                                      const Weights& weights);
+                                      const Weights& weights, bool records = true);
 
  private:
   struct Impl;
