@@ -53,7 +53,10 @@ StepProduct::StepProduct(StreamRef stream, const StepProductShape& s, std::share
                     {.rows = s.columns, .columns = s.rows, .stride = s.columns, .batch_stride = s.y_batch}, s.batches);
   my.context = blas::context_of(stream.device);
   // Split sums only where a kernel of its own adds the parts, which it does in order.
-  const blas::Limits limits{.workspace = kProductWorkspace, .reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE};
+  blas::Limits limits{.workspace = kProductWorkspace, .reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE};
+  limits.tf32 = s.element == Element::tf32;
+  limits.several = s.batches > 1;
+  limits.tiles = s.batches * (s.rows / 64) * (s.columns / 128);
   blas::check(
       my.product.find_algorithm(my.context, limits),
       fmt::format("cublasLtMatmulAlgoGetHeuristic for {} x {} x {}, {} times", s.rows, s.columns, s.depth, s.batches));

@@ -40,8 +40,8 @@ class StepProduct {
 
   /// Loads the kernel by a run on a few rows, unless the process has: may wait for the device, leaves anything in y.
   void prepare(StreamRef stream, const void* x, const void* w, float* y) const;
-  /// Only launches. All pointers at multiples of 16 bytes. `rows`: of x and y, as many as the shape has or fewer; where the
-  /// algorithm takes no fewer, those behind them are multiplied too.
+  /// Only launches. All pointers at multiples of 16 bytes. `rows`: of x and y, as many as the shape has or fewer; where
+  /// the algorithm takes no fewer, those behind them are multiplied too.
   void run(StreamRef stream, const void* x, const void* w, float* y, std::int64_t rows) const;
 
  private:

@@ -57,6 +57,9 @@ struct Limits {
   /// cublasLtReductionScheme_t that may add the parts of a split sum: only those with a fixed order.
   std::uint32_t reduction = CUBLASLT_REDUCTION_SCHEME_NONE;
   std::uint32_t alignment[3] = {16, 16, 16};  ///< bytes, of a, b and c
+  /// Steps in TF32: another than cuBLASLt's first answer where that is known to be slower.
+  bool tf32 = false, several = false;  ///< several products at once
+  std::int64_t tiles = 0;              ///< of 128 x 64 numbers, in all results
 };
 
 /// c[i] = alpha a[i] b[i] + beta c[i] for i in [0, batches), by one algorithm.
@@ -77,7 +80,8 @@ struct Product {
   void warm_up(cublasLtHandle_t context, const void* alpha, const void* a, const void* b, const void* beta, void* c,
                std::byte* workspace, std::size_t workspace_bytes, cudaStream_t stream, std::int64_t columns) const;
 
-  /// Gives b and c so many columns; false, and as they were, where the algorithm does not take them within the workspace.
+  /// Gives b and c so many columns; false, and as they were, where the algorithm does not take them within the
+  /// workspace.
   bool take_columns(cublasLtHandle_t context, std::int64_t columns, std::int64_t before, std::size_t workspace) const;
 
   Operation operation;
