@@ -94,13 +94,16 @@ double waves_of(const Problem& p, std::int64_t rows, std::int64_t units) {
 
 /// Half of a step's products are the recurrence's. One block more than the multiprocessors hold makes all wait for it.
 constexpr double kRecurrentShare = 0.5;
+constexpr double kAlone = 0.6;  // of the time of two
 double uneven(const Problem& p, const TileShape& tile) {
   const int each = tile.rows >= RecurrentWide::shape.rows ? RecurrentWide::shape.blocks : 1;
   const double blocks = static_cast<double>(ceil_div(p.config.hidden_size, tile.units) *
                                             ceil_div(p.options.batch_size, tile.rows) * p.config.num_directions()),
                places = std::max(1, p.device.sm_count) * each;
-  // Few blocks are no worse than what the cost was fitted to.
-  return blocks <= places ? 1.0 : std::ceil(blocks / places) * places / blocks;
+  if (blocks > places) return std::ceil(blocks / places) * places / blocks;
+  // Few blocks are no worse than what the cost was fitted to, but where a block has a multiprocessor to itself that two
+  // would share.
+  return each > 1 ? std::max(1.0, kAlone * places / blocks) : 1.0;
 }
 
 /// Few steps of a schedule that projects many at once: a product more, a layer.

@@ -18,13 +18,13 @@ struct ProductCost {
   double element;  ///< state, share and sums through L2 and memory, for each row and unit
   double product;  ///< tensor cores or FMA, for each row and two units
 };
-constexpr ProductCost kStrict = {4.5e-6, 12e-9, 0, 0.28e-12};
+constexpr ProductCost kStrict = {4.5e-6, 12e-9, 20e-12, 0.28e-12};
 constexpr ProductCost kTf32 = {4.5e-6, 4.5e-9, 15e-12, 2.6e-14};
 /// Three products, of three times as many bytes.
 constexpr ProductCost kTf32x3 = {6.2e-6, 5.5e-9, 13e-12, 11.5e-14};
 constexpr ProductCost kHalf = {4.2e-6, 2.3e-9, 12e-12, 1.5e-14};
 constexpr ProductCost kJointStrict = {4.5e-6, 27e-9, 12e-12, 0.28e-12};
-constexpr ProductCost kJointTf32 = {7.8e-6, 5.5e-9, 18e-12, 2.8e-14};
+constexpr ProductCost kJointTf32 = {9.6e-6, 4e-9, 18e-12, 2.8e-14};
 constexpr ProductCost kJointTf32x3 = {14e-6, 40e-9, 5e-12, 6.5e-14};  // of a single step: never one product
 constexpr ProductCost kJointHalf = {6.6e-6, 3.4e-9, 16e-12, 1.4e-14};
 
@@ -32,8 +32,8 @@ constexpr ProductCost kJointHalf = {6.6e-6, 3.4e-9, 16e-12, 1.4e-14};
 constexpr double kNarrowStart = 1.8e-6, kFusedStart = 2.7e-6;
 /// Gates of a block's rows, after its products.
 constexpr double kNarrowRow = 15e-9;
-/// TF32: a block's way to its first products, and to those of the block that follows it on a multiprocessor (B = 1024, H = 128 and
-/// 192 take 8.9 and 14.1 us a step).
+/// TF32: a block's way to its first products, and to those of the block that follows it on a multiprocessor (B = 1024,
+/// H = 128 and 192 take 8.9 and 14.1 us a step).
 constexpr double kNarrowFirst = 0.6e-6, kNarrowNext = 1.3e-6;
 /// Bytes a second from L2 into one multiprocessor: of 16 bits, whose many rows wait for more loads, fewer.
 constexpr double kL2BytesTf32 = 40e9, kL2BytesHalf = 30e9;
@@ -103,6 +103,9 @@ constexpr WideCost kWideHalf[] = {{4.0e-6, 11e-9, 8.4e-9}, {12e-6, 24e-9, 21e-9}
 
 const WideCost* wide_costs(Element element) { return element == Element::tf32 ? kWideTf32 : kWideHalf; }
 
+/// A step of a sequence takes up to a third more than a single one (T = 64, B = 1024, H = 192), but no more where steps
+/// are long.
+constexpr double kFfmaInSequences = 1.1;
 /// A tile of FFMA. Its launch and first slice; gates, for each row and unit of a block; and seconds of a block for each feature
 /// with two, four, six and eight rows a thread: FMA issue and shared memory, of the least shape what L2 gives.
 constexpr double kFfmaStart = 2.6e-6, kFfmaGates = 0.9e-9;
@@ -157,8 +160,9 @@ StepChoice wide_ffma_step(const DenseStepShape& s) {
     const std::int64_t blocks =
         ceil_div(s.hidden_padded, shape.units()) * ceil_div(s.batch, shape.rows(rows)) * s.directions;
     const double block = features * kFfma[tile / kFfmaKinds].feature[tile % kFfmaKinds];
-    const double seconds = kFfmaStart + kFfmaGates * shape.rows(rows) * shape.units() +
-                           block * static_cast<double>(ceil_div(blocks, s.sm_count));
+    const double seconds = (kFfmaStart + kFfmaGates * shape.rows(rows) * shape.units() +
+                            block * static_cast<double>(ceil_div(blocks, s.sm_count))) *
+                           (s.fused ? 1 : kFfmaInSequences);
     if (seconds < best.seconds) best = {StepForm::wide, tile, seconds};
   }
   return best;
