@@ -14,7 +14,8 @@ namespace gru::cuda {
 /// Those of a problem whose engine `first` was chosen with this schedule; worked out once a problem in a process.
 SmallerCalls remembered_calls(const Problem& problem, std::string_view first, const AnySchedule& schedule);
 
-/// `first` itself, or one engine made of it and of those for smaller calls. What the device does not take now is left out.
+/// `first` itself, or one engine made of it and of those for smaller calls. What the device does not take now is left
+/// out.
 std::unique_ptr<Engine> with_smaller_calls(std::unique_ptr<Engine> first, StreamRef stream, const Problem& problem,
                                            SmallerCalls calls, const Weights& weights);
 

@@ -22,7 +22,8 @@ constexpr int kHalvings = 5;
 /// Up to so many steps half of them may want another engine; beyond, what pays for T pays for T / 2.
 constexpr std::int64_t kFewSteps = 16;
 
-/// What an execution with lengths uniform in 1..T takes of one with all T, where the engine leaves out what has ended (H200).
+/// What an execution with lengths uniform in 1..T takes of one with all T, where the engine leaves out what has ended
+/// (H200).
 constexpr double kFollowedSteps = 0.7, kFollowedTeams = 0.8;
 /// Sequences of a team of cuda-single-block whose rows are sorted.
 constexpr std::int64_t kSortedSequences = 4;
@@ -116,8 +117,8 @@ class Holder {
         static_cast<std::uint8_t>(best);
   }
 
-  /// What a plan of the call's own would take, if that is below `most` seconds; with lengths the engine whose steps leave out
-  /// rows that have ended.
+  /// What a plan of the call's own would take, if that is below `most` seconds; with lengths the engine whose steps
+  /// leave out rows that have ended.
   std::optional<SmallerEngine> own_engine(const Problem& call, bool lengths, double most) const {
     const Estimates seconds = lengths ? Estimates{} : estimate(call, build_);
     const std::size_t best = lengths ? place_of("cuda-dense-step") : fastest(seconds);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// Which engines a plan holds beside its first one, for calls of smaller T or B than it was made for and for calls with lengths:
-/// decided from numbers alone, so that an execution picks by its own shape without asking the device.
+/// Which engines a plan holds beside its first one, for calls of smaller T or B than it was made for and for calls with
+/// lengths: decided from numbers alone, so that an execution picks by its own shape without asking the device.
 
 #include <cstddef>
 #include <cstdint>
@@ -34,8 +34,8 @@ struct SmallerCalls {
   std::string remark() const;
 };
 
-/// For a plan whose engine was chosen (`first`, by name) and not named; none for plans that train or take new weights, which
-/// would be packed for each engine, nor in float64 and reset-before, which have one engine.
+/// For a plan whose engine was chosen (`first`, by name) and not named; none for plans that train or take new weights,
+/// which would be packed for each engine, nor in float64 and reset-before, which have one engine.
 SmallerCalls smaller_calls(const Problem& problem, std::string_view first, const AnySchedule& schedule,
                            const Build& build);
 

@@ -169,7 +169,8 @@ void time_ours(Bench& bench, const Case& c) {
   }
 }
 
-/// What a call takes on its own plan and on one for twice its T and four times its B: the same tensors, plan after plan.
+/// What a call takes on its own plan and on one for twice its T and four times its B: the same tensors, plan after
+/// plan.
 void time_larger_plan(Bench& bench, const Case& c) {
   const Settings& settings = bench.settings;
   const GpuData data(c, settings.lengths);

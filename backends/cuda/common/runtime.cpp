@@ -113,8 +113,8 @@ void load_kernel(const void* kernel) {
 
 namespace {
 
-/// Words that no plan has now. Their memory is never freed: it is little, taking and freeing it would cost each plan more than all
-/// else of its making, and the driver may be gone at exit.
+/// Words that no plan has now. Their memory is never freed: it is little, taking and freeing it would cost each plan
+/// more than all else of its making, and the driver may be gone at exit.
 struct AbortWords {
   static constexpr std::size_t kBytes = 4096, kApart = 128 / sizeof(std::uint32_t);  ///< a line of the cache each
 

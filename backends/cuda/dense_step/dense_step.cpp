@@ -54,6 +54,12 @@ void DenseStep::Impl::make_products() {
                      batch = problem.options.batch_size;
   product_workspace = allocate(stream, "cuBLASLt's workspace", kProductWorkspace);
   const std::int64_t parts = parts_of(schedule.element);
+  // As many rows as planned, half of them, a fourth and a sixteenth.
+  const auto for_each_size = [](std::int64_t rows, const auto& make) {
+    for (const std::int64_t share : {1, 2, 4, 16}) {
+      if (share == 1 || rows >= share) make(ceil_div(rows, share));
+    }
+  };
   StepProductShape shape{.element = schedule.element,
                          .rows = batch,
                          .columns = 3 * units,
@@ -64,20 +70,25 @@ void DenseStep::Impl::make_products() {
                          .y_batch = schedule.joint ? space.product - space.share : batch * 3 * units};
   if (!schedule.joint) {
     for (std::int64_t layer = 0; layer < std::min<std::int64_t>(c.num_layers, 2); ++layer) {
-      inputs.push_back(make_projection(schedule.inputs_padded(c, layer)));
+      for_each_size(share_rows(), [&](std::int64_t rows) {
+        inputs[layer].push_back({rows, make_projection(schedule.inputs_padded(c, layer), rows)});
+      });
     }
   }
-  states_.emplace(stream, shape, product_workspace);
+  for_each_size(batch, [&](std::int64_t rows) {
+    shape.rows = rows;
+    states_.push_back({rows, StepProduct(stream, shape, product_workspace)});
+  });
 }
 
 /// tf32x3: the two small terms as one product, then the large one in parts of its depth.
-DenseStep::Impl::Projection DenseStep::Impl::make_projection(std::int64_t features) const {
+DenseStep::Impl::Projection DenseStep::Impl::make_projection(std::int64_t features, std::int64_t rows) const {
   const std::int64_t parts = parts_of(schedule.element), row = parts * features;
   Projection projection;
   const auto add = [&](std::int64_t first, std::int64_t depth) {
     const StepProductShape shape{
         .element = schedule.element,
-        .rows = share_rows(),
+        .rows = rows,
         .columns = (whole() ? problem.config.num_directions() : 1) * 3 * schedule.hidden_padded,
         .depth = depth,
         .row = row,
@@ -105,8 +116,9 @@ std::int64_t DenseStep::Impl::launches() const {
   const std::int64_t steps = problem.options.seq_len;
   const std::int64_t portions = ceil_div(steps, schedule.portion);
   std::int64_t products = 0;  // of a portion, in the layer that has the most
-  for (const Projection& projection : inputs)
-    products = std::max(products, static_cast<std::int64_t>(projection.size()));
+  for (const auto& sizes : inputs) {
+    if (!sizes.empty()) products = std::max(products, static_cast<std::int64_t>(sizes.front().product.size()));
+  }
   return 1 + problem.config.num_layers *
                  (2 * steps + portions * products * (whole() ? 1 : problem.config.num_directions()));
 }

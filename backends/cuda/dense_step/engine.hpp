@@ -46,7 +46,7 @@ struct DenseStep::Impl final : Engine {
     weights_are_new = true;
   }
   void make_products();
-  std::vector<std::pair<std::int64_t, StepProduct>> make_projection(std::int64_t features) const;
+  std::vector<std::pair<std::int64_t, StepProduct>> make_projection(std::int64_t features, std::int64_t rows) const;
   void warm_up();
   std::int64_t launches() const;
   void launch_all(StreamRef on, std::int64_t steps, std::int64_t batch, const CallTensors* stored,
@@ -75,10 +75,16 @@ struct DenseStep::Impl final : Engine {
   DenseStepWorkspace space;
   DenseStepKernels kernels;
   std::shared_ptr<std::byte> product_workspace;
+  /// For calls of at most so many rows: a plan's algorithm for all of them may be slow for few.
+  template <class T>
+  struct Sized {
+    std::int64_t rows;
+    T product;
+  };
   /// W_ih x as one product, or as several that are added: each with the first of a row's numbers that it multiplies.
   using Projection = std::vector<std::pair<std::int64_t, StepProduct>>;
-  std::vector<Projection> inputs;      // of the first layer and of those above it
-  std::optional<StepProduct> states_;  // the recurrent product, or both in one
+  std::vector<Sized<Projection>> inputs[2];  // of the first layer and of those above it, most rows first
+  std::vector<Sized<StepProduct>> states_;   // the recurrent product, or both in one, likewise
   bool overlap = false;
   bool weights_are_new = false;  ///< since the last execution: a first launch that reads them must not start early
   bool records_graph;

@@ -22,6 +22,16 @@ void launch_product(StreamRef on, const StepProduct& product, const void* x, con
   }
 }
 
+/// The last of those that hold so many rows; all of them, for rows 0.
+template <class Sizes, class F>
+void for_sized(const Sizes& sizes, std::int64_t rows, const F& f) {
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    const bool last = i + 1 == sizes.size() || sizes[i + 1].rows < rows;
+    if (rows == 0 || last) f(sizes[i].product);
+    if (rows > 0 && last) return;
+  }
+}
+
 unsigned blocks_for(std::int64_t threads) { return blocks(threads, kElementThreads); }
 
 }  // namespace
@@ -58,7 +68,7 @@ void DenseStep::Impl::project(StreamRef on, GateArgs& a, bool prepare) const {
   const std::int64_t units = schedule.hidden_padded, element = feature_bytes(schedule.element);
   const std::int64_t depth = schedule.inputs_padded(problem.config, a.layer);
   const int here = std::min(schedule.portion, a.steps - a.step);
-  const Projection& projection = inputs[a.layer > 0 ? 1 : 0];
+  const std::int64_t rows_here = prepare ? 0 : std::int64_t{here} * a.batch;
   const std::byte* const x = a.layer > 0 ? space.between[(a.layer - 1) % 2] : space.x;
   const std::byte* const w = weights->layers[static_cast<std::size_t>(a.layer)].w_ih;
   a.share_first[0] = a.step;
@@ -67,23 +77,26 @@ void DenseStep::Impl::project(StreamRef on, GateArgs& a, bool prepare) const {
   for (int d = 0; d < (whole() ? 1 : a.directions); ++d) {
     const std::byte* const rows = x + a.share_first[d] * std::int64_t{a.batch} * depth * element;
     const std::byte* const columns = w + d * 3 * units * depth * element;
-    for (const auto& [first, product] : projection) {
-      const std::int64_t skipped = first * size_of(schedule.element);
-      launch_product(on, product, rows + skipped, columns + skipped, space.share + d * a.share_direction,
-                     prepare ? 0 : std::int64_t{here} * a.batch);
-    }
+    for_sized(inputs[a.layer > 0 ? 1 : 0], rows_here, [&](const Projection& projection) {
+      for (const auto& [first, product] : projection) {
+        const std::int64_t skipped = first * size_of(schedule.element);
+        launch_product(on, product, rows + skipped, columns + skipped, space.share + d * a.share_direction, rows_here);
+      }
+    });
   }
 }
 
 void DenseStep::Impl::multiply_state(StreamRef on, const GateArgs& a, bool prepare) const {
   const std::int64_t rows = prepare ? 0 : a.batch;
   const DenseStepWeights::Layer& layer = weights->layers[static_cast<std::size_t>(a.layer)];
-  if (schedule.joint) {
-    const std::int64_t at = a.layer * space.operand_stride * feature_bytes(schedule.element);
-    launch_product(on, *states_, space.x + at, layer.w_ih, space.share, rows);
-  } else {
-    launch_product(on, *states_, a.state_operands, layer.w_hh, space.product, rows);
-  }
+  const std::int64_t at = a.layer * space.operand_stride * feature_bytes(schedule.element);
+  for_sized(states_, rows, [&](const StepProduct& product) {
+    if (schedule.joint) {
+      launch_product(on, product, space.x + at, layer.w_ih, space.share, rows);
+    } else {
+      launch_product(on, product, a.state_operands, layer.w_hh, space.product, rows);
+    }
+  });
 }
 
 void DenseStep::Impl::launch_gates(StreamRef on, const GateArgs& args, const CallTensors& inline_call) const {

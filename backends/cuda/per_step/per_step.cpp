@@ -29,7 +29,8 @@ void PerStep::Impl::launch_layer(StreamRef on, StepArgs args, const CallTensors&
   // may not start early.
   const bool formed = static_cast<bool>(schedule.form_state);
   if (formed) form_state(on, args, inline_call, args.layer > 0);
-  const auto grid = [&](const Kernel& kernel) { return step_grid(kernel, args.hidden, args.batch, args.directions); };
+  const Kernel kernel = step_kernel(schedule, args.batch);
+  const auto grid = [&](const Kernel& of) { return step_grid(of, args.hidden, args.batch, args.directions); };
   for (int step = 0; step < args.steps; ++step) {
     args.step = step;
     // The first launch after something that the steps read before they wait must not start early: a call stored, or
@@ -51,7 +52,7 @@ void PerStep::Impl::launch_layer(StreamRef on, StepArgs args, const CallTensors&
       launch(on, schedule.reset, grid(schedule.reset), args, inline_call, early && overlap);
       early = true;
     }
-    launch(on, schedule.step, grid(schedule.step), args, inline_call, early && overlap);
+    launch(on, kernel, grid(kernel), args, inline_call, early && overlap);
   }
 }
 

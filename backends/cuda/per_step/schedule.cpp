@@ -95,6 +95,9 @@ void choose_recurrent(Schedule& s, const Problem& p, const Build& build) {
   plan_projection(s, p, build, streamed_bytes(p));
 }
 
+/// Rows that a warp of a unit multiplies together.
+int unit_rows(std::int64_t batch) { return batch == 1 ? 1 : batch == 2 ? 2 : 5; }
+
 void choose_unit(Schedule& s, const Problem& p, const Build& build) {
   const std::int64_t batch = p.options.batch_size;
   const std::int64_t units = p.config.hidden_size * p.config.num_directions();
@@ -102,7 +105,7 @@ void choose_unit(Schedule& s, const Problem& p, const Build& build) {
   const int warps = idle && batch == 1 ? 1 : idle ? kUnitWarps / 2 : kUnitWarps;
   const bool projected = p.options.seq_len >= kProjectFrom;
   s.kind = StepKind::unit;
-  s.step = unit_kernel(projected ? Phase::recurrent : Phase::fused, batch == 1 ? 1 : batch == 2 ? 2 : 5, warps);
+  s.step = unit_kernel(projected ? Phase::recurrent : Phase::fused, unit_rows(batch), warps);
   // Half of the L2 cache keeps a portion close.
   if (projected) plan_projection(s, p, build, static_cast<std::int64_t>(p.device.l2_bytes / 2));
 }
@@ -156,6 +159,13 @@ std::vector<std::string> per_step_arrangements(const Problem& p, const Pressure&
   std::vector<std::string> names = {std::string(kConservative)};
   if (p.options.math == Math::tf32 && may_pipeline(conservative)) names.emplace_back(kPipelined);
   return names;
+}
+
+Kernel step_kernel(const Schedule& schedule, std::int64_t batch) {
+  if (schedule.kind != StepKind::unit) return schedule.step;
+  const int planned = schedule.step.tile.warps;
+  return unit_kernel(schedule.projected_steps > 0 ? Phase::recurrent : Phase::fused, unit_rows(batch),
+                     batch == 1 && planned < kUnitWarps ? 1 : planned);
 }
 
 Schedule make_schedule(const Problem& p, const Build& build) {

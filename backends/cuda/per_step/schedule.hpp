@@ -52,6 +52,10 @@ std::int64_t streamed_bytes(const Problem& problem);
 
 Schedule make_schedule(const Problem& problem, const Build& build);
 
+/// The kernel of a step for a call of so many rows, at most as many as planned: warps for a unit serve one, two or five
+/// at once.
+Kernel step_kernel(const Schedule& schedule, std::int64_t batch);
+
 /// What a kernel takes of a multiprocessor's registers, and what it loads.
 struct Pressure {
   int registers = 0;       ///< a thread

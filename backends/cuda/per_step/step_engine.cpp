@@ -34,6 +34,9 @@ void StepEngine::prepare(bool records) {
                                function_of(schedule.form_state), function_of(schedule.form_input)}) {
     if (function != nullptr) load_kernel(function);
   }
+  if (schedule.kind == StepKind::unit) {  // those of smaller calls
+    for (const std::int64_t batch : {1, 2, 3}) load_kernel(function_of(step_kernel(schedule, batch)));
+  }
   if (schedule.dense) warm_up();
   if (!records || problem.options.batch_size == 0 || !RecordedGraph::pays(launches(problem.options.seq_len))) return;
   graph_ = RecordedGraph(stream, [&](StreamRef recorder) {
@@ -59,9 +62,9 @@ void StepEngine::warm_up() {
   }
 }
 
-/// W_ih x + bias of one direction for a portion of rows. Where the library's algorithm for a planned portion takes no fewer
-/// rows, what lies behind a shorter portion or a smaller batch is computed too and never read. All operands are padded to
-/// 16 bytes, so that whatever warm_up prepared is known here.
+/// W_ih x + bias of one direction for a portion of rows. Where the library's algorithm for a planned portion takes no
+/// fewer rows, what lies behind a shorter portion or a smaller batch is computed too and never read. All operands are
+/// padded to 16 bytes, so that whatever warm_up prepared is known here.
 void StepEngine::multiply(StreamRef on, const StepArgs& args, int direction, const void* x, std::int64_t first,
                           std::int64_t x_stride, bool prepare) {
   const std::int64_t gates = std::int64_t{3} * args.hidden_padded;

@@ -34,8 +34,8 @@ std::int64_t resident_blocks(const Problem& p, const PersistentKernel& kernel) {
   return kernel.cluster() ? free * 91 / 100 / kernel.cluster_blocks * kernel.cluster_blocks : free;
 }
 
-/// How `kernel` would run `batch` sequences of the problem, `layers` in a launch, with so many blocks resident; the result's
-/// kernel is null if it can't.
+/// How `kernel` would run `batch` sequences of the problem, `layers` in a launch, with so many blocks resident; the
+/// result's kernel is null if it can't.
 PersistentSchedule fit(const Problem& p, std::int64_t batch, const PersistentKernel& kernel, int layers,
                        int project_groups, std::int64_t resident) {
   const Config& c = p.config;

@@ -52,8 +52,8 @@ PersistentSchedule make_keeping_schedule(const Problem& problem, bool allow_clus
 /// The fastest of them. allow_clusters: the kernels for clusters may be chosen where the device has them.
 PersistentSchedule make_persistent_schedule(const Problem& problem, bool allow_clusters = true);
 
-/// The same kernel, weights and layers a launch for a call of fewer sequences than planned: they spread over all groups that
-/// are resident, each with as few slices as that leaves. Allocates nothing; `reason` and `clocks` stay empty.
+/// The same kernel, weights and layers a launch for a call of fewer sequences than planned: they spread over all groups
+/// that are resident, each with as few slices as that leaves. Allocates nothing; `reason` and `clocks` stay empty.
 PersistentSchedule for_batch(const PersistentSchedule& planned, const Problem& problem, std::int64_t batch);
 
 /// Clocks of a call, `call` being the plan's problem with the call's T and B, by an arrangement made for more.

@@ -74,16 +74,17 @@ struct DenseProduct::Impl {
               bool warm_up = false) const;
 };
 
-/// The plan for a shape, or for the same with more rows; null if there is none. Allocates nothing.
+/// The plan for a shape, or for the same with the fewest rows more; null if there is none. Allocates nothing.
 Planned* DenseProduct::Impl::known(const DenseShape& shape, const std::uint32_t (&alignments)[3]) {
+  Planned* best = nullptr;
   for (Planned& p : plans) {
     DenseShape longest = shape;
     longest.rows = p.shape.rows;
-    if (shape.rows <= longest.rows && longest == p.shape && std::ranges::equal(p.alignments, alignments) &&
-        takes(p, shape.rows))
-      return &p;
+    if (shape.rows <= longest.rows && (best == nullptr || longest.rows < best->shape.rows) && longest == p.shape &&
+        std::ranges::equal(p.alignments, alignments) && takes(p, shape.rows))
+      best = &p;
   }
-  return nullptr;
+  return best;
 }
 
 /// Whether a plan's algorithm takes so many rows, which its layouts then have.
@@ -160,7 +161,7 @@ void DenseProduct::prepare(StreamRef stream, const DenseShape& shape, const void
   const Alignments alignments(shape, impl_->element(), x, w,
                               y);  // a part begins at a multiple of 16 bytes from the whole
   for_each_part(shape, [&](const DenseShape& part, std::int64_t k) {
-    if (impl_->known(part, alignments.bytes) != nullptr) return;
+    if (const Planned* p = impl_->known(part, alignments.bytes); p != nullptr && p->shape.rows == part.rows) return;
     impl_->launch(stream, impl_->plan(part, alignments.bytes), impl_->at(x, k), impl_->at(w, k), bias, y, true);
   });
 }

@@ -44,8 +44,8 @@ class InputProjection {
   /// Not needed for our tile.
   void prepare(StreamRef stream, const ConstTensorView& x, const ProjectionWeights& w, const ProjectedShares& y);
 
-  /// By the library alone, for a prepared shape or one with fewer rows: only launches. False, and nothing launched, where
-  /// its algorithm takes no fewer.
+  /// By the library alone, for a prepared shape or one with fewer rows: only launches. False, and nothing launched,
+  /// where its algorithm takes no fewer.
   bool run_prepared(StreamRef stream, const ConstTensorView& x, const ProjectionWeights& w, const ProjectedShares& y);
 
   /// Only launches, for a prepared shape or one with fewer rows, and for any that our tile takes. What neither takes is
