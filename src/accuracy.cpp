@@ -130,7 +130,7 @@ double gradient_l2_bar(DType dtype, Training training, std::span<const double> e
   if (dtype == DType::float64) return 1e-12;
   constexpr double kSums = 3e-6;
   if (!has_16_bits(dtype)) return kSums;
-  const int roundings = training == Training::remake_gates ? 4 : 1;
+  const int roundings = training == Training::remake_gates ? 2 : 1;
   return with_smallest_values({0, kSums + roundings * unit_roundoff(dtype)}, dtype, expected).l2;
 }
 

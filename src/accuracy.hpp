@@ -53,7 +53,7 @@ bool has_strict_bar(Math math);
 double strict_l2_bar(DType dtype);
 
 /// The same for each gradient: 3e-6 for float32, 1e-12 for float64. In 16 bits that and one rounding of the result; where gates
-/// are made again from an output that was rounded, three more; and float16's smallest values beside those of `expected`.
+/// are made again from an output that was rounded, one more; and float16's smallest values beside those of `expected`.
 double gradient_l2_bar(DType dtype, Training training, std::span<const double> expected = {});
 
 /// Actual beside expected. NaN equals NaN, an infinity equals itself; any other pair that is not finite differs by Inf.

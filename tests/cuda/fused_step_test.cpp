@@ -50,10 +50,11 @@ TEST_CASE("fused training step: tiles fill the device's multiprocessors and fit 
       16);
   const FusedSteps two = choose_fused_steps(problem_on("h200", 512, 256, 128), 2);
   CHECK(kFusedTiles[static_cast<std::size_t>(two.forward)].units() == 32);
-  CHECK(kFusedBackTiles[static_cast<std::size_t>(two.backward)].rows() == 64);
+  CHECK(kFusedBackTiles[static_cast<std::size_t>(two.backward)] == kFusedBackTiles[1]);
+  CHECK(choose_fused_steps(problem_on("h200", 1024, 64, 64), 1).backward == 0);
   const FusedSteps large = choose_fused_steps(problem_on("h200", 1024, 1024, 64), 1);
   CHECK(kFusedTiles[static_cast<std::size_t>(large.forward)] == kFusedTiles[3]);
-  CHECK(kFusedBackTiles[static_cast<std::size_t>(large.backward)] == kFusedBackTiles[1]);
+  CHECK(kFusedBackTiles[static_cast<std::size_t>(large.backward)] == kFusedBackTiles[2]);
 }
 
 TEST_CASE("fused training step: twice the batch takes longer, and few rows take no less than a tile of them") {

@@ -134,7 +134,7 @@ struct BiasArgs {
   void* to = nullptr;
 };
 
-/// Sums over rows: part p of (rows, columns) has rows [p rows_each, (p + 1) rows_each).
+/// Sums over rows, or of all rows (add_parts): part p of (rows, columns) has rows [p rows_each, (p + 1) rows_each).
 struct ColumnSumArgs {
   std::int64_t rows = 0, rows_each = 0;
   int columns = 0;

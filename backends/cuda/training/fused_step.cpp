@@ -10,15 +10,18 @@ namespace gru::cuda {
 namespace {
 
 /// Of an H200: what a step takes beside its products, and each wave of blocks; the share of a multiprocessor's 128 FMAs a clock that a tile issues; what
-/// L2 gives each multiprocessor, bytes a clock.
-constexpr double kStepClocks = 6000, kWaveClocks = 1500, kIssued = 0.75, kFromL2 = 20;
+/// L2 gives each multiprocessor of all, and one of few, bytes a clock.
+constexpr double kStepClocks = 9000, kWaveClocks = 1500, kIssued = 0.75, kFromL2 = 20, kMostFromL2 = 40;
 
 /// Of a step by one tile: waves of blocks, each of `depth` features.
 double clocks_of(const FusedTile& t, const Problem& p, std::int64_t cells, std::int64_t depth) {
   const std::int64_t blocks =
       ceil_div(p.config.hidden_size, t.units()) * ceil_div(p.options.batch_size, t.rows()) * cells;
-  const double issue = t.rows() * t.columns() / 128.0 / kIssued, bytes = t.pitch() * 4 / kFromL2;
-  const auto waves = static_cast<double>(ceil_div(blocks, std::max(1, p.device.sm_count)));
+  const auto multiprocessors = static_cast<std::int64_t>(std::max(1, p.device.sm_count));
+  const double from_l2 = std::min(kMostFromL2, kFromL2 * static_cast<double>(multiprocessors) /
+                                                   static_cast<double>(std::min(blocks, multiprocessors)));
+  const double issue = t.rows() * t.columns() / 128.0 / kIssued, bytes = t.pitch() * 4 / from_l2;
+  const auto waves = static_cast<double>(ceil_div(blocks, multiprocessors));
   return kStepClocks + waves * (kWaveClocks + static_cast<double>(depth) * std::max(issue, bytes));
 }
 

@@ -4,6 +4,7 @@
 /// A step of a stage's cells in one launch, product and gates (kernel/fused_step.cuh): its tiles as data, and which of them a
 /// problem takes. No CUDA.
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -16,17 +17,16 @@ namespace gru::cuda {
 // A tile's numbers are named as the members of a shape are, not as constants.
 // NOLINTBEGIN(readability-identifier-naming)
 
-/// Eight warps: `down` x `across` over a tile of rows and units, `splits` teams of them that share the features of a slice.
-/// A warp has 64 rows; a thread has eight of them, and four units with all gates, backwards eight units. `depth` features
-/// are a slice, `stages` of which are in shared memory or on their way.
+/// Eight warps: `down` x `across` over a tile of rows and columns, `splits` teams of them that share the features of a slice.
+/// A warp has 64 rows and 16 columns of each group; a thread eight rows and four columns of each. Groups are the gates, backwards
+/// one or two of units. `depth` features are a slice, `stages` of which are in shared memory or on their way.
 struct FusedTile {
-  int down, across, splits, depth, stages;
+  int down, across, splits, depth, stages, groups;
   bool backwards;
 
-  constexpr int groups() const { return backwards ? 2 : 3; }  ///< of columns: gates, or halves of the units
   constexpr int rows() const { return 64 * down; }
-  constexpr int units() const { return (backwards ? 32 : 16) * across; }
-  constexpr int columns() const { return groups() * 16 * across; }
+  constexpr int units() const { return 16 * across * (backwards ? groups : 1); }
+  constexpr int columns() const { return groups * 16 * across; }
   constexpr int pitch() const { return rows() + columns(); }  ///< floats of a feature
   constexpr int team() const { return 32 * down * across; }
   constexpr std::size_t shared_bytes() const { return static_cast<std::size_t>(stages * depth * pitch()) * 4; }
@@ -36,15 +36,16 @@ inline constexpr int kFusedThreads = 256;
 
 /// B = 256, H = 512: one layer gives 128 blocks of 64 x 16, two at once as many of 64 x 32; B = H = 1024 gives 128 of 128 x 64.
 inline constexpr std::array<FusedTile, 4> kFusedTiles = {{
-    {.down = 1, .across = 1, .splits = 8, .depth = 64, .stages = 3, .backwards = false},
-    {.down = 1, .across = 2, .splits = 4, .depth = 32, .stages = 4, .backwards = false},
-    {.down = 2, .across = 2, .splits = 2, .depth = 32, .stages = 3, .backwards = false},
-    {.down = 2, .across = 4, .splits = 1, .depth = 16, .stages = 4, .backwards = false},
+    {.down = 1, .across = 1, .splits = 8, .depth = 64, .stages = 3, .groups = 3, .backwards = false},
+    {.down = 1, .across = 2, .splits = 4, .depth = 32, .stages = 4, .groups = 3, .backwards = false},
+    {.down = 2, .across = 2, .splits = 2, .depth = 32, .stages = 3, .groups = 3, .backwards = false},
+    {.down = 2, .across = 4, .splits = 1, .depth = 16, .stages = 4, .groups = 3, .backwards = false},
 }};
-/// Of the same numbers of blocks, but for the first.
-inline constexpr std::array<FusedTile, 2> kFusedBackTiles = {{
-    {.down = 1, .across = 1, .splits = 8, .depth = 64, .stages = 4, .backwards = true},
-    {.down = 2, .across = 2, .splits = 2, .depth = 32, .stages = 4, .backwards = true},
+/// B = 64, H = 1024 gives 64 blocks of 64 x 16; B = 256, H = 512 and two layers 128 of 64 x 32; B = H = 1024 as many of 128 x 64.
+inline constexpr std::array<FusedTile, 3> kFusedBackTiles = {{
+    {.down = 1, .across = 1, .splits = 8, .depth = 64, .stages = 4, .groups = 1, .backwards = true},
+    {.down = 1, .across = 1, .splits = 8, .depth = 64, .stages = 4, .groups = 2, .backwards = true},
+    {.down = 2, .across = 2, .splits = 2, .depth = 32, .stages = 4, .groups = 2, .backwards = true},
 }};
 
 constexpr bool fits_fused(const FusedTile& t) {
@@ -53,8 +54,7 @@ constexpr bool fits_fused(const FusedTile& t) {
          (t.splits == 1 || t.shared_bytes() >= sums) && t.depth % t.splits == 0 &&
          t.depth * t.pitch() % (4 * kFusedThreads) == 0;
 }
-static_assert(fits_fused(kFusedTiles[0]) && fits_fused(kFusedTiles[1]) && fits_fused(kFusedTiles[2]) &&
-                  fits_fused(kFusedTiles[3]) && fits_fused(kFusedBackTiles[0]) && fits_fused(kFusedBackTiles[1]),
+static_assert(std::ranges::all_of(kFusedTiles, fits_fused) && std::ranges::all_of(kFusedBackTiles, fits_fused),
               "a tile needs more than a block has on sm_89, or its threads do not share a slice evenly");
 
 // NOLINTEND(readability-identifier-naming)

@@ -34,6 +34,14 @@ ProductShape Trainer::Impl::input_grad_shape(const TrainingShape& s, std::int64_
   p.b_depth = p.columns;
   p.c_row = pitch;
   p.add = add;
+  if (add || pitch != p.columns) return p;
+  // Few tiles of much depth, as in a wavefront's stages, take longer than all else there.
+  p.batches = depth_parts(rows, p.columns, p.depth, s.multiprocessors, arena.parts_size);
+  if (p.batches == 1) return p;
+  p.depth /= p.batches;
+  p.a_batch = p.depth;
+  p.b_batch = p.depth * p.columns;
+  p.c_batch = rows * p.columns;
   return p;
 }
 
@@ -42,8 +50,17 @@ void Trainer::Impl::input_gradient(const TrainingShape& s, std::int64_t layer, s
                                    const std::byte* gradients, std::int64_t rows, std::byte* to, std::int64_t pitch,
                                    bool add) {
   const std::int64_t matrix = 3 * s.config.hidden_size * s.config.layer_input_size(layer);
-  products.run(input_grad_shape(s, layer, rows, pitch, add), gradients,
-               static_cast<const std::byte*>(weights->w_ih(layer)) + bytes(direction * matrix), to);
+  const ProductShape shape = input_grad_shape(s, layer, rows, pitch, add);
+  std::byte* const product = shape.batches > 1 ? at(arena.parts) : to;
+  products.run(shape, gradients, static_cast<const std::byte*>(weights->w_ih(layer)) + bytes(direction * matrix),
+               product);
+  if (shape.batches == 1) return;
+  ColumnSumArgs sums;
+  sums.rows = sums.rows_each = shape.batches;
+  sums.columns = static_cast<int>(shape.c_batch);
+  sums.from = product;
+  sums.to = to;
+  add_parts(stream, dtype, sums);
 }
 
 /// After a stage of a wavefront: the gradients of the outputs below. The last layer of the pass below has the place of

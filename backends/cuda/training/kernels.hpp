@@ -31,6 +31,8 @@ void start_states(StreamRef stream, DType dtype, const StartArgs& args);
 void load_parameter(StreamRef stream, DType dtype, const ParameterArgs& args);
 void store_parameter(StreamRef stream, DType dtype, const ParameterArgs& args);
 void load_bias(StreamRef stream, DType dtype, const BiasArgs& args);
+/// One row of sums, of few rows of many columns.
+void add_parts(StreamRef stream, DType dtype, const ColumnSumArgs& args);
 void sum_columns(StreamRef stream, DType dtype, const ColumnSumArgs& args);
 
 /// Loads all of them onto the current device.

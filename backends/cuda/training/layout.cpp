@@ -14,6 +14,8 @@ namespace {
 constexpr double kStageMicroseconds = 15.0, kLayerMicroseconds = 12.0;
 /// Chunks of a backward that makes gates again: they hold its memory down.
 constexpr double kRemakeChunks = 8.0;
+/// Of several layers at once, whose steps are launches of their own: each has the memory of a chunk.
+constexpr double kRemakeLaunchedChunks = 12.0;
 /// Not of fewer rows than these.
 constexpr double kRemakeRows = 2560.0;
 /// Rows of a wavefront's layer that its parameters' gradients sum at once: as few as are worth the launches where memory counts,
@@ -31,6 +33,8 @@ constexpr std::int64_t kKeptOfParts = 4;
 constexpr double kPartRows = 50.0, kRestShare = 0.02;
 /// The persistent kernels read input shares of units up to their own padding, and drop them.
 constexpr std::int64_t kMostPadding = 1024;
+/// A tile of cuBLASLt's, and the least depth of a part of one.
+constexpr std::int64_t kProductSide = 128, kMinDepthOfPart = 128;
 constexpr std::int64_t kBiasParts = 64, kMinBiasRows = 32;
 
 /// The divisor of `steps` that comes nearest to steps / wanted, of enough rows.
@@ -73,8 +77,9 @@ TrainingPace::TrainingPace(const Problem& problem, bool in_one_launch, std::int6
   const double stage = kStageMicroseconds + kLayerMicroseconds * static_cast<double>(layers);
   if (layers > 1) {
     const double later = static_cast<double>(layers - 1) * static_cast<double>(steps);
+    const double least = remakes && !in_one_launch ? kRemakeLaunchedChunks : 1.0;
     const std::int64_t chunk =
-        chunk_near(steps, batch, remakes, std::max(1.0, std::sqrt(later * step_microseconds / stage)));
+        chunk_near(steps, batch, remakes, std::max(least, std::sqrt(later * step_microseconds / stage)));
     if (chunk < steps) {
       at_once = layers;
       chunk_forward = chunk_backward = chunk;
@@ -89,7 +94,9 @@ TrainingPace::TrainingPace(const Problem& problem, bool in_one_launch, std::int6
   gradient_steps = chunk_backward;
   if (at_once > 1) {
     // Where steps are launches of their own, products over few rows are too large a part of the time.
-    const std::int64_t most = std::max(chunk_backward, remakes ? steps / 4 : in_one_launch ? steps / 2 : steps);
+    // But strict ones over half of the steps are as fast as over all.
+    const bool halves = in_one_launch || problem.options.math == Math::strict;
+    const std::int64_t most = std::max(chunk_backward, remakes ? steps / 4 : halves ? steps / 2 : steps);
     const std::int64_t rows = remakes ? kMinStageRows : in_one_launch ? kEnoughRows : steps * batch;
     gradient_steps = round_up(std::min(ceil_div(rows, batch), most), chunk_backward);
   }
@@ -183,6 +190,18 @@ Parts TrainingShape::parts(std::int64_t columns, std::int64_t of_rows) const {
   return {count, of_rows / count, of_rows % count};
 }
 
+std::int64_t depth_parts(std::int64_t rows, std::int64_t columns, std::int64_t depth, std::int64_t multiprocessors,
+                         std::int64_t most_elements) {
+  const std::int64_t tiles = ceil_div(rows, kProductSide) * ceil_div(columns, kProductSide);
+  const std::int64_t most = std::min({multiprocessors / std::max<std::int64_t>(tiles, 1), depth / kMinDepthOfPart,
+                                      most_elements / std::max<std::int64_t>(rows * columns, 1)});
+  std::int64_t parts = 1;
+  for (std::int64_t count = 2; count <= most; ++count) {
+    if (depth % count == 0 && depth / count % 4 == 0) parts = count;
+  }
+  return parts;
+}
+
 std::int64_t bias_rows_each(std::int64_t rows) {
   return std::max<std::int64_t>(ceil_div(rows, kBiasParts), kMinBiasRows);
 }
@@ -239,6 +258,7 @@ TrainingArena::TrainingArena(const TrainingShape& s) {
       most_parts = std::max(most_parts, (s.most_parts(columns) + 1) * 3 * h * columns);
   }
   place(parts, most_parts);
+  parts_size = most_parts;
   place(bias_parts, most_bias_parts(s.rows()) * 4 * h);
   bytes = std::max(end, forward_end);
 }

@@ -119,11 +119,17 @@ struct TrainingArena {
   std::size_t gradients = 0;     ///< [ring][A*D][C B][4][H], or [A*D][T B][4][H]
   std::size_t inner_grad = 0;    ///< [A or copies][T B][D*H]
   std::size_t parts = 0;         ///< partial sums of a parameter's gradient
+  std::int64_t parts_size = 0;   ///< elements of these
   std::size_t bias_parts = 0;
   std::size_t bytes = 0;
 
   explicit TrainingArena(const TrainingShape& shape);
 };
+
+/// Parts of its depth that a product of rows x columns is cut into, so that its tiles are enough for a device: a divisor of depth. Of
+/// at most `most_elements` partial sums.
+std::int64_t depth_parts(std::int64_t rows, std::int64_t columns, std::int64_t depth, std::int64_t multiprocessors,
+                         std::int64_t most_elements);
 
 /// Rows that one block sums for the biases' gradients, and into how many parts at most.
 std::int64_t bias_rows_each(std::int64_t rows);

@@ -24,6 +24,7 @@ constexpr double kClusterClocks = 750, kClusterTurnClocks = 300;
 constexpr double kExchangeClocks = 1100, kVisitClocks = 700, kTurnClocks = 1200, kPairClocks = 80, kProductShare = 1.4;
 constexpr double kLaunchClocks = 22000, kStrictFlops = 110, kTf32Flops = 600;
 constexpr double kClocksPerMicrosecond = 1900;
+constexpr std::int64_t kMostProductRows = 32;
 /// Products run beside a recurrence that takes at most so much of a device: else they would only hold up its next launch.
 constexpr double kMostBeside = 0.75;
 
@@ -86,7 +87,8 @@ RecurrenceSchedule choose(const Problem& p) {
   const double clocks = kLaunchClocks + flops / ((p.options.math == Math::tf32 ? kTf32Flops : kStrictFlops) *
                                                  std::max(1.0, static_cast<double>(p.device.sm_count)));
   FusedSteps fused = choose_fused_steps(p, layers * c.num_directions());
-  if (fused.clocks >= clocks) fused = {};
+  // cuBLASLt's strict products of more rows have been seen to take ten times as long (B = 64, H = 1024).
+  if (batch <= kMostProductRows && fused.clocks >= clocks) fused = {};
   RecurrenceSchedule separate(
       TrainingPace(p, false, layers, (fused.possible() ? fused.clocks : clocks) / kClocksPerMicrosecond));
   separate.fused = fused;

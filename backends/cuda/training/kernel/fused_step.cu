@@ -36,17 +36,25 @@ __global__ void __launch_bounds__(kFusedThreads, 1) fused_step(const __grid_cons
     wait_for_previous();  // whoever waits for this launch waits for what it waited for
     return;
   }
-  FusedSums<T> sums;
-  fused_products(sums, block, fused_shared, h);
-
   const int first = Block::kTile.splits > 1 ? Block::team() * kFinished : 0, unit = block.unit(0);
   const auto place = [&](int f) {
     const int row = block.row(first + f);
     return CellPlace(s, block.layer, block.direction, row < s.batch ? row : s.batch - 1, unit, step);
   };
-  const auto load = [&](const CellPlace& p) {
+  const auto input_at = [&](const CellPlace& p) {
     const long long row = static_cast<long long>(p.slot) * s.chunk_steps * s.batch + p.by_place(s);
-    const float* const input = static_cast<const float*>(c.input) + row * 3 * h + unit;
+    return static_cast<const float*>(c.input) + row * 3 * h + unit;
+  };
+#pragma unroll
+  for (int f = 0; f < kFinished; ++f) {
+    const float* const input = input_at(place(f));
+    for (int g = 0; g < 3; ++g) prefetch_to_l2(input + g * h);
+  }
+  FusedSums<T> sums;
+  fused_products(sums, block, fused_shared, h);
+
+  const auto load = [&](const CellPlace& p) {
+    const float* const input = input_at(p);
     return Incoming{load4(input), load4(input + h), load4(input + 2 * h),
                     load4(static_cast<float*>(c.state) + p.in_state(s))};
   };
@@ -97,20 +105,29 @@ __global__ void __launch_bounds__(kFusedThreads, 1) fused_step(const __grid_cons
   for (int j = 0; j < 4; ++j) store_column(next + static_cast<long long>(j) * a.pitch, now[j]);
 }
 
-/// Four units of the gradient of an output.
-__device__ float4 output_gradients(const CellArgs& a, const CellPlace& p) {
-  const Stage& s = a.stage;
-  if (s.first_layer + p.i + 1 < a.num_layers) {
-    return load4(static_cast<const float*>(a.inner_grad) +
-                 inner_grad_at(s, p.i, p.by_time(s), p.direction * s.hidden + p.unit));
+/// The gradient of the output of four units, `stride` from one to the next; null: zeros.
+struct OutputGradients {
+  const float* first = nullptr;
+  long long stride = 1;
+
+  __device__ OutputGradients(const CellArgs& a, const CellPlace& p) {
+    const Stage& s = a.stage;
+    const int feature = p.direction * s.hidden + p.unit;
+    if (s.first_layer + p.i + 1 < a.num_layers) {
+      first = static_cast<const float*>(a.inner_grad) + inner_grad_at(s, p.i, p.by_time(s), feature);
+      return;
+    }
+    const Operand3& g = a.grad_output;
+    stride = g.stride[2];
+    if (g.data != nullptr)
+      first = static_cast<const float*>(g.data) + p.time * g.stride[0] + p.row * g.stride[1] + feature * stride;
   }
-  const Operand3& g = a.grad_output;
-  if (g.data == nullptr) return make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-  const float* const from = static_cast<const float*>(g.data) + p.time * g.stride[0] + p.row * g.stride[1] +
-                            (p.direction * s.hidden + p.unit) * g.stride[2];
-  if (g.stride[2] == 1 && reinterpret_cast<std::uintptr_t>(from) % 16 == 0) return load4(from);
-  return make_float4(from[0], from[g.stride[2]], from[2 * g.stride[2]], from[3 * g.stride[2]]);
-}
+  __device__ float4 load() const {
+    if (first == nullptr) return make_float4(0.0F, 0.0F, 0.0F, 0.0F);
+    if (stride == 1 && reinterpret_cast<std::uintptr_t>(first) % 16 == 0) return load4(first);
+    return make_float4(first[0], first[stride], first[2 * stride], first[3 * stride]);
+  }
+};
 
 template <class T>
 __global__ void __launch_bounds__(kFusedThreads, 1) fused_back(const __grid_constant__ FusedStepArgs a) {
@@ -124,6 +141,22 @@ __global__ void __launch_bounds__(kFusedThreads, 1) fused_back(const __grid_cons
   const int h = s.hidden;
   const bool multiplies = a.multiplies && block.step(-1) >= 0;
   const int step = a.has_gates ? block.step(0) : -1;
+  const int first = Block::kTile.splits > 1 ? Block::team() * kFinished : 0;
+  const auto place = [&](int f, int unit) {
+    const int row = block.row(first + f);
+    return CellPlace(s, block.layer, block.direction, row < s.batch ? row : s.batch - 1, unit,
+                     step < 0 ? s.begin(block.layer) : step);
+  };
+  // What the gates' gradients read has left L2 since the forward wrote it.
+#pragma unroll
+  for (int i = 0; i < Block::kGroups * kFinished; ++i) {
+    if (step < 0) break;
+    const CellPlace p = place(i % kFinished, block.unit(i / kFinished));
+    prefetch_to_l2(static_cast<const Kept<float>*>(c.gates) + kept_at(c, p));
+    prefetch_to_l2(static_cast<const float*>(c.states) + state_before(s, p));
+    const OutputGradients output(c, p);
+    if (output.first != nullptr) prefetch_to_l2(output.first);
+  }
   FusedSums<T> sums;
   if (multiplies) {
     fused_products(sums, block, fused_shared, 3 * h);
@@ -131,7 +164,6 @@ __global__ void __launch_bounds__(kFusedThreads, 1) fused_back(const __grid_cons
     wait_for_previous();
     if (step < 0) return;
   }
-  const int first = Block::kTile.splits > 1 ? Block::team() * kFinished : 0;
 #pragma unroll
   for (int g = 0; g < Block::kGroups; ++g) {
     const int unit = block.unit(g);
@@ -140,17 +172,15 @@ __global__ void __launch_bounds__(kFusedThreads, 1) fused_back(const __grid_cons
     float gradient[3][4][kFinished];  // r, z, n'
 #pragma unroll
     for (int f = 0; f < kFinished; ++f) {
-      const int row = block.row(first + f);
-      const bool there = row < s.batch;
-      const CellPlace p(s, block.layer, block.direction, there ? row : s.batch - 1, unit,
-                        step < 0 ? s.begin(block.layer) : step);
+      const bool there = block.row(first + f) < s.batch;
+      const CellPlace p = place(f, unit);
       float* const state = static_cast<float*>(c.state) + p.in_state(s);
       float4 dh = load4(state);
       dh = make_float4(dh.x + total[f].x, dh.y + total[f].y, dh.z + total[f].z, dh.w + total[f].w);
       const bool valid = step >= 0 && p.time < length_of(c.lengths, p.row, s.steps);
       float4 of_n = make_float4(0.0F, 0.0F, 0.0F, 0.0F), of_r = of_n, of_z = of_n, of_hn = of_n;
       if (valid) {
-        const float4 output = output_gradients(c, p),
+        const float4 output = OutputGradients(c, p).load(),
                      old = load4(static_cast<const float*>(c.states) + state_before(s, p));
         const float* const gates =
             reinterpret_cast<const float*>(static_cast<const Kept<float>*>(c.gates) + kept_at(c, p));
@@ -219,7 +249,8 @@ const void* fused_step_kernel(int tile) {
 }
 const void* fused_back_kernel(int tile) {
   const std::array kernels = {reinterpret_cast<const void*>(&fused_back<Backward<0>>),
-                              reinterpret_cast<const void*>(&fused_back<Backward<1>>)};
+                              reinterpret_cast<const void*>(&fused_back<Backward<1>>),
+                              reinterpret_cast<const void*>(&fused_back<Backward<2>>)};
   static_assert(kernels.size() == kFusedBackTiles.size(), "a kernel a tile");
   return kernels[static_cast<std::size_t>(tile)];
 }

@@ -30,7 +30,7 @@ __device__ inline float& part(float4& v, int j) { return reinterpret_cast<float*
 template <class T>
 struct FusedBlock {
   static constexpr FusedTile kTile = T::shape;
-  static constexpr int kGroups = kTile.groups(), kRows = kTile.rows(), kPitch = kTile.pitch(), kDepth = kTile.depth;
+  static constexpr int kGroups = kTile.groups, kRows = kTile.rows(), kPitch = kTile.pitch(), kDepth = kTile.depth;
   static constexpr int kOfGroup = 16 * kTile.across, kStage = kDepth * kPitch;  ///< columns; floats
   static constexpr int kPieces = kStage / 4 / kFusedThreads;
   static constexpr int kTeam = kTile.team(), kUnits = kTile.units();

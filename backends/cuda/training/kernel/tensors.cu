@@ -145,6 +145,18 @@ __global__ void __launch_bounds__(kThreads) column_sum_kernel(const __grid_const
   static_cast<T*>(a.to)[static_cast<long long>(blockIdx.y) * a.columns + column] = sum;
 }
 
+/// A thread sums a column.
+template <class T>
+__global__ void __launch_bounds__(kThreads) add_parts_kernel(const __grid_constant__ ColumnSumArgs a) {
+  const long long column = this_item();
+  if (column >= a.columns) return;
+  const T* from = static_cast<const T*>(a.from) + column;
+  T sum = T(0);
+#pragma unroll 4
+  for (long long row = 0; row < a.rows; ++row) sum += from[row * a.columns];
+  static_cast<T*>(a.to)[column] = sum;
+}
+
 template <class Args>
 void launch(StreamRef stream, const void* kernel, dim3 grid, const Args& args) {
   if (grid.x == 0 || grid.y == 0) return;
@@ -185,6 +197,10 @@ void sum_columns(StreamRef stream, DType dtype, const ColumnSumArgs& a) {
          dim3(blocks(a.columns, 32), blocks(a.rows, a.rows_each)), a);
 }
 
+void add_parts(StreamRef stream, DType dtype, const ColumnSumArgs& a) {
+  launch(stream, GRU_TRAINING_KERNEL(add_parts_kernel, dtype), blocks_for(a.columns), a);
+}
+
 void load_cell_kernels(DType dtype);  // cells.cu
 
 void load_training_kernels(DType dtype) {
@@ -193,7 +209,7 @@ void load_training_kernels(DType dtype) {
        {GRU_TRAINING_KERNEL(input_kernel, dtype), GRU_TRAINING_KERNEL(copy_kernel, dtype),
         GRU_TRAINING_KERNEL(start_kernel, dtype), GRU_TRAINING_KERNEL(load_parameter_kernel, dtype),
         GRU_TRAINING_KERNEL(store_parameter_kernel, dtype), GRU_TRAINING_KERNEL(bias_kernel, dtype),
-        GRU_TRAINING_KERNEL(column_sum_kernel, dtype)})
+        GRU_TRAINING_KERNEL(column_sum_kernel, dtype), GRU_TRAINING_KERNEL(add_parts_kernel, dtype)})
     load_kernel(kernel);
 }
 
