@@ -64,7 +64,11 @@ class TypedEngine final : public Engine<Space> {
     const std::size_t packed = packed_size(shape_);
     weights_ = allocate_array<T>("gru::kokkos::weights", packed);
     if constexpr (HostSpace<Space>) {
-      pack_weights(shape_, weights, weights_.get());
+      if (weights.are_zeros()) {
+        std::fill_n(weights_.get(), packed, T(0));  // whatever their order
+      } else {
+        pack_weights(shape_, weights, weights_.get());
+      }
     } else {
       const auto host = std::make_unique_for_overwrite<T[]>(packed);
       pack_weights(shape_, weights, host.get());
@@ -121,9 +125,6 @@ class TypedEngine final : public Engine<Space> {
   }
 
   void set_weights(std::span<const CellWeights> cells) override {
-    if (shape_.per_element != 1) {
-      throw Error("gru::Plan::set_weights: kokkos packs new weights in math strict; make a new plan for bf16");
-    }
     const std::string& label = Kokkos::Tools::profileLibraryLoaded() ? pack_label_ : unlabelled_;
     for (int layer = 0; layer < shape_.layers; ++layer) {
       for (int d = 0; d < shape_.directions; ++d) {
@@ -296,8 +297,6 @@ Decision<> KokkosPatterns<S, M>::decide(const Problem& problem) {
                           std::string(name_of(problem.options.dtype)));
   }
   const PlanOptions& options = problem.options;
-  if (rounded && options.takes_weights)
-    return Decision<>::no("it packs new weights in math strict only, asked for bf16");
   if (options.training != Training::none) {
     if (rounded) return Decision<>::no("it trains in math strict only, asked for bf16");
     if (options.seq_len * options.batch_size > kokkos::kLargestSize) {  // validated: no overflow

@@ -3,20 +3,14 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstdint>
 #include <type_traits>
 #include <vector>
 
+#include "gru/half.hpp"
+
 namespace gru::kokkos {
 namespace {
-
-/// The bits of the bfloat16 nearest to v, ties to even; a NaN stays one.
-std::uint32_t bfloat_bits(float v) {
-  const auto bits = std::bit_cast<std::uint32_t>(v);
-  if (std::isnan(v)) return bits >> 16U | 0x40U;
-  return (bits + 0x7fffU + (bits >> 16U & 1U)) >> 16U;
-}
 
 /// Puts weight k, of which `lane` is the place of k = 0, into packed form.
 template <class T>
@@ -24,7 +18,7 @@ void put_weight(const Shape& s, T* lane, int k, T value) {
   T& element = lane[static_cast<std::ptrdiff_t>(k / s.per_element) * 3 * s.lanes];
   if constexpr (std::is_same_v<T, float>) {
     if (s.per_element == 2) {
-      const std::uint32_t half = bfloat_bits(value) << (k % 2 == 0 ? 0U : 16U);
+      const std::uint32_t half = std::uint32_t{rounded_to<BFloat16>(value).bits} << (k % 2 == 0 ? 0U : 16U);
       element = std::bit_cast<float>(std::bit_cast<std::uint32_t>(element) | half);
       return;
     }

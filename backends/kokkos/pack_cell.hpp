@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
+#include <type_traits>
+
 #include "backends/kokkos/backward_layout.hpp"
+#include "gru/half.hpp"
 
 namespace gru::kokkos {
+
+/// Two values rounded to bfloat16 in the bits of a float, the first in the lower half.
+KOKKOS_INLINE_FUNCTION float bfloat_pair(float first, float second) {
+  const std::uint32_t low = rounded_to<BFloat16>(first).bits, high = rounded_to<BFloat16>(second).bits;
+  return float_of_bits(low | high << 16U);
+}
 
 /// A parameter where the plan computes: rows r, z, n.
 template <class T>
@@ -17,8 +27,8 @@ struct ParameterView {
   }
 };
 
-/// Packs one cell, one packed element an index: for new weights that lie in the plan's memory. Forward's form of whole
-/// elements (pack.hpp has bfloat16's), then backward's.
+/// Packs one cell, one packed element an index: for new weights that lie in the plan's memory. Forward's form, then
+/// backward's.
 template <class T>
 struct PackCell {
   Shape shape;
@@ -69,10 +79,18 @@ struct PackCell {
   KOKKOS_FUNCTION T forward_weight(const ParameterView<T>& w, int depth, std::ptrdiff_t i, bool input) const {
     const auto lane = static_cast<int>(i % shape.lanes);
     const auto gate = static_cast<int>(i / shape.lanes % 3);
-    const auto k = static_cast<int>(i / (3 * shape.lanes) % depth);
-    const auto unit = static_cast<int>(i / (static_cast<std::ptrdiff_t>(3) * shape.lanes * depth)) * shape.lanes + lane;
-    const int column = column_of(input, k);
-    return unit < shape.hidden && column >= 0 ? w.at(gate, shape.hidden, unit, column) : T(0);
+    const int elements = shape.elements(depth);
+    const auto k = static_cast<int>(i / (3 * shape.lanes) % elements) * shape.per_element;
+    const auto unit =
+        static_cast<int>(i / (static_cast<std::ptrdiff_t>(3) * shape.lanes * elements)) * shape.lanes + lane;
+    const auto value = [&](int at) {
+      const int column = at < depth ? column_of(input, at) : -1;
+      return unit < shape.hidden && column >= 0 ? w.at(gate, shape.hidden, unit, column) : T(0);
+    };
+    if constexpr (std::is_same_v<T, float>) {
+      if (shape.per_element == 2) return bfloat_pair(value(k), value(k + 1));
+    }
+    return value(k);
   }
   KOKKOS_FUNCTION T input_bias(std::ptrdiff_t i) const {
     const auto gate = static_cast<int>(i / shape.lanes % 3);

@@ -35,7 +35,8 @@ class Trainer {
     weights_ = Values(Kokkos::view_alloc(space, Kokkos::WithoutInitializing, "gru::kokkos::back_weights"),
                       static_cast<std::size_t>(last.end));
     const auto host = Kokkos::create_mirror_view(Kokkos::WithoutInitializing, weights_);
-    for (std::int64_t layer = 0; layer < problem.config.num_layers; ++layer) {
+    if (weights.are_zeros()) std::fill_n(host.data(), last.end, T(0));
+    for (std::int64_t layer = 0; layer < problem.config.num_layers && !weights.are_zeros(); ++layer) {
       for (std::int64_t d = 0; d < problem.config.num_directions(); ++d) {
         const std::vector<T> ih = to_vector<T>(weights.cell(layer, d).weight_ih);
         const std::vector<T> hh = to_vector<T>(weights.cell(layer, d).weight_hh);
