@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -13,10 +14,16 @@ namespace gru {
 struct AnyPlan::Impl {
   explicit Impl(Choice chosen) : choice(std::move(chosen)), is_host(choice.space->is_host()) {}
 
-  void run(const Call& canonical_call) {
+  /// cells: the weights that come with the call, checked; none: the plan's own.
+  void run(const Call& canonical_call, std::span<const CellWeights> cells = {}) {
     if (is_host) check_host_lengths(canonical_call);
     if (canonical_call.reserve.given()) require_reserve("gru::Plan::execute", canonical_call.reserve);
-    if (canonical_call.x.extents[1] > 0) choice.backend->execute(canonical_call);  // B = 0: every output is empty
+    if (canonical_call.x.extents[1] == 0) return;  // every output is empty
+    if (cells.empty()) {
+      choice.backend->execute(canonical_call);
+    } else {
+      choice.backend->execute(canonical_call, cells);
+    }
   }
 
   /// Throws gru::Error for a reserve that is too small or lies unaligned.

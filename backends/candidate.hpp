@@ -28,6 +28,8 @@ class AnyBackend {
   AnyBackend& operator=(const AnyBackend&) = delete;
   virtual ~AnyBackend() = default;
   virtual void execute(const Call& call) = 0;
+  /// With these weights; what the backend's own are afterwards is its business.
+  virtual void execute(const Call& call, std::span<const CellWeights> cells) = 0;
   /// `space` holds an instance of the backend's own space.
   virtual std::unique_ptr<AnyBackend> fork(const AnySpace& space) const = 0;
   /// Works on `space` from now on, an instance on the same device, without any allocation; false: it cannot.
@@ -50,6 +52,14 @@ class ErasedBackend final : public AnyBackend {
  public:
   explicit ErasedBackend(B backend) : backend_(std::move(backend)) {}
   void execute(const Call& call) override { backend_.execute(call); }
+  void execute(const Call& call, std::span<const CellWeights> cells) override {
+    if constexpr (requires { backend_.execute(call, cells); }) {
+      backend_.execute(call, cells);
+    } else {
+      set_weights(cells);
+      backend_.execute(call);
+    }
+  }
   std::unique_ptr<AnyBackend> fork(const AnySpace& space) const override {
     return std::make_unique<ErasedBackend>(backend_.fork(instance_for<B>(space)));
   }

@@ -18,6 +18,7 @@
 #include "gru/kokkos_space.hpp"
 #include "gru/version.hpp"
 #if GRU_ENABLE_CUDA
+#include "backends/cuda/cell/cell.hpp"
 #include "backends/cuda/dense_step/dense_step.hpp"
 #include "backends/cuda/per_step/per_step.hpp"
 #include "backends/cuda/persistent/persistent.hpp"
@@ -44,16 +45,17 @@ struct backend_trait<S> {
 #if GRU_ENABLE_CUDA
 template <>
 struct backend_trait<CudaStream> {
-  using candidates = list<CudaSingleBlock<CudaStream>, CudaSequence<CudaStream>, CudaPersistent<CudaStream>,
-                          CudaPerStep<CudaStream>, CudaPersistentSlices<CudaStream>, CudaTiles<CudaStream>,
-                          CudaDenseStep<CudaStream>, CudaTraining<CudaStream>>;
+  using candidates = list<CudaCell<CudaStream>, CudaSingleBlock<CudaStream>, CudaSequence<CudaStream>,
+                          CudaPersistent<CudaStream>, CudaPerStep<CudaStream>, CudaPersistentSlices<CudaStream>,
+                          CudaTiles<CudaStream>, CudaDenseStep<CudaStream>, CudaTraining<CudaStream>>;
 };
 #if defined(KOKKOS_ENABLE_CUDA)
 template <>
 struct backend_trait<Kokkos::Cuda> {
-  using candidates = list<CudaSingleBlock<Kokkos::Cuda>, CudaSequence<Kokkos::Cuda>, CudaPersistent<Kokkos::Cuda>,
-                          CudaPerStep<Kokkos::Cuda>, CudaPersistentSlices<Kokkos::Cuda>, CudaTiles<Kokkos::Cuda>,
-                          CudaDenseStep<Kokkos::Cuda>, CudaTraining<Kokkos::Cuda>, KokkosPatterns<Kokkos::Cuda>>;
+  using candidates = list<CudaCell<Kokkos::Cuda>, CudaSingleBlock<Kokkos::Cuda>, CudaSequence<Kokkos::Cuda>,
+                          CudaPersistent<Kokkos::Cuda>, CudaPerStep<Kokkos::Cuda>, CudaPersistentSlices<Kokkos::Cuda>,
+                          CudaTiles<Kokkos::Cuda>, CudaDenseStep<Kokkos::Cuda>, CudaTraining<Kokkos::Cuda>,
+                          KokkosPatterns<Kokkos::Cuda>>;
 };
 #endif
 #endif

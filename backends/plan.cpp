@@ -120,6 +120,12 @@ Status AnyPlan::status() const { return impl_->choice.backend->status(); }
 
 void AnyPlan::execute(const Call& call) { impl_->run(canonical(call, impl_->choice.problem)); }
 
+void AnyPlan::execute(const Call& call, std::span<const CellWeights> cells) {
+  const Problem& problem = impl_->choice.problem;
+  check_weights(cells, problem);
+  impl_->run(canonical(call, problem), cells);
+}
+
 void AnyPlan::wait() const {
   impl_->choice.space->fence();
   if (const Status now = status(); !now.ok) {

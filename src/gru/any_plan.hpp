@@ -43,6 +43,8 @@ class AnyPlan {
 
   /// output, h_n = GRU(x, h0, lengths), launched on the instance. Throws gru::Error; nothing is written then.
   void execute(const Call& call);
+  /// The same with the caller's weights, as Plan::execute.
+  void execute(const Call& call, std::span<const CellWeights> cells);
   /// Waits for what was launched on the plan's instance; throws gru::Error with the status if the device failed.
   void wait() const;
   /// One step of a stream, as Plan::step.

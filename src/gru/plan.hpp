@@ -64,6 +64,10 @@ class Plan {
 
   /// output, h_n = GRU(x, h0, lengths). Throws gru::Error for tensors that do not fit (nothing is written then).
   void execute(const Call& call) { plan_.execute(call); }
+  /// set_weights and execute in one: with weights that come with the call, views as set_weights takes them. A backend that
+  /// reads them where they lie packs nothing. What weights the plan has afterwards, for executions without, is not
+  /// said: set them again. Throws gru::Error as either.
+  void execute(const Call& call, std::span<const CellWeights> cells) { plan_.execute(call, cells); }
 
   /// One step of a stream: h_out = GRU(x, h_in). x (B, I), or (I) unbatched; h_in and h_out (L, B, H), or (L, H)
   /// unbatched; they must not overlap. The last layer's rows of h_out are the step's output. Bidirectional is refused.

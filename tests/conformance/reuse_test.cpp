@@ -72,6 +72,37 @@ TEST_CASE("reuse: new weights give what a new plan gives, in forks too") {
   }
 }
 
+TEST_CASE("reuse: weights that come with the call give what a new plan gives") {
+  for (const std::int64_t steps : {9, 1}) {
+    for (const std::int64_t hidden : {1, 11, 40, 150}) {
+      Scenario s = common();
+      s.config.hidden_size = hidden;
+      s.steps = steps;
+      s.h0 = s.lengths = true;
+      PlanOptions options = plan_options(s);
+      options.takes_weights = true;
+      for (const Target& target : targets()) {
+        if (!target.supports(s.config, options)) continue;
+        CAPTURE(target.name());
+        CAPTURE(hidden);
+        CAPTURE(steps);
+        const Data data = make_data(s, target.dtype);
+        HostCall fresh = make_call(s, data, target.dtype), brought = fresh;
+        const auto direct = target.plan(data.weights, options);
+        direct->load(fresh);
+        direct->execute();
+        direct->fetch(fresh);
+        const auto session = target.plan(Weights::zeros(s.config), options);
+        session->load(brought);
+        session->execute(data.weights);
+        session->fetch(brought);
+        CHECK(brought.output.memory() == fresh.output.memory());
+        CHECK(brought.h_n.memory() == fresh.h_n.memory());
+      }
+    }
+  }
+}
+
 TEST_CASE("reuse: several executions of one plan, each with other tensors") {
   for (const bool reset_after : {true, false}) {
     Scenario first = common();

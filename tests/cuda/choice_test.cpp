@@ -4,7 +4,9 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <string>
 
+#include "backends/cuda/cell/schedule.hpp"
 #include "backends/cuda/dense_step/schedule.hpp"
 #include "tests/cuda/profiles.hpp"
 
@@ -49,6 +51,33 @@ TEST_CASE(
   CHECK(taken(problem(512, 32, 64, Math::strict)) == "cuda-persistent");
   CHECK(taken(problem(1024, 16, 64, Math::strict, true)) == "cuda-persistent-slices");
   CHECK(taken(problem(1024, 32, 64, Math::strict)) == "cuda-persistent-slices");
+}
+
+TEST_CASE("choice: steps of few rows with the call's own weights go to the cell, and nothing else does") {
+  Problem p = problem(256, 1, 1, Math::strict);
+  CHECK_FALSE(decide_cell(p));
+  p.options.takes_weights = true;
+  CHECK(decide_cell(p));
+  CHECK(decide_cell(p).schedule->rows == 1);
+  CHECK(decide_cell(p).schedule->warps == 1);
+  p.options.math = Math::tf32;
+  CHECK(decide_cell(p).reason.find("exacter") != std::string::npos);
+  p.options.math = Math::strict;
+  p.options.batch_size = 8;
+  CHECK(decide_cell(p).schedule->rows == 4);
+  p.options.batch_size = 9;
+  CHECK_FALSE(decide_cell(p));
+  p.options.backend = "cuda-cell";
+  CHECK(decide_cell(p));
+  p.options.batch_size = 1;
+  p.options.seq_len = 2;
+  CHECK_FALSE(decide_cell(p));
+  p.options.seq_len = 1;
+  p.options.dtype = DType::float64;
+  CHECK_FALSE(decide_cell(p));
+  p.options.dtype = DType::float32;
+  p.config.reset_after = false;
+  CHECK_FALSE(decide_cell(p));
 }
 
 TEST_CASE("choice: TF32 goes where its products, or the want of them, make it fastest") {

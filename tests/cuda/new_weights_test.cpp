@@ -58,6 +58,10 @@ struct Run {
     plan.execute(call());
     return output.to_host();
   }
+  Tensor of(Plan<Space>& plan, const std::vector<CellWeights>& cells) {
+    plan.execute(call(), cells);
+    return output.to_host();
+  }
   Buffer<Space> x, output;
 };
 
@@ -73,6 +77,8 @@ const Shape kShapes[] = {
     {{.input_size = 24, .hidden_size = 520, .num_layers = 3}, 9, 1},
     {{.input_size = 30, .hidden_size = 40, .num_layers = 2, .reset_after = false}, 6, 4},
     {{.input_size = 256, .hidden_size = 256}, 1, 1},
+    {{.input_size = 70, .hidden_size = 131, .num_layers = 3, .bidirectional = true}, 1, 7},
+    {{.input_size = 1, .hidden_size = 1, .bias = false}, 1, 2},
 };
 
 /// f(plan options) for each backend, precision and type that takes a shape; the backends that did.
@@ -121,6 +127,8 @@ TEST_CASE("new weights: the same bits as a plan that was made with them, on ever
       Plan<Space> fork = set.fork(Space::create());
       set.set_weights(there.cells);
       CHECK(same(run.of(set), right));
+      Plan<Space> brought(space, Weights::zeros(shape.config), o);
+      CHECK(same(run.of(brought, there.cells), right));
       Run other(space, shape.config, o);
       fork.execute(other.call());
       SpaceTraits<Space>::fence(space);
@@ -128,7 +136,56 @@ TEST_CASE("new weights: the same bits as a plan that was made with them, on ever
       CHECK(same(other.output.to_host(), right));
     }));
   }
-  for (const char* backend : {"cuda-single-block", "cuda-persistent", "cuda-per-step"}) CHECK(takers.contains(backend));
+  for (const char* backend : {"cuda-cell", "cuda-single-block", "cuda-persistent", "cuda-per-step"}) {
+    CHECK(takers.contains(backend));
+  }
+}
+
+TEST_CASE("new weights: brought by the call, of any strides, and automatic plans for a step take the cell for them") {
+  if (!SpaceTraits<Space>::available()) {
+    std::puts("skipped: no CUDA device");
+    return;
+  }
+  const Space space = Space::create();
+  const Config config{.input_size = 37, .hidden_size = 65};
+  PlanOptions o{.batch_size = 3};
+  const Weights weights = Weights::random(config, 5);
+  Plan<Space> kept(space, weights, o);
+  CHECK(kept.backend() != "cuda-cell");
+  Run run(space, config, o);
+  const Tensor right = run.of(kept);
+  o.takes_weights = true;
+  Plan<Space> plan(space, Weights::zeros(config), o);
+  CHECK(plan.backend() == "cuda-cell");
+  // The same numbers, each two elements from the next one, and columns first.
+  There there(space, weights, DType::float32);
+  std::deque<Buffer<Space>> memory;
+  std::vector<CellWeights> cells = there.cells;
+  const auto spread = [&](ConstTensorView& view, const ConstTensorView& host) {
+    const std::int64_t rows = host.extents[0], columns = host.rank == 2 ? host.extents[1] : 1;
+    Tensor apart(DType::float32, {columns, rows, 2});
+    const Tensor packed = convert(host, DType::float32);
+    for (std::int64_t i = 0; i < rows * columns; ++i) {
+      static_cast<float*>(apart.view().data)[2 * (i % columns * rows + i / columns)] =
+          static_cast<const float*>(packed.view().data)[i];
+    }
+    memory.emplace_back(space, apart);
+    view.data = memory.back().view().data;
+    view.strides = host.rank == 2 ? Dims{2, 2 * rows, 0} : Dims{2, 0, 0};
+  };
+  const CellWeights& from = weights.cell(0, 0);
+  spread(cells[0].weight_ih, from.weight_ih);
+  spread(cells[0].weight_hh, from.weight_hh);
+  spread(cells[0].bias_ih, from.bias_ih);
+  spread(cells[0].bias_hh, from.bias_hh);
+  for (const auto& brought : {there.cells, cells}) {
+    const Tensor got = run.of(plan, brought);
+    for (std::int64_t i = 0; i < 3 * config.hidden_size; ++i) {
+      CHECK(static_cast<const float*>(got.view().data)[i] ==
+            doctest::Approx(static_cast<const float*>(right.view().data)[i]).epsilon(1e-5));
+    }
+  }
+  CHECK(same(run.of(plan, cells), run.of(plan, there.cells)));
 }
 
 TEST_CASE("new weights: captured with an execution, read anew at each replay, without allocation") {
@@ -148,8 +205,7 @@ TEST_CASE("new weights: captured with an execution, read anew at each replay, wi
       cudaGraph_t graph = nullptr;
       cudaGraphExec_t executable = nullptr;
       require(cudaStreamBeginCapture(space.stream(), cudaStreamCaptureModeThreadLocal));
-      plan.set_weights(there.cells);
-      plan.execute(run.call());
+      plan.execute(run.call(), there.cells);
       require(cudaStreamEndCapture(space.stream(), &graph));
       require(cudaGraphInstantiate(&executable, graph, 0));
       for (const std::uint64_t seed : {9U, 10U}) {
@@ -178,6 +234,9 @@ TEST_CASE("new weights: host memory is refused by name") {
   There there(space, weights, DType::float32);
   there.cells[0].bias_hh = weights.cell(0, 0).bias_hh;
   CHECK_THROWS_WITH_AS(plan.set_weights(there.cells), doctest::Contains("set_weights: cells[0].bias_hh"), Error);
+  Plan<Space> cell(space, weights, {.takes_weights = true, .backend = "cuda-cell"});
+  Run run(space, shape.config, {});
+  CHECK_THROWS_WITH_AS(cell.execute(run.call(), there.cells), doctest::Contains("cells[0].bias_hh"), Error);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdio>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "backends/any_plan_impl.hpp"
@@ -73,26 +74,10 @@ class PlanSession final : public Session {
   }
   std::size_t reserve_bytes() const override { return plan_.reserve_bytes(); }
   void set_weights(const Weights& weights) override {
-    std::vector<std::array<Field, 4>> fields;
-    std::vector<std::array<Memory, 4>> memory;
-    std::vector<CellWeights> cells;
-    const Config& config = weights.config();
-    for (std::int64_t i = 0; i < config.num_layers * config.num_directions(); ++i) {
-      const CellWeights& cell = weights.cell(i / config.num_directions(), i % config.num_directions());
-      auto& own = memory.emplace_back();
-      std::array<TensorView, 4> views;
-      const std::array from{cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh};
-      for (std::size_t j = 0; j < from.size(); ++j) {
-        if (!from[j].given()) continue;
-        Field field(plan_.problem().options.dtype, {from[j].extents.begin(), from[j].extents.begin() + from[j].rank});
-        field.assign(to_vector<double>(from[j]));
-        upload(field, own[j]);
-        views[j] = view(field, own[j]);
-      }
-      cells.push_back({views[0], views[1], views[2], views[3]});
-    }
-    plan_.set_weights(cells);
-    plan_.space()->fence();
+    with_cells(weights, [this](std::span<const CellWeights> cells) { plan_.set_weights(cells); });
+  }
+  void execute(const Weights& weights) override {
+    with_cells(weights, [this](std::span<const CellWeights> cells) { plan_.execute(call_, cells); });
   }
   void execute() override { plan_.execute(call_); }
   void execute(const Call& call) override { plan_.execute(call); }
@@ -117,6 +102,31 @@ class PlanSession final : public Session {
 
  private:
   using Memory = std::optional<DeviceBuffer>;
+
+  /// f(weights in the space's memory and the plan's dtype), done when it returns.
+  template <class F>
+  void with_cells(const Weights& weights, const F& f) {
+    std::vector<std::array<Field, 4>> fields;
+    std::vector<std::array<Memory, 4>> memory;
+    std::vector<CellWeights> cells;
+    const Config& config = weights.config();
+    for (std::int64_t i = 0; i < config.num_layers * config.num_directions(); ++i) {
+      const CellWeights& cell = weights.cell(i / config.num_directions(), i % config.num_directions());
+      auto& own = memory.emplace_back();
+      std::array<TensorView, 4> views;
+      const std::array from{cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh};
+      for (std::size_t j = 0; j < from.size(); ++j) {
+        if (!from[j].given()) continue;
+        Field field(plan_.problem().options.dtype, {from[j].extents.begin(), from[j].extents.begin() + from[j].rank});
+        field.assign(to_vector<double>(from[j]));
+        upload(field, own[j]);
+        views[j] = view(field, own[j]);
+      }
+      cells.push_back({views[0], views[1], views[2], views[3]});
+    }
+    f(cells);
+    plan_.space()->fence();
+  }
 
   void upload(const Field& field, Memory& memory) {
     memory.reset();

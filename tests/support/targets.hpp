@@ -65,6 +65,8 @@ class Session {
   virtual void fetch(HostCall& call, HostBackward& backward) = 0;
   virtual std::size_t reserve_bytes() const = 0;
   virtual void set_weights(const Weights& weights) = 0;  ///< Plan::set_weights from the space's memory; fences
+  /// Plan::execute with what was loaded and weights in the space's memory; fences.
+  virtual void execute(const Weights& weights) = 0;
 
   virtual std::string backend() const = 0;
   virtual std::string why() const = 0;

@@ -68,6 +68,11 @@ class OnStream {
 
   void execute(const Call& call) { engine_->execute(call); }
   void require_no_abort() { engine_->require_no_abort(); }
+  /// Of an engine that takes weights with an execution.
+  void execute(const Call& call, std::span<const CellWeights> cells) requires requires(Made& e) {
+    e.execute(call, cells);
+  }
+  { engine_->execute(call, cells); }
   // Of engines that train.
   std::size_t reserve_bytes() const requires requires(const Made& engine) { engine.reserve_bytes(); }
   { return engine_->reserve_bytes(); }

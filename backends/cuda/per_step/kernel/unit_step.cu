@@ -10,6 +10,7 @@
 // launch, load of the state, shuffle reduction and gates, not by either.
 // Not for larger batches: every group of kRows rows reads all weights again.
 
+#include "backends/cuda/device/warp_sums.cuh"
 #include "backends/cuda/per_step/kernel/step_common.cuh"
 #include "backends/cuda/per_step/kernel_functions.hpp"
 
@@ -17,38 +18,6 @@ namespace gru::cuda {
 namespace {
 
 constexpr int kChunk = 128;  // features a warp reads at once: 32 lanes x 16 bytes
-
-GRU_FUNCTION constexpr int power_of_two(int n) {
-  int p = 1;
-  while (p < n) p *= 2;
-  return p;
-}
-
-__device__ float dot(float4 a, float4 b, float sum) {
-  sum = fmaf(a.x, b.x, sum);
-  sum = fmaf(a.y, b.y, sum);
-  sum = fmaf(a.z, b.z, sum);
-  return fmaf(a.w, b.w, sum);
-}
-
-/// Sums each of the kCount values over the warp; afterwards lane i * (32 / kCount) holds the i-th. Fixed order.
-template <int kCount>
-__device__ float reduce_scatter(float (&v)[kCount], int lane) {
-#pragma unroll
-  for (int n = kCount, offset = 16; n > 1; n /= 2, offset /= 2) {
-    const bool upper = (lane & offset) != 0;
-#pragma unroll
-    for (int i = 0; i < kCount / 2; ++i) {
-      if (i >= n / 2) continue;
-      const float mine = upper ? v[i + n / 2] : v[i];
-      const float other = upper ? v[i] : v[i + n / 2];
-      v[i] = mine + __shfl_xor_sync(0xffffffffU, other, offset);
-    }
-  }
-#pragma unroll
-  for (int offset = 16 / kCount; offset > 0; offset /= 2) v[0] += __shfl_xor_sync(0xffffffffU, v[0], offset);
-  return v[0];
-}
 
 /// The three gates' rows of W for one unit, this lane's features of one chunk.
 struct UnitWeights {
