@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+from collections.abc import Callable
 from os import PathLike
 from typing import Any
 
@@ -73,12 +74,30 @@ class Plan:
     @property
     def workspace_bytes(self) -> int: ...
 
+class Framework:
+    def __init__(
+        self,
+        types: list[type],
+        watchers: list[Callable[[], Any]],
+        levels: tuple[Any, str],
+        gradients: Callable[[], bool],
+        empty_host: Callable[..., Any] | None,
+        empty_cuda: Callable[..., Any] | None,
+    ) -> None: ...
+
 class Model:
     def __init__(
-        self, num_layers: int, bias: bool, bidirectional: bool, batch_first: bool, math: str
+        self,
+        framework: Framework,
+        names: list[str],
+        num_layers: int,
+        bias: bool,
+        bidirectional: bool,
+        batch_first: bool,
+        math: str,
     ) -> None: ...
-    def forward(self, x: Any, h0: Any, weights: list[Any], output: Any, h_n: Any) -> bool: ...
-    def step(self, x: Any, h: Any, weights: list[Any], next: Any) -> bool: ...
+    def forward(self, module: Any, x: Any, h0: Any) -> tuple[Any, Any] | None: ...
+    def step(self, module: Any, x: Any, h: Any) -> Any | None: ...
 
 def load_weights(path: str | PathLike[str], prefix: str | None, reset_after: bool) -> Weights: ...
 def weights_from_arrays(arrays: dict[str, Any], prefix: str | None, reset_after: bool) -> Weights: ...

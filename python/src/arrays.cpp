@@ -100,7 +100,7 @@ Array ArrayReader::read(nb::handle object, const char* argument, bool writable) 
     dlpack::Tensor tensor{};
     if (exchange->view_of_object(object.ptr(), &tensor) != 0) throw nb::python_error();
     Array array = describe(tensor, argument);
-    if (array.place.is_cuda && exchange->current_stream != nullptr) {
+    if (array.place.is_cuda && asks_stream_ && exchange->current_stream != nullptr) {
       void* stream = nullptr;
       if (exchange->current_stream(dlpack::kCuda, array.place.device, &stream) != 0) throw nb::python_error();
       stream_ = reinterpret_cast<std::uintptr_t>(stream);

@@ -34,6 +34,9 @@ class ArrayReader {
   /// The same for an array that must lie where the plan computes; throws gru::Error if it does not.
   TensorView read_at(const Place& place, nb::handle object, const char* argument, bool writable = false);
 
+  /// Asks no further array for its stream: for calls of one framework.
+  void keep_stream() { asks_stream_ = false; }
+
   /// The stream of a call: the caller's word, or the one that the framework of the last CUDA array which has DLPack's
   /// exchange functions works on now, or the default stream.
   std::uintptr_t stream_of(std::optional<std::uintptr_t> named = {}) const {
@@ -43,6 +46,7 @@ class ArrayReader {
  private:
   std::vector<nb::ndarray<nb::ro>> kept_;
   std::optional<std::uintptr_t> stream_;
+  bool asks_stream_ = true;
 };
 
 }  // namespace gru::python

@@ -29,6 +29,13 @@ std::uint64_t capture_id(std::uintptr_t stream) {
   return status == cudaStreamCaptureStatusActive ? id : 0;
 }
 
+int current_device() {
+  int current = -1;
+  if (cudaGetDevice(&current) == cudaSuccess) return current;
+  cudaGetLastError();
+  return -1;
+}
+
 bool order_streams(int device, std::uintptr_t before, std::uintptr_t after) {
   int current = 0;
   cudaEvent_t event = nullptr;
@@ -53,6 +60,7 @@ namespace gru::python {
 OutsideCapture::OutsideCapture() = default;
 OutsideCapture::~OutsideCapture() = default;
 std::uint64_t capture_id(std::uintptr_t /*stream*/) { return 0; }
+int current_device() { return -1; }
 bool order_streams(int /*device*/, std::uintptr_t /*before*/, std::uintptr_t /*after*/) { return false; }
 
 }  // namespace gru::python

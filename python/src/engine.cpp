@@ -82,15 +82,6 @@ DevicePlan make_plan(const std::string& device, const Weights& weights, const Pl
   return plan;
 }
 
-template <class F>
-void for_each_parameter(std::vector<CellWeights>& cells, const F& f) {
-  for (CellWeights& cell : cells) {
-    for (ConstTensorView* view : {&cell.weight_ih, &cell.weight_hh, &cell.bias_ih, &cell.bias_hh}) {
-      if (view->given()) f(*view);
-    }
-  }
-}
-
 }  // namespace
 
 Engine::Engine(const std::string& device, const Weights& weights, const PlanOptions& options)
@@ -101,24 +92,25 @@ Engine::Engine(const std::string& device, const Weights& weights, const PlanOpti
 }
 
 Engine::Engine(const std::string& device, const Config& config, const PlanOptions& options)
-    : Engine(device, Weights::zeros(config), options) {
-  takes_weights_ = options.takes_weights;
-}
+    : Engine(device, Weights::zeros(config), options) {}
 
 Engine::~Engine() { Process::instance().remove(this); }
 
 void Engine::execute(const Call& call, std::span<const CellWeights> cells, std::uintptr_t stream) {
   std::lock_guard lock(mutex_);
-  on(stream);
-  take(cells);
-  plan_->execute(call);
+  DevicePlan& plan = on(stream);
+  if (cells.empty()) {
+    plan.execute(call);
+  } else {
+    plan.execute(call, cells);
+  }
 }
 
 void Engine::backward(const BackwardCall& call, std::span<const CellWeights> cells, std::uintptr_t stream) {
   std::lock_guard lock(mutex_);
-  on(stream);
-  take(cells);
-  plan_->backward(call);
+  DevicePlan& plan = on(stream);
+  plan.set_weights(cells);
+  plan.backward(call);
 }
 
 void Engine::step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out,
@@ -151,40 +143,6 @@ DevicePlan& Engine::on(std::uintptr_t stream) {
     stream_ = stream;
   }
   return *plan_;
-}
-
-void Engine::take(std::span<const CellWeights> cells) {
-  if (cells.empty()) return;
-  if (takes_weights_) {
-    plan_->set_weights(cells);
-  } else {
-    remake(cells);
-  }
-}
-
-// A new plan from host copies of the weights, if they differ from the last ones.
-void Engine::remake(std::span<const CellWeights> cells) {
-  std::vector<std::byte> bytes;
-  std::vector<CellWeights> copies(cells.begin(), cells.end());
-  for_each_parameter(copies, [&](const ConstTensorView& view) {
-    if (view.strides != contiguous_strides(view.rank, view.extents)) {
-      throw Error(fmt::format("gru.torch: the backend {} takes contiguous parameters only", plan_->backend()));
-    }
-    const std::size_t begin = bytes.size();
-    const std::size_t size = size_bytes_of(view);
-    bytes.resize(begin + size);
-    if (size > 0) plan_->space()->copy_out(bytes.data() + begin, view.data, size);
-  });
-  if (bytes == last_) return;
-  std::size_t at = 0;
-  for_each_parameter(copies, [&](ConstTensorView& view) {
-    view.data = bytes.data() + at;
-    at += size_bytes_of(view);
-  });
-  const Problem problem = plan_->problem();
-  plan_.emplace(make_plan(plan_->device().name(), Weights(problem.config, copies), problem.options));
-  if (place_.is_cuda) plan_->use_stream(reinterpret_cast<CUstream_st*>(stream_));
-  last_ = std::move(bytes);
 }
 
 void require_runtime() { Process::instance().require_runtime(); }

@@ -21,15 +21,13 @@ class Engine {
  public:
   /// device: as gru::Device takes it. The first plan of a process makes the gru::Runtime. Throws gru::Error.
   Engine(const std::string& device, const Weights& weights, const PlanOptions& options);
-  /// The same for weights that come with each call; until then they are 0. Without options.takes_weights the plan is made
-  /// anew for them.
+  /// The same for weights that come with each call (options.takes_weights); until then they are 0.
   Engine(const std::string& device, const Config& config, const PlanOptions& options);
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
   ~Engine();
 
-  /// set_weights, unless there are no cells, and execute, with no other call between. A plan that takes no new weights is
-  /// made anew for them, unless they are the last ones bit by bit.
+  /// With these weights, or the plan's own if there are no cells.
   void execute(const Call& call, std::span<const CellWeights> cells, std::uintptr_t stream);
   void backward(const BackwardCall& call, std::span<const CellWeights> cells, std::uintptr_t stream);
   void step(const ConstTensorView& x, const ConstTensorView& h_in, const TensorView& h_out, std::uintptr_t stream);
@@ -49,14 +47,10 @@ class Engine {
  private:
   const DevicePlan& plan() const;
   DevicePlan& on(std::uintptr_t stream);
-  void take(std::span<const CellWeights> cells);
-  void remake(std::span<const CellWeights> cells);
 
   std::mutex mutex_;
   Place place_;
-  std::uintptr_t stream_ = 0;    // the last call's
-  bool takes_weights_ = true;    // the backend takes new weights
-  std::vector<std::byte> last_;  // if not: those that the plan was made for
+  std::uintptr_t stream_ = 0;  // the last call's
   std::optional<DevicePlan> plan_;
 };
 

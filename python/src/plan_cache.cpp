@@ -22,8 +22,7 @@ PlanOptions options_of(const PlanKey& key) {
   options.math = key.math;
   options.training = key.training;
   options.dropout = key.dropout;
-  // A host's backend for math bf16 takes no new weights; there the plan is made anew when they have changed.
-  options.takes_weights = key.place.is_cuda || key.math == Math::strict;
+  options.takes_weights = true;
   return options;
 }
 

@@ -2,78 +2,67 @@
 """The way in: through the dispatcher only if somebody needs to see it."""
 
 import functools
+import sys
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from gru import _core
 from gru.torch import _ops
 from gru.torch._gradients import forward_op, transformed
 
 
-_KINDS = frozenset((Tensor, torch.nn.Parameter))
+def _empty(device: str):
+    """Inductor's way to a new tensor, which leaves out torch's dispatcher; None: this torch has none."""
+    return getattr(torch._C._dynamo.guards, f"_empty_strided_{device}", None)
+
+
+# Each gives something true where it wants to see every operation.
+_WATCHERS = [
+    torch._C._get_tracing_state,
+    torch._C._functorch.peek_interpreter_stack,
+    torch._C._len_torch_dispatch_stack,
+    torch._C._len_torch_function_stack,
+]
+_FRAMEWORK = _core.Framework(
+    types=[Tensor, torch.nn.Parameter],
+    watchers=[*_WATCHERS, torch._C._is_any_autocast_enabled],
+    levels=(forward_ad, "_current_level"),
+    gradients=torch.is_grad_enabled,
+    empty_host=_empty("cpu"),
+    empty_cuda=_empty("cuda"),
+)
 
 
 @functools.lru_cache(maxsize=256)
-def _model(num_layers: int, bias: bool, bidirectional: bool, batch_first: bool, math: str) -> _core.Model:
-    return _core.Model(num_layers, bias, bidirectional, batch_first, math)
+def model(num_layers: int, bias: bool, bidirectional: bool, batch_first: bool, math: str) -> _core.Model:
+    """What computes an nn.GRU with such settings in one call of the library: model.forward(module, x, hx) gives output and
+    h_n, or None where the call is out of the ordinary: somebody looks on, wants gradients or is wrong."""
+    kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if bias else 2]
+    names = [
+        sys.intern(f"{kind}_l{layer}{direction}")  # as modules' own names are: found without comparing letters
+        for layer in range(num_layers)
+        for direction in ("", "_reverse")[: 2 if bidirectional else 1]
+        for kind in kinds
+    ]
+    return _core.Model(_FRAMEWORK, names, num_layers, bool(bias), bool(bidirectional), bool(batch_first), math)
 
 
-def _unobserved(x: Tensor, hx: Tensor | None, weights: list[Tensor]) -> bool:
-    """Nobody looks on (see _plain), nobody wants gradients, and no autocast changes dtypes."""
-    if (
-        torch.compiler.is_compiling()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch._C._len_torch_dispatch_stack() != 0
-        or torch._C._is_any_autocast_enabled()
-        or type(x) not in _KINDS
-        or not (hx is None or type(hx) in _KINDS)
-    ):
-        return False
-    for weight in weights:
-        if type(weight) not in _KINDS:
-            return False
-    if not torch.is_grad_enabled():
-        return True
-    if x.requires_grad or (hx is not None and hx.requires_grad):
-        return False
-    for weight in weights:
-        if weight.requires_grad:
-            return False
-    return True
-
-
-def infer(
-    x: Tensor, hx: Tensor | None, weights: list[Tensor], num_layers: int, bias: bool, bidirectional: bool,
-    batch_first: bool, math: str,
-) -> tuple[Tensor, Tensor] | None:
-    """output, h_n of a batched sequence in one call of the library, or None: the call is out of the ordinary."""
-    if x.dim() != 3 or not (hx is None or hx.dim() == 3) or not _unobserved(x, hx, weights):
-        return None
-    model = _model(num_layers, bias, bidirectional, batch_first, math)
-    first, second, _ = x.shape
-    hidden = weights[1].size(-1)
-    directions = 2 if bidirectional else 1
-    output = x.new_empty((first, second, hidden * directions))
-    h_n = x.new_empty((num_layers * directions, first if batch_first else second, hidden))
-    return (output, h_n) if model.forward(x, hx, weights, output, h_n) else None
-
-
-def infer_step(x: Tensor, hx: Tensor | None, weights: list[Tensor], bias: bool, math: str) -> Tensor | None:
-    """The next state (B, H) of one layer from x (B, I), likewise."""
-    if x.dim() != 2 or not (hx is None or hx.dim() == 2) or not _unobserved(x, hx, weights):
-        return None
-    after = x.new_empty((x.size(0), weights[1].size(-1))) if hx is None else torch.empty_like(hx)
-    return after if _model(1, bias, False, False, math).step(x, hx, weights, after) else None
+@functools.lru_cache(maxsize=16)
+def cell(bias: bool, math: str) -> _core.Model:
+    """The same of an nn.GRUCell: cell.step(module, x, hx)."""
+    names = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"][: 4 if bias else 2]
+    return _core.Model(_FRAMEWORK, names, 1, bool(bias), False, False, math)
 
 
 def _plain(tensors: list[Tensor]) -> bool:
-    """Nobody looks on: no tracing, no functorch transform, no dispatch mode, no tensor subclass."""
+    """Nobody looks on, and there are numbers: no tracing, no transform, no mode, no tensor subclass, no meta device."""
     return (
         not torch.compiler.is_compiling()
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and torch._C._len_torch_dispatch_stack() == 0
-        and all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors)
+        and not any(watcher() for watcher in _WATCHERS)
+        and forward_ad._current_level < 0
+        and all(type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_meta for tensor in tensors)
     )
 
 

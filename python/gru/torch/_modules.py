@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.nn.modules.rnn import RNNBase, RNNCellBase
 from torch.nn.utils.rnn import PackedSequence
 
@@ -42,23 +43,18 @@ class GRU(RNNBase):
 
     def _weights(self) -> list[Tensor]:
         # By name and anew: parametrizations, functional_call and FSDP put other tensors there.
-        parameters = self._parameters
-        try:
-            return [parameters[name] for name in self._flat_weights_names]  # a third of getattr's time
-        except KeyError:
-            return [getattr(self, name) for name in self._flat_weights_names]
+        return [getattr(self, name) for name in self._flat_weights_names]
 
     def forward(self, input: Any, hx: Tensor | None = None) -> tuple[Any, Tensor]:
         """output, h_n, as torch.nn.GRU.forward gives them; input is a tensor or a PackedSequence."""
+        if not is_compiling() and (self.dropout == 0 or not self.training):
+            model = _call.model(self.num_layers, self.bias, self.bidirectional, self.batch_first, self.math)
+            results = model.forward(self, input, hx)
+            if results is not None:
+                return results
         weights = self._weights()
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx, weights)
-        if not self.training or self.dropout == 0:
-            results = _call.infer(
-                input, hx, weights, self.num_layers, self.bias, self.bidirectional, self.batch_first, self.math
-            )
-            if results is not None:
-                return results
         if input.dim() not in (2, 3):
             raise ValueError(f"GRU: Expected input to be 2D or 3D, got {input.dim()}D instead")
         batched = input.dim() == 3
@@ -161,18 +157,15 @@ class GRUCell(RNNCellBase):
 
     def _weights(self) -> list[Tensor]:
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
-        parameters = self._parameters
-        try:
-            return [parameters[name] for name in names]
-        except KeyError:  # a parametrization's
-            return [getattr(self, name) for name in names]
+        return [getattr(self, name) for name in names]
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """The next state (B, H) or (H), from input (B, I) or (I) and the state before (zeros if not given)."""
+        if not is_compiling():
+            after = _call.cell(self.bias, self.math).step(self, input, hx)
+            if after is not None:
+                return after
         weights = self._weights()
-        after = _call.infer_step(input, hx, weights, self.bias, self.math)
-        if after is not None:
-            return after
         if input.dim() not in (1, 2):
             raise ValueError(f"GRUCell: Expected input to be 1D or 2D, got {input.dim()}D instead")
         if hx is not None and hx.dim() not in (1, 2):
