@@ -42,6 +42,15 @@ std::unique_ptr<Engine> make_engine(StreamRef stream, const Problem& problem, Sm
   }
 }
 
+/// Whether the device has as much memory to spare as the plan's first engine took: a plan must not take the last of it
+/// for calls that may never come.
+bool has_room(StreamRef stream, const Engine& first) {
+  const DeviceGuard guard(stream.device);
+  std::size_t free = 0, all = 0;
+  check(cudaMemGetInfo(&free, &all), "cudaMemGetInfo");
+  return free >= std::max(first.workspace_bytes(), all / 16);
+}
+
 /// A plan's engines: each call goes to the one for its shape.
 class Several final : public Engine {
  public:
@@ -74,9 +83,17 @@ class Several final : public Engine {
     for (const auto& engine : engines_) engine->set_weights(cells);
   }
   std::unique_ptr<Engine> fork_on(StreamRef on) const override {
+    SmallerCalls calls = calls_;
     std::vector<std::unique_ptr<Engine>> forks;
-    for (const auto& engine : engines_) forks.push_back(engine->fork(on));
-    return std::make_unique<Several>(on, calls_, std::move(forks));
+    for (const auto& engine : engines_) {
+      try {
+        forks.push_back(engine->fork(on));
+      } catch (const DeviceRefusal&) {
+        if (forks.empty()) throw;  // the first one serves every call
+        calls.leave_out(forks.size());
+      }
+    }
+    return std::make_unique<Several>(on, std::move(calls), std::move(forks));
   }
   void rebound() override {
     for (const auto& engine : engines_) engine->rebind(stream);
@@ -85,15 +102,6 @@ class Several final : public Engine {
   SmallerCalls calls_;
   std::vector<std::unique_ptr<Engine>> engines_;
 };
-
-/// Calls of the engine at `place` go to the first one.
-void leave_out(SmallerCalls& calls, std::size_t place) {
-  calls.engines.erase(calls.engines.begin() + static_cast<std::ptrdiff_t>(place) - 1);
-  for (std::uint8_t& at : calls.of_call) {
-    if (at == place) at = 0;
-    if (at > place) --at;
-  }
-}
 
 }  // namespace
 
@@ -109,7 +117,7 @@ SmallerCalls remembered_calls(const Problem& problem, std::string_view first, co
 
 std::unique_ptr<Engine> with_smaller_calls(std::unique_ptr<Engine> first, StreamRef stream, const Problem& problem,
                                            SmallerCalls calls, const Weights& weights) {
-  if (calls.engines.empty()) return first;
+  if (calls.engines.empty() || !has_room(stream, *first)) return first;
   std::optional<UploadedWeights> uploaded;
   try {
     uploaded.emplace(stream, weights);
@@ -120,12 +128,16 @@ std::unique_ptr<Engine> with_smaller_calls(std::unique_ptr<Engine> first, Stream
   std::vector<std::unique_ptr<Engine>> engines;
   engines.push_back(std::move(first));
   while (engines.size() <= calls.engines.size()) {
+    if (!has_room(stream, *engines.front())) {
+      calls.leave_out(engines.size());
+      continue;
+    }
     try {
       std::unique_ptr<Engine> made = make_engine(stream, problem, calls.engines[engines.size() - 1], zeros);
       if (!weights.are_zeros()) made->set_weights(uploaded->cells());
       engines.push_back(std::move(made));
     } catch (const DeviceRefusal&) {
-      leave_out(calls, engines.size());
+      calls.leave_out(engines.size());
     }
   }
   if (!weights.are_zeros()) uploaded->wait();

@@ -150,6 +150,14 @@ std::size_t SmallerCalls::engine_for(std::int64_t seq_len, std::int64_t batch_si
   return of_call[((with_lengths ? steps.size() : 0) + t) * batches.size() + b];
 }
 
+void SmallerCalls::leave_out(std::size_t place) {
+  engines.erase(engines.begin() + static_cast<std::ptrdiff_t>(place) - 1);
+  for (std::uint8_t& at : of_call) {
+    if (at == place) at = 0;
+    if (at > place) --at;
+  }
+}
+
 std::string SmallerCalls::remark() const {
   std::string text;
   for (std::size_t i = 0; i < engines.size(); ++i) {

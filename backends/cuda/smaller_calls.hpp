@@ -30,6 +30,8 @@ struct SmallerCalls {
 
   /// Who serves a call of at most the plan's T and B. Allocates nothing.
   std::size_t engine_for(std::int64_t seq_len, std::int64_t batch_size, bool with_lengths) const;
+  /// The engine that engine_for calls `place` is not there: its calls go to the first one.
+  void leave_out(std::size_t place);
   /// For the plan's why(): empty if it holds one engine alone.
   std::string remark() const;
 };

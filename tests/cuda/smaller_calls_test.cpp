@@ -74,6 +74,22 @@ TEST_CASE(
   CHECK(serves(few, calls_of(few), 512, 8, true) == "cuda-persistent");
 }
 
+TEST_CASE("smaller calls: what the device has no room for is left out, and the others keep their calls") {
+  const Problem p = problem_on("h200", 512, 1024, 256);
+  SmallerCalls calls = calls_of(p);
+  const std::size_t slices = calls.engine_for(256, 128, false), step = calls.engine_for(1, 500, false);
+  REQUIRE(slices > 0);
+  REQUIRE(step > slices);
+  const std::size_t held = calls.engines.size();
+  calls.leave_out(slices);
+  CHECK(calls.engines.size() == held - 1);
+  CHECK(calls.engine_for(256, 128, false) == 0);
+  CHECK(calls.engine_for(1, 500, false) == step - 1);
+  CHECK(serves(p, calls, 1, 500) == "cuda-dense-step");
+  while (!calls.engines.empty()) calls.leave_out(1);
+  CHECK(calls.engine_for(1, 1, true) == 0);
+}
+
 TEST_CASE("smaller calls: every call has an engine whose maxima hold it") {
   for (const std::string_view profile : kProfiles) {
     for (const Math math : {Math::strict, Math::tf32x3, Math::tf32, Math::fp16}) {
