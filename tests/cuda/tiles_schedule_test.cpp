@@ -52,6 +52,15 @@ TEST_CASE("tiles schedule: what each tile has in a multiprocessor's shared memor
   }
 }
 
+TEST_CASE("tiles schedule: tiles in turn are spread evenly over the multiprocessors") {
+  const Problem p = problem(1024, 4096, 1);
+  CHECK(tiles_at_once(p, 32, 16) == 4);
+  CHECK(tiles_at_once(p, 8, 32) == 16);
+  CHECK(tiles_at_once(p, 8, 16) == 16);
+  CHECK(tiles_at_once(p, 8, 17) == 9);
+  CHECK(tiles_at_once(p, 400, 3) == 1);
+}
+
 TEST_CASE("tiles schedule: modes, devices and builds") {
   for (const Math math : {Math::tf32, Math::fp16, Math::bf16}) CHECK(decide_tiles(problem(1024, 1024, 64, math), kAll));
   for (const Math math : {Math::strict, Math::tf32x3}) CHECK_FALSE(decide_tiles(problem(1024, 1024, 64, math), kAll));

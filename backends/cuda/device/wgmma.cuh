@@ -23,6 +23,12 @@ __device__ inline std::uint64_t wgmma_descriptor(const void* shared) {
          std::uint64_t{1} << 62U;
 }
 
+/// Its two halves apart: the first counts 16 bytes, so that a kernel moves on by a sum of 32 bits.
+__device__ inline unsigned wgmma_place(unsigned shared) { return (shared & 0x3ffffU) >> 4U | 1U << 16U; }
+__device__ inline std::uint64_t wgmma_descriptor_at(unsigned place) {
+  return static_cast<std::uint64_t>(1024U >> 4U | 1U << 30U) << 32U | place;
+}
+
 /// Registers move from the producer's warps to the multiplying ones; both numbers are multiples of 8.
 template <int kRegisters>
 __device__ void keep_registers() {

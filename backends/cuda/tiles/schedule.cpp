@@ -17,18 +17,18 @@ constexpr std::int64_t kMaxRows = std::int64_t{1} << 30;  // T * B and B * H: in
 constexpr std::int64_t kMaxSteps = 1 << 30;
 constexpr std::int64_t kMaxTiles = 65535;  // along the grid's second extent
 
-/// What a block takes, fitted to an H200's times (T = 64 and 1, I = H from 256 to 1536, B from 16 to 4096, 2026-11-30), each constant
-/// with the resource behind it.
+/// What a block takes, fitted to an H200's times (T = 64 and 1, I = H from 256 to 1536, B from 16 to 4096, 2026-11-30),
+/// each constant with the resource behind it.
 struct TileCosts {
-  double product_rate = 1.7e9;      ///< clocks of tensor work a second
-  double slice = 0.135e-6;          ///< of a slice: instructions of who copies and of who multiplies,
+  double product_rate = 1.765e9;    ///< clocks of tensor work a second
+  double slice = 0.095e-6;          ///< of a slice: instructions of who copies and who multiplies,
   double slice_of_products = 0.72;  ///< beside so much of its products
   double block_bytes = 67e9;        ///< a second, from L2 into one multiprocessor
   double device_bytes = 7.5e12;     ///< and into all of them
-  double step = 0.9e-6;             ///< the exchange that the input's products do not hide
+  double step = 1.1e-6;             ///< the exchange that the input's products do not hide
   double element = 0.47e-9;         ///< of a row and unit: gates and stores
   double launch = 3e-6;             ///< more for a launch of its own: the pipeline fills
-  double launch_element = 0.9e-9;   ///< the same of a row and unit: the state in float32
+  double launch_element = 1.1e-9;   ///< more of a row and unit of each tile of one: the state in float32
   double start = 6e-6;              ///< of an execution: operands made, the first launch
   double memory_bytes = 4e12;       ///< a second: inputs into slices
 };
@@ -59,12 +59,17 @@ double block_seconds(const PipelinedShape& tile, const Problem& p, std::int64_t 
   return std::max(slices * slice, bytes / rate);
 }
 
+std::int64_t places_of(const Problem& p) {
+  return std::max(2,
+                  (p.device.sm_count - p.options.reserve_sms) / 2 * 2);  // pairs
+}
+
 TileChoice choice_of(const PipelinedShape& tile, const Problem& p, std::optional<bool> at_once = {}) {
   const Extent extent = extent_of(tile, p);
-  const std::int64_t there = std::max(2, p.device.sm_count - p.options.reserve_sms);
+  const std::int64_t there = places_of(p);
   const auto steps = static_cast<double>(p.options.seq_len);
   TileChoice choice{.tile = tile, .at_once = at_once.value_or(extent.blocks <= there && p.options.seq_len > 1)};
-  const auto waves = static_cast<double>(ceil_div(extent.blocks, there / 2 * 2));
+  const auto waves = static_cast<double>(ceil_div(extent.blocks, there));
   const double elements = tile.rows * tile.units;
   double seconds = kTileCosts.start;
   const auto rows = static_cast<double>(p.options.seq_len * p.options.batch_size);
@@ -73,8 +78,8 @@ TileChoice choice_of(const PipelinedShape& tile, const Problem& p, std::optional
   for (std::int64_t layer = 0; layer < p.config.num_layers; ++layer) {
     double block = block_seconds(tile, p, p.config.layer_input_size(layer), std::min(extent.blocks, there)) +
                    kTileCosts.step + kTileCosts.element * elements;
-    if (!choice.at_once) block += kTileCosts.launch + kTileCosts.launch_element * elements;
-    seconds += steps * waves * block;
+    if (!choice.at_once) block += kTileCosts.launch_element * elements;
+    seconds += steps * (waves * block + (choice.at_once ? 0.0 : kTileCosts.launch));
   }
   choice.seconds = seconds;
   return choice;
@@ -124,6 +129,12 @@ std::vector<std::string> tile_arrangements(const Problem& p) {
     if (!(tile == chosen)) names.push_back(name_of(tile));
   }
   return names;
+}
+
+unsigned tiles_at_once(const Problem& p, std::int64_t columns, std::int64_t all) {
+  const std::int64_t places = std::max<std::int64_t>(1, places_of(p) / std::max<std::int64_t>(1, columns));
+  // As even as may be.
+  return static_cast<unsigned>(ceil_div(all, ceil_div(all, places)));
 }
 
 double tile_seconds_as_planned(const Schedule& planned, const Problem& call) {

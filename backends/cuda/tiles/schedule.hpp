@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,9 @@ TileChoice best_tile(const Problem& problem);
 
 /// The tiles beside the fastest.
 std::vector<std::string> tile_arrangements(const Problem& problem);
+
+/// Of `all` tiles that stand beside each of `columns`, how many are there at once where a block takes several in turn.
+unsigned tiles_at_once(const Problem& problem, std::int64_t columns, std::int64_t all);
 
 /// Seconds of a call, `call` being the plan's problem with the call's T and B, by what was planned for more.
 double tile_seconds_as_planned(const Schedule& planned, const Problem& call);

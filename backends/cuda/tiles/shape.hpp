@@ -14,9 +14,9 @@ namespace gru::cuda {
 // A tile's numbers are named as the members of a shape are, not as constants.
 // NOLINTBEGIN(readability-identifier-naming)
 
-/// A block's share of a step: `rows` of the batch times `units` with all their gates; 64 rows are one group of four warps. `stages`
-/// slices of 128 bytes a row are in flight; what shared memory is left keeps slices of weights for all steps. Two blocks of a
-/// cluster read one of the operands together.
+/// A block's share of a step: `rows` of the batch times `units` with all their gates; 64 rows are one group of four
+/// warps. `stages` slices of 128 bytes a row are in flight; what shared memory is left keeps slices of weights for all
+/// steps. Two blocks of a cluster read one of the operands together.
 struct PipelinedShape {
   int rows;
   int units;
@@ -29,7 +29,7 @@ struct PipelinedShape {
   constexpr int groups() const { return rows / 64; }
   constexpr int consumers() const { return 128 * groups(); }
   /// Copying warps; four of them give registers to the others.
-  constexpr int producer_warps() const { return units == 64 ? 4 : 1; }
+  constexpr int producer_warps() const { return units == 64 ? 4 : 2; }
   constexpr int threads() const { return consumers() + 32 * producer_warps(); }
   constexpr int row_bytes() const { return rows * 128; }
   constexpr int weight_bytes() const { return 3 * units * 128; }
@@ -49,7 +49,8 @@ struct PipelinedShape {
   constexpr bool operator==(const PipelinedShape&) const = default;
 };
 
-// A stage comes back to its producer after about a microsecond: so many stages that its products or their instructions take longer.
+// A stage comes back to its producer after about a microsecond: so many stages that its products or their instructions
+// take longer.
 /// B = H = 1024 gives 128 blocks. Products of 192 columns: 768 clocks of tensor work for 28 KB from L2.
 struct PipelinedLarge {
   static constexpr PipelinedShape shape{.rows = 128, .units = 64, .stages = 5, .share_weights = true};
@@ -89,6 +90,7 @@ inline constexpr bool kFitsPipelined =
     kRowPadding % Tile::shape.pair_units() == 0;
 static_assert(kFitsPipelined<PipelinedLarge> && kFitsPipelined<PipelinedTall> && kFitsPipelined<PipelinedMedium> &&
                   kFitsPipelined<PipelinedSmall>,
-              "a pipelined tile needs more than a multiprocessor has, or cuts a swizzle's period");
+              "a pipelined tile needs more than a multiprocessor has, or cuts "
+              "a swizzle's period");
 
 }  // namespace gru::cuda

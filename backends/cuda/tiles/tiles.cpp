@@ -29,15 +29,17 @@ struct Tiles::Impl final : StepEngine {
   void launch_steps(StreamRef on, StepArgs args, const CallTensors& inline_call) const;
 };
 
-/// The blocks of a step; a pair lies along x.
 namespace {
 
-dim3 tile_grid(const Kernel& kernel, const StepArgs& args) {
+/// The blocks of a step: a pair lies along x, a block takes tiles along y, one after another where they are more than
+/// the multiprocessors.
+dim3 tile_grid(const Kernel& kernel, const StepArgs& args, const Problem& problem) {
   const std::int64_t rows = kernel.pair_rows ? kernel.cluster : 1, units = kernel.pair_rows ? 1 : kernel.cluster;
   const unsigned row_tiles = blocks(round_up(args.batch, kernel.tile.rows * rows), kernel.tile.rows);
   const unsigned unit_tiles = blocks(round_up(args.hidden, kernel.tile.units * units), kernel.tile.units);
   const auto directions = static_cast<unsigned>(args.directions);
-  return kernel.pair_rows ? dim3(row_tiles, unit_tiles, directions) : dim3(unit_tiles, row_tiles, directions);
+  const unsigned x = kernel.pair_rows ? row_tiles : unit_tiles, all = kernel.pair_rows ? unit_tiles : row_tiles;
+  return dim3(x, kernel.cooperative ? all : tiles_at_once(problem, x * directions, all), directions);
 }
 
 }  // namespace
@@ -51,7 +53,7 @@ void Tiles::Impl::form_input(StreamRef on, const StepArgs& args, const CallTenso
 }
 
 void Tiles::Impl::launch_steps(StreamRef on, StepArgs args, const CallTensors& inline_call) const {
-  const dim3 grid = tile_grid(schedule.step, args);
+  const dim3 grid = tile_grid(schedule.step, args, problem);
   if (schedule.step.cooperative) {
     args.arrived = space.arrived;
     args.aborted = space.aborted->device();
@@ -94,7 +96,7 @@ std::unique_ptr<Engine> Tiles::make(StreamRef stream, const Problem& problem, Sc
     args.batch = static_cast<int>(problem.options.batch_size);
     args.hidden = static_cast<int>(problem.config.hidden_size);
     args.directions = static_cast<int>(problem.config.num_directions());
-    const dim3 grid = tile_grid(schedule.step, args);
+    const dim3 grid = tile_grid(schedule.step, args, problem);
     const std::int64_t there = resident_blocks(schedule.step) - problem.options.reserve_sms;
     const std::int64_t blocks = std::int64_t{grid.x} * grid.y * grid.z;
     if (blocks > there) {

@@ -28,8 +28,8 @@ struct Tiles {
 
 }  // namespace cuda
 
-/// Steps of large tiles on Hopper's tensor cores (TF32 and 16 bits, sm_90a): inputs, state and gates in one kernel, all steps of a
-/// layer in one launch where its blocks are resident at once. pipelined_step.cuh says how.
+/// Steps of large tiles on Hopper's tensor cores (TF32 and 16 bits, sm_90a): inputs, state and gates in one kernel, all
+/// steps of a layer in one launch where its blocks are resident at once. pipelined_step.cuh says how.
 template <class S>
 using CudaTiles = cuda::OnStream<S, cuda::Tiles>;
 

@@ -11,8 +11,8 @@ namespace gru::cuda {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// The same number, of which the compiler does not know that: addresses made of it are made anew in each step. Made once for all
-/// steps they take more registers than there are.
+/// The same number, of which the compiler does not know that: addresses made of it are made anew in each step. Made
+/// once for all steps they take more registers than there are.
 __device__ __forceinline__ int anew(int number) {
   asm volatile("" : "+r"(number));
   return number;
@@ -40,20 +40,30 @@ struct PipelinedBlock : PipelinedNumbers<Tile> {
 
   const StepArgs& a;
   std::byte* shared;
-  int d, u0, row0, row_tile;
+  int d, u0 = 0, row0 = 0, row_tile = 0;
+  int tiles;  ///< along y; a block takes each gridDim.y-th
   int x_slices, h_slices, resident_x, resident_h;
 
   __device__ PipelinedBlock(const StepArgs& args, std::byte* memory)
       : a(args), shared(memory), d(static_cast<int>(blockIdx.z)) {
-    // The pair lies along x.
-    const auto unit_tile = static_cast<int>(kTile.share_weights ? blockIdx.y : blockIdx.x);
-    row_tile = static_cast<int>(kTile.share_weights ? blockIdx.x : blockIdx.y);
-    u0 = unit_tile * kTile.units;
-    row0 = row_tile * kTile.rows;
+    tiles = kTile.share_weights ? (a.hidden + kTile.units - 1) / kTile.units : (a.batch + kTile.rows - 1) / kTile.rows;
     x_slices = a.input_padded / kFeatures;
     h_slices = (a.hidden + kFeatures - 1) / kFeatures;
-    resident_h = min(h_slices, kResident);
-    resident_x = min(x_slices, kResident - resident_h);
+    // Weights that stay are those of one tile of units.
+    const int stay = kTile.share_weights && tiles > static_cast<int>(gridDim.y) ? 0 : kResident;
+    resident_h = min(h_slices, stay);
+    resident_x = min(x_slices, stay - resident_h);
+    take(first());
+  }
+
+  __device__ static int first() { return static_cast<int>(blockIdx.y); }
+  __device__ static int next(int tile) { return tile + static_cast<int>(gridDim.y); }
+  /// A tile of those along y; the pair lies along x.
+  __device__ void take(int tile) {
+    const int pair = static_cast<int>(blockIdx.x);
+    row_tile = kTile.share_weights ? pair : tile;
+    u0 = (kTile.share_weights ? tile : pair) * kTile.units;
+    row0 = row_tile * kTile.rows;
   }
 
   __device__ std::byte* stage(int place) const { return shared + place * kStageBytes; }

@@ -12,7 +12,8 @@ namespace gru::cuda {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// SfuMath without what keeps numbers below the normal ones: no sum with 1 shows them, and each would be three instructions.
+/// SfuMath without what keeps numbers below the normal ones: no sum with 1 shows them, and each would be three
+/// instructions.
 struct TileMath {
   __device__ static float sigmoid(float v) { return SfuPolynomialMath::sigmoid(v); }
   __device__ static float tanh(float v) {
@@ -46,15 +47,17 @@ struct PipelinedConsumer {
   OutputPairs output;
   std::int64_t output_step;
   int time;
-  bool whole;  ///< all units of the tile are there
-  RingPlace<Tile> place{};
+  bool whole;              ///< all units of the tile are there
+  unsigned empty_of_lane;  ///< the first stage's barrier of free stages, in the block that this lane tells
+  RingPlace<Tile>& place;
   Row rows[2];
 
-  __device__ PipelinedConsumer(const Block& of, const CallTensors& call)
-      : block(of), a(of.a), c(call), output(Destination<float>(a, c, block.d), c.output.stride_t) {
+  __device__ PipelinedConsumer(const Block& of, const CallTensors& call, RingPlace<Tile>& ring)
+      : block(of), a(of.a), c(call), output(Destination<float>(a, c, block.d), c.output.stride_t), place(ring) {
     const Destination<float> to(a, c, block.d);
     time = to.t;
     whole = block.u0 + kTile.units <= a.hidden;
+    empty_of_lane = map_rank(shared_address(block.empty()), static_cast<int>(threadIdx.x) % PipelinedShape::kPair);
     output_step = (block.d == 0 ? 1 : -1) * c.output.stride_t;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -87,6 +90,16 @@ struct PipelinedConsumer {
     }
   }
 
+  /// The tile's biases into shared memory, when nobody reads another tile's any more.
+  __device__ void load_biases() const {
+    barrier_sync<3, Block::kConsumers>();
+    for (int i = static_cast<int>(threadIdx.x); i < 4 * kTile.units; i += Block::kConsumers) {
+      block.biases()[i] =
+          __ldg(bias_of<float>(a, block.d) + i / kTile.units * a.hidden_padded + block.u0 + i % kTile.units);
+    }
+    barrier_sync<3, Block::kConsumers>();
+  }
+
   /// A gate's sums begin with its bias. gate: of the sums; bias: r, z, n of the input, n of the state.
   __device__ void begin(Product& product, int gate, int bias) const {
     const float* from = block.biases() + bias * kTile.units;
@@ -102,7 +115,7 @@ struct PipelinedConsumer {
   /// Each warp tells both blocks that it is done with a stage, as its products have read that and are complete.
   __device__ void release(int stage) const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    if (lane < PipelinedShape::kPair) mbarrier_arrive_at(map_rank(shared_address(block.empty() + stage), lane));
+    if (lane < PipelinedShape::kPair) mbarrier_arrive_at(empty_of_lane + stage * 8);
   }
 
   /// The input's share of n is complete, its sums become the state's.
@@ -112,22 +125,27 @@ struct PipelinedConsumer {
     begin(product, 2, 3);
   }
 
-  /// All slices of a step, the input's first. The wait for a part's last product ends a block of the outer loop: within one
-  /// block ptxas has moved what reads the sums before the wait.
+  /// All slices of a step, the input's first. The wait for a part's last product ends a block of the outer loop: within
+  /// one block ptxas has moved what reads the sums before the wait.
   __device__ void multiply(Product& product, float (&x_n)[kShare]) {
-    const int group_rows = static_cast<int>(threadIdx.x) / 128 * 64 * kRowBytes;
+    // The same in all lanes, which the compiler can't see.
+    const int group = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
+    const unsigned ring = wgmma_place(shared_address(block.shared));
+    const unsigned rows_at = ring + group * (64 * kRowBytes / 16), weights_at = ring + kRowsBytes / 16;
+    const unsigned full = shared_address(block.full());
 #pragma unroll 1
     for (int which = 0; which < 2; ++which) {
       const int slices = which == 0 ? block.x_slices : block.h_slices;
       const int resident = which == 0 ? block.resident_x : block.resident_h;
-      const std::byte* const kept = block.resident(which == 0 ? block.resident_h : 0);
+      unsigned kept = wgmma_place(shared_address(block.resident(which == 0 ? block.resident_h : 0)));
       int before = 0;
 #pragma unroll 1
       for (int s = 0; s < slices; ++s) {
-        mbarrier_wait(block.full() + place.stage, place.phase);
-        const std::byte* const stage = block.stage(place.stage);
-        const std::uint64_t states = wgmma_descriptor(stage + group_rows);
-        const std::uint64_t weights = wgmma_descriptor(s < resident ? kept + s * kWeightBytes : stage + kRowsBytes);
+        const unsigned stage = place.stage * (Block::kStageBytes / 16);
+        const std::uint64_t states = wgmma_descriptor_at(rows_at + stage);
+        const std::uint64_t weights = wgmma_descriptor_at(s < resident ? kept : weights_at + stage);
+        kept += kWeightBytes / 16;
+        mbarrier_wait(full + place.stage * 8, place.phase);
         wgmma_begin();
 #pragma unroll
         for (int k = 0; k < 4; ++k) wgmma_of<Element>(product.sums, states + 2 * k, weights + 2 * k);
@@ -256,6 +274,7 @@ struct PipelinedConsumer {
   __device__ void run() {
     const int group = static_cast<int>(threadIdx.x) / 128;
     if (block.resident_h + block.resident_x > 0) mbarrier_wait(block.resident_full(), 0);
+    load_biases();
     Product product;
     float x_n[kShare];
     for (int i = 0; i < a.steps_here; ++i) {

@@ -3,6 +3,7 @@
 
 /// The copies of pipelined_step.cuh.
 
+#include "backends/cuda/device/bulk_copy.cuh"
 #include "backends/cuda/device/spin_guard.cuh"
 #include "backends/cuda/tiles/kernel/pipelined_block.cuh"
 
@@ -10,7 +11,8 @@ namespace gru::cuda {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-/// One thread fills the ring.
+/// Two threads of different warps fill the ring, one with rows, one with weights: a thread that copies both takes
+/// longer for a slice than the products of a tile of 64 rows.
 template <class Tile, class Element>
 struct PipelinedProducer {
   using Block = PipelinedBlock<Tile, Element>;
@@ -21,35 +23,51 @@ struct PipelinedProducer {
   const Block& block;
   SpinGuard<StepArgs> guard{block.a};
   RingPlace<Tile> place{};
-  int copied = 0;  ///< slices, up to the ring's stages
+  unsigned shared = shared_address(block.shared);
+  unsigned full = shared_address(block.full());
+  unsigned empty = shared_address(block.empty());
+  int rank = static_cast<int>(rank_in_cluster());
+  int row_bytes = 0;  ///< whole pairs of groups of eight rows that the batch has
 
-  /// Slices of one product, from `rows` and `weights` on; the first `resident` ones' weights are there.
-  __device__ void copy(const std::byte* rows, const std::byte* weights, int slices, int resident) {
-    const StepArgs& a = block.a;
-    const std::int64_t row_slice = static_cast<std::int64_t>(a.formed_rows) * kRowBytes,
-                       weight_slice = static_cast<std::int64_t>(3) * a.hidden_padded * kRowBytes;
-    const int rank = static_cast<int>(rank_in_cluster());
-    // Whole pairs of groups of eight rows that the batch has.
-    const int row_bytes = min(kTile.rows, max(16, (a.batch - block.row0 + 15) / 16 * 16)) * kRowBytes;
+  /// The ring's next stage once both blocks have read it; at first they have.
+  __device__ void wait_for_stage() const { mbarrier_wait(empty + place.stage * 8, place.phase ^ 1); }
+
+  /// Slices of rows of one product; the first `resident` ones' weights are there.
+  __device__ void copy_rows(const std::byte* rows, int slices, int resident) {
+    const std::int64_t slice = static_cast<std::int64_t>(block.a.formed_rows) * kRowBytes;
+    const int part = kTile.share_weights ? row_bytes : row_bytes / PipelinedShape::kPair;
+    const int skipped = kTile.share_weights ? 0 : rank * part;
+    rows += skipped;
+#pragma unroll 1
+    for (int s = 0; s < slices; ++s, rows += slice) {
+      wait_for_stage();
+      const unsigned bar = full + place.stage * 8, to = shared + place.stage * Block::kStageBytes + skipped;
+      mbarrier_expect(bar, row_bytes + (s < resident ? 0 : kWeightBytes));
+      if constexpr (kTile.share_weights)
+        copy_bulk(to, rows, part, bar);
+      else
+        copy_bulk(to, rows, part, bar, kBoth);
+      place.advance();
+    }
+  }
+
+  /// Those of weights. Bytes may come before who copies the rows expects them: that thread's arrival ends the phase.
+  __device__ void copy_weights(const std::byte* weights, int slices, int resident) {
+    const std::int64_t slice = static_cast<std::int64_t>(3) * block.a.hidden_padded * kRowBytes;
+    constexpr int kPart = kTile.share_weights ? kWeightBytes / PipelinedShape::kPair : kWeightBytes;
+    const int skipped = kTile.share_weights ? rank * kPart : 0;
+    weights += skipped + resident * slice;
+#pragma unroll 1
     for (int s = 0; s < slices; ++s) {
-      if (copied == kStages) {
-        mbarrier_wait(block.empty() + place.stage, place.phase ^ 1);
-      } else {
-        ++copied;
-      }
-      std::byte* const to = block.stage(place.stage);
-      std::uint64_t* const full = block.full() + place.stage;
-      const bool there = s < resident;
-      mbarrier_expect(full, row_bytes + (there ? 0 : kWeightBytes));
-      if constexpr (kTile.share_weights) {
-        constexpr int kPart = kWeightBytes / PipelinedShape::kPair;
-        if (!there)
-          copy_bulk(to + kRowsBytes + rank * kPart, weights + s * weight_slice + rank * kPart, kPart, full, kBoth);
-        copy_bulk(to, rows + s * row_slice, row_bytes, full);
-      } else {
-        const int part = row_bytes / PipelinedShape::kPair;
-        if (!there) copy_bulk(to + kRowsBytes, weights + s * weight_slice, kWeightBytes, full);
-        copy_bulk(to + rank * part, rows + s * row_slice + rank * part, part, full, kBoth);
+      if (s >= resident) {
+        wait_for_stage();
+        const unsigned bar = full + place.stage * 8,
+                       to = shared + place.stage * Block::kStageBytes + kRowsBytes + skipped;
+        if constexpr (kTile.share_weights)
+          copy_bulk(to, weights, kPart, bar, kBoth);
+        else
+          copy_bulk(to, weights, kPart, bar);
+        weights += slice;
       }
       place.advance();
     }
@@ -76,24 +94,33 @@ struct PipelinedProducer {
     fence_proxies();
   }
 
-  __device__ void run() {
+  /// Of the block's tile, all steps of the launch.
+  __device__ void run_rows() {
     const StepArgs& a = block.a;
-    const std::int64_t weight_slice = static_cast<std::int64_t>(3) * a.hidden_padded * kRowBytes,
-                       row_at = static_cast<std::int64_t>(block.row0) * kRowBytes;
-    const std::byte* w_ih = static_cast<const std::byte*>(a.weights.w_ih) + block.d * block.x_slices * weight_slice +
-                            std::int64_t{3} * block.u0 * kRowBytes;
-    const std::byte* w_hh = static_cast<const std::byte*>(a.weights.w_hh) +
-                            block.d * (a.hidden_padded / Block::kFeatures) * weight_slice +
-                            std::int64_t{3} * block.u0 * kRowBytes;
-    fence_proxies();
-    copy_resident(w_hh, w_ih);
+    const std::int64_t row_at = static_cast<std::int64_t>(block.row0) * kRowBytes;
+    const std::int64_t step_bytes = static_cast<std::int64_t>(block.x_slices) * a.formed_rows * kRowBytes;
+    row_bytes = min(kTile.rows, max(16, (a.batch - block.row0 + 15) / 16 * 16)) * kRowBytes;
     for (int step = a.step; step < a.step + a.steps_here; ++step) {
-      const std::byte* x =
-          static_cast<const std::byte*>(a.copied_input) +
-          time_of(a, block.d, step) * (static_cast<std::int64_t>(block.x_slices) * a.formed_rows * kRowBytes);
-      copy(x + row_at, w_ih, block.x_slices, block.resident_x);
+      const std::byte* x = static_cast<const std::byte*>(a.copied_input) + time_of(a, block.d, step) * step_bytes;
+      copy_rows(x + row_at, block.x_slices, block.resident_x);
       if (step > a.step) wait_for_group(step - a.step);
-      copy(block.state(step) + row_at, w_hh, block.h_slices, block.resident_h);
+      copy_rows(block.state(step) + row_at, block.h_slices, block.resident_h);
+    }
+  }
+
+  __device__ const std::byte* weights_of(const void* matrices, int slices) const {
+    const std::int64_t slice = static_cast<std::int64_t>(3) * block.a.hidden_padded * kRowBytes;
+    return static_cast<const std::byte*>(matrices) + block.d * slices * slice + std::int64_t{3} * block.u0 * kRowBytes;
+  }
+
+  __device__ void run_weights(bool first) {
+    const StepArgs& a = block.a;
+    const std::byte* const w_ih = weights_of(a.weights.w_ih, block.x_slices);
+    const std::byte* const w_hh = weights_of(a.weights.w_hh, a.hidden_padded / Block::kFeatures);
+    if (first) copy_resident(w_hh, w_ih);
+    for (int step = 0; step < a.steps_here; ++step) {
+      copy_weights(w_ih, block.x_slices, block.resident_x);
+      copy_weights(w_hh, block.h_slices, block.resident_h);
     }
   }
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The caller's inputs, whatever their strides, into slices as pipelined_step.cuh multiplies them: (T, slices, rows, 128 bytes),
-// rounded to the products' type, zero in the padding. Bound by memory: reads and writes each input once.
+// The caller's inputs, whatever their strides, into slices as pipelined_step.cuh multiplies them: (T, slices, rows, 128
+// bytes), rounded to the products' type, zero in the padding. Bound by memory: reads and writes each input once.
 
 #include "backends/cuda/device/half_words.cuh"
 #include "backends/cuda/per_step/kernel/hopper_pipeline.cuh"
