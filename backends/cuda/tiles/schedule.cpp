@@ -132,6 +132,7 @@ std::vector<std::string> tile_arrangements(const Problem& p) {
 }
 
 unsigned tiles_at_once(const Problem& p, std::int64_t columns, std::int64_t all) {
+  if (all <= 0) return 0;
   const std::int64_t places = std::max<std::int64_t>(1, places_of(p) / std::max<std::int64_t>(1, columns));
   // As even as may be.
   return static_cast<unsigned>(ceil_div(all, ceil_div(all, places)));
