@@ -24,8 +24,8 @@ struct Conversions {
 
   bool full() const { return count == kMost; }
 
-  /// Adds from -> to, tensors of the same extents; dimensions that lie side by side in both become one. A tensor that is
-  /// not given or empty is left out. Not while full().
+  /// Adds from -> to, tensors of the same extents; dimensions that lie side by side in both become one. A tensor that
+  /// is not given or empty is left out. Not while full().
   void add(const ConstTensorView& from_any, const TensorView& to_any);
 };
 

@@ -13,14 +13,14 @@
 
 namespace gru::storage {
 
-/// Launches the conversions on the instance; allocates nothing. `half`: the dtype of 16 bits. `label`: lives as long as the
-/// plan.
+/// Launches the conversions on the instance; allocates nothing. `half`: the dtype of 16 bits. `label`: lives as long as
+/// the plan.
 template <KokkosSpace S>
 void convert(const S& space, const std::string& label, const Conversions& conversions, DType half, Way way);
 void convert(const CudaStream& space, const std::string& label, const Conversions& conversions, DType half, Way way);
 
-/// Throws gru::Error that names the tensor, for memory that a CUDA device cannot read: the backends' own check comes after the
-/// first conversion.
+/// Throws gru::Error that names the tensor, for memory that a CUDA device cannot read: the backends' own check comes
+/// after the first conversion.
 template <KokkosSpace S>
 void require_reachable(const S& space, const Call& call);
 template <KokkosSpace S>

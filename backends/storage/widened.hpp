@@ -50,8 +50,8 @@ struct WidenedUse {
   bool weights = false;    ///< new weights are widened, too
 };
 
-/// The float32 tensors of a plan, one behind the other. Forward and backward use them in turn: the gradient of the output
-/// takes the output's place where backward does not read that, and that of h_n always takes h_n's.
+/// The float32 tensors of a plan, one behind the other. Forward and backward use them in turn: the gradient of the
+/// output takes the output's place where backward does not read that, and that of h_n always takes h_n's.
 struct WidenedLayout {
   std::size_t x = 0, h0 = 0, output = 0, h_n = 0;        ///< bytes before each
   std::size_t grad_output = 0, grad_x = 0, grad_h0 = 0;  ///< likewise
@@ -60,8 +60,8 @@ struct WidenedLayout {
 };
 WidenedLayout widened_layout(const Problem& problem, const WidenedUse& use);
 
-/// The parameters of all cells in float32, row-major, one behind the other from `begin` on; null: only for the size. Each
-/// begins at a multiple of 256 bytes. Returns what lies behind the last one.
+/// The parameters of all cells in float32, row-major, one behind the other from `begin` on; null: only for the size.
+/// Each begins at a multiple of 256 bytes. Returns what lies behind the last one.
 std::size_t place_cells(const Config& config, std::byte* begin, std::vector<CellGradients>* cells);
 
 /// The launches of one way, each of as many tensors as fit.

@@ -57,8 +57,8 @@ enum class Where : std::uint8_t { everywhere, devices };
 inline constexpr DType kWide[] = {DType::float32, DType::float64};
 inline constexpr DType kHalf[] = {DType::float16, DType::bfloat16};
 inline constexpr DType kEvery[] = {DType::float32, DType::float64, DType::float16, DType::bfloat16};
-/// Runs the scenario on every target that accepts, or on those of them that are no host, and checks each gradient that was
-/// asked for.
+/// Runs the scenario on every target that accepts, or on those of them that are no host, and checks each gradient that
+/// was asked for.
 void run_gradients_everywhere(const GradientScenario& scenario, Tally& tally, Where where = Where::everywhere,
                               std::span<const DType> dtypes = kWide);
 

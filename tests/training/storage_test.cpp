@@ -87,8 +87,8 @@ TEST_CASE("gradients in 16 bits: nearly all are the nearest value to the exact o
 }
 
 TEST_CASE("gradients in 16 bits: what is added to is rounded once, not the sum of two rounded numbers") {
-  // One unit, one step, weights of 0: the gradient of W_in is grad_output x / 2. It lies above half a unit of 1 by so little
-  // that it would be rounded to that first, and the sum to 1 then.
+  // One unit, one step, weights of 0: the gradient of W_in is grad_output x / 2. It lies above half a unit of 1 by so
+  // little that it would be rounded to that first, and the sum to 1 then.
   const Config config{.input_size = 1, .hidden_size = 1, .bias = false};
   GradientScenario s;
   s.forward.config = config;

@@ -9,8 +9,8 @@
 namespace gru::cuda {
 namespace {
 
-/// Of an H200: what a step takes beside its products, and each wave of blocks; the share of a multiprocessor's 128 FMAs a clock that a tile issues; what
-/// L2 gives each multiprocessor of all, and one of few, bytes a clock.
+/// Of an H200: what a step takes beside its products, and each wave of blocks; the share of a multiprocessor's 128 FMAs
+/// a clock that a tile issues; what L2 gives each multiprocessor of all, and one of few, bytes a clock.
 constexpr double kStepClocks = 9000, kWaveClocks = 1500, kIssued = 0.75, kFromL2 = 20, kMostFromL2 = 40;
 
 /// Of a step by one tile: waves of blocks, each of `depth` features.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// A step of a stage's cells in one launch, product and gates (kernel/fused_step.cuh): its tiles as data, and which of them a
-/// problem takes. No CUDA.
+/// A step of a stage's cells in one launch, product and gates (kernel/fused_step.cuh): its tiles as data, and which of
+/// them a problem takes. No CUDA.
 
 #include <algorithm>
 #include <array>
@@ -17,9 +17,10 @@ namespace gru::cuda {
 // A tile's numbers are named as the members of a shape are, not as constants.
 // NOLINTBEGIN(readability-identifier-naming)
 
-/// Eight warps: `down` x `across` over a tile of rows and columns, `splits` teams of them that share the features of a slice.
-/// A warp has 64 rows and 16 columns of each group; a thread eight rows and four columns of each. Groups are the gates, backwards
-/// one or two of units. `depth` features are a slice, `stages` of which are in shared memory or on their way.
+/// Eight warps: `down` x `across` over a tile of rows and columns, `splits` teams of them that share the features of a
+/// slice. A warp has 64 rows and 16 columns of each group; a thread eight rows and four columns of each. Groups are the
+/// gates, backwards one or two of units. `depth` features are a slice, `stages` of which are in shared memory or on
+/// their way.
 struct FusedTile {
   int down, across, splits, depth, stages, groups;
   bool backwards;
@@ -34,14 +35,16 @@ struct FusedTile {
 };
 inline constexpr int kFusedThreads = 256;
 
-/// B = 256, H = 512: one layer gives 128 blocks of 64 x 16, two at once as many of 64 x 32; B = H = 1024 gives 128 of 128 x 64.
+/// B = 256, H = 512: one layer gives 128 blocks of 64 x 16, two at once as many of 64 x 32; B = H = 1024 gives 128 of
+/// 128 x 64.
 inline constexpr std::array<FusedTile, 4> kFusedTiles = {{
     {.down = 1, .across = 1, .splits = 8, .depth = 64, .stages = 3, .groups = 3, .backwards = false},
     {.down = 1, .across = 2, .splits = 4, .depth = 32, .stages = 4, .groups = 3, .backwards = false},
     {.down = 2, .across = 2, .splits = 2, .depth = 32, .stages = 3, .groups = 3, .backwards = false},
     {.down = 2, .across = 4, .splits = 1, .depth = 16, .stages = 4, .groups = 3, .backwards = false},
 }};
-/// B = 64, H = 1024 gives 64 blocks of 64 x 16; B = 256, H = 512 and two layers 128 of 64 x 32; B = H = 1024 as many of 128 x 64.
+/// B = 64, H = 1024 gives 64 blocks of 64 x 16; B = 256, H = 512 and two layers 128 of 64 x 32; B = H = 1024 as many of
+/// 128 x 64.
 inline constexpr std::array<FusedTile, 3> kFusedBackTiles = {{
     {.down = 1, .across = 1, .splits = 8, .depth = 64, .stages = 4, .groups = 1, .backwards = true},
     {.down = 1, .across = 1, .splits = 8, .depth = 64, .stages = 4, .groups = 2, .backwards = true},
@@ -74,8 +77,8 @@ struct FusedSteps {
 /// Of `cells` cells at once.
 FusedSteps choose_fused_steps(const Problem& problem, std::int64_t cells);
 
-/// One launch. An operand is [L*D][K][pitch] with K features (forwards H of the state, backwards the 3 H gradients r, z, n' of
-/// a step) of `pitch` rows: features outermost, as both sides of a product are copied into shared memory.
+/// One launch. An operand is [L*D][K][pitch] with K features (forwards H of the state, backwards the 3 H gradients r,
+/// z, n' of a step) of `pitch` rows: features outermost, as both sides of a product are copied into shared memory.
 struct FusedStepArgs {
   CellArgs cells;  ///< step: whose gates are made
   const float* operand = nullptr;

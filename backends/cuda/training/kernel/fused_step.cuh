@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-// A step of many rows in one launch, strict float32: the product by FFMA, and gates or their gradients. The equations are those
-// of cells.cu; backwards a launch multiplies the gradients of one step and makes those of the next, d = dh + output's.
+// A step of many rows in one launch, strict float32: the product by FFMA, and gates or their gradients. The equations
+// are those of cells.cu; backwards a launch multiplies the gradients of one step and makes those of the next, d = dh +
+// output's.
 //
-// Layout of shared memory, a stage: feature after feature the tile's rows, then its columns (forwards r, z, n of the units,
-// backwards units). Both operands lie so in memory, rows and columns side by side, and are copied as they are (cp.async): W_hh
-// backwards as torch lays it out, forwards each gate's transpose; the state, or the gradients, as the launch before has
-// left them. At the end shared memory adds the teams' sums, (team, row, thread) with four columns each, first team to last.
-// Who holds what: registers: a thread the sums of eight rows x four columns of each group, and two features' operands.
-// A feature costs a thread 2 + 3 loads of 16 bytes and 96 FMAs, backwards 2 + 2 and 64: the large tiles are bound by FMA issue,
-// the small ones by what L2 gives as well (13 and 24 bytes a clock and multiprocessor).
+// Layout of shared memory, a stage: feature after feature the tile's rows, then its columns (forwards r, z, n of the
+// units, backwards units). Both operands lie so in memory, rows and columns side by side, and are copied as they are
+// (cp.async): W_hh backwards as torch lays it out, forwards each gate's transpose; the state, or the gradients, as the
+// launch before has left them. At the end shared memory adds the teams' sums, (team, row, thread) with four columns
+// each, first team to last. Who holds what: registers: a thread the sums of eight rows x four columns of each group,
+// and two features' operands. A feature costs a thread 2 + 3 loads of 16 bytes and 96 FMAs, backwards 2 + 2 and 64: the
+// large tiles are bound by FMA issue, the small ones by what L2 gives as well (13 and 24 bytes a clock and
+// multiprocessor).
 // Not for few rows: a tile has 64.
 
 #include <cuda_runtime.h>
@@ -191,8 +193,8 @@ struct FusedSums {
   }
 };
 
-/// sums = rows times columns over `features` of them. The columns of the first slices are asked for before the launch before has
-/// ended.
+/// sums = rows times columns over `features` of them. The columns of the first slices are asked for before the launch
+/// before has ended.
 template <class T>
 __device__ void fused_products(FusedSums<T>& sums, const FusedBlock<T>& block, float* shared, int features) {
   using Block = FusedBlock<T>;
