@@ -39,8 +39,9 @@ class Framework {
  public:
   // types: of plain tensors. watchers: functions without arguments; one that gives something true wants to see every
   // operation. levels: an object and the name of a number of its, at least 0 where somebody wants to see it. None of
-  // these may know this object, as Python's collector does not see what it holds. gradients: whether operations are recorded where a tensor's requires_grad says so. empty_host,
-  // empty_cuda: (extents, strides, dtype) to a new tensor, the latter on the current device; None: x.new_empty does it.
+  // these may know this object, as Python's collector does not see what it holds. gradients: whether operations are
+  // recorded where a tensor's requires_grad says so. empty_host, empty_cuda: (extents, strides, dtype) to a new tensor,
+  // the latter on the current device; None: x.new_empty does it.
   Framework(std::vector<nb::object> types, std::vector<nb::object> watchers, std::pair<nb::object, nb::object> levels,
             nb::object gradients, nb::object empty_host, nb::object empty_cuda)
       : types_(std::move(types)),
@@ -91,8 +92,8 @@ class Framework {
   nb::object dtype_ = nb::steal(PyUnicode_InternFromString("dtype"));
 };
 
-// What a module fixes, read once: a call then looks at nothing but its tensors. A call that is out of the ordinary in any
-// way is left to the operators, which see it traced, differentiated or transformed, and say in torch's words what is
+// What a module fixes, read once: a call then looks at nothing but its tensors. A call that is out of the ordinary in
+// any way is left to the operators, which see it traced, differentiated or transformed, and say in torch's words what is
 // wrong with it.
 class Model {
  public:

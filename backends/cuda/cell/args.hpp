@@ -39,8 +39,8 @@ struct CellArgs {
 
 inline constexpr int kCellWarps = 4;  ///< units a block; fewer where that leaves multiprocessors idle
 
-/// void(CellArgs) for `rows` (1, 2 or 4) rows of the batch at once. aligned: columns of weights and features of x and h0
-/// lie side by side, rows at multiples of 16 bytes.
+/// void(CellArgs) for `rows` (1, 2 or 4) rows of the batch at once. aligned: columns of weights and features of x and
+/// h0 lie side by side, rows at multiples of 16 bytes.
 const void* cell_function(int rows, bool aligned);
 
 }  // namespace gru::cuda

@@ -33,8 +33,8 @@ struct Cell {
 
 }  // namespace cuda
 
-/// One step of few rows in one launch a layer, which reads torch's weights where they lie: for modules whose weights come
-/// with each call. A warp computes a unit.
+/// One step of few rows in one launch a layer, which reads torch's weights where they lie: for modules whose weights
+/// come with each call. A warp computes a unit.
 template <class S>
 using CudaCell = cuda::OnStream<S, cuda::Cell>;
 

@@ -6,8 +6,8 @@
 // Layout: torch's, W_ig[u] is row g * H + u of weight_ih. Lane l reads features 128 c + 4 l ... + 3 of chunk c, as one
 // piece where rows are aligned, else one by one.
 // Who holds what: registers: the chunks asked for at once, and 4 sums a row. No shared memory, no barrier.
-// A step moves 3 H (K + H) weights from L2 for each kRows rows; for few it is bound by the latency of launch, loads, the
-// sums over lanes and gates. Nothing is read early: the launch before may have made any of it, weights too.
+// A step moves 3 H (K + H) weights from L2 for each kRows rows; for few it is bound by the latency of launch, loads,
+// the sums over lanes and gates. Nothing is read early: the launch before may have made any of it, weights too.
 // Not for many rows, which read all weights again and again, nor for steps that follow each other, where packed weights
 // are loaded while the step before still runs (per_step/kernel/unit_step.cu).
 

@@ -20,8 +20,8 @@ struct CellSchedule {
 /// For `batch` rows of this problem.
 CellSchedule cell_schedule(const Problem& problem, std::int64_t batch);
 
-/// Whether cuda-cell takes a problem, and for automatic plans whether it is the fastest: where weights come with each call
-/// and rows are so few that reading the weights again for each few of them costs less than packing them.
+/// Whether cuda-cell takes a problem, and for automatic plans whether it is the fastest: where weights come with each
+/// call and rows are so few that reading the weights again for each few of them costs less than packing them.
 Decision<CellSchedule> decide_cell(const Problem& problem);
 
 }  // namespace gru::cuda
