@@ -10,18 +10,19 @@
 namespace gru {
 namespace {
 
-constexpr TensorChecks kChecks{"gru::Plan::execute"};
+constexpr TensorChecks kExecuteChecks{"gru::Plan::execute"};
 
 }  // namespace
 
 Call canonical(const Call& call, const Problem& problem) {
   const Config& config = problem.config;
   const PlanOptions& options = problem.options;
-  if (!call.x.given()) kChecks.refuse("x", "is missing");
+  if (!call.x.given()) kExecuteChecks.refuse("x", "is missing");
   const bool unbatched = call.x.rank == 2;
   const int rank = unbatched ? 2 : 3;
   const std::string_view x_shape = unbatched ? "(T, I)" : options.batch_first ? "(B, T, I)" : "(T, B, I)";
-  kChecks.require_tensor("x", call.x, rank, options.dtype, "(T, B, I), (B, T, I) if batch_first, or (T, I) unbatched");
+  kExecuteChecks.require_tensor("x", call.x, rank, options.dtype,
+                                "(T, B, I), (B, T, I) if batch_first, or (T, I) unbatched");
 
   Call c = call;
   if (unbatched) {
@@ -34,58 +35,62 @@ Call canonical(const Call& call, const Problem& problem) {
   const std::int64_t states = config.num_layers * config.num_directions();
   const std::int64_t width = config.num_directions() * config.hidden_size;
   if (c.x.extents[2] != config.input_size) {
-    kChecks.refuse("x", fmt::format("expected {} features (input_size) in {}, got {}", config.input_size, x_shape,
-                                    c.x.extents[2]));
+    kExecuteChecks.refuse("x", fmt::format("expected {} features (input_size) in {}, got {}", config.input_size,
+                                           x_shape, c.x.extents[2]));
   }
-  if (steps < 1) kChecks.refuse("x", "expected at least one time step, got T = 0; torch.nn.GRU refuses that too");
+  if (steps < 1)
+    kExecuteChecks.refuse("x", "expected at least one time step, got T = 0; torch.nn.GRU refuses that too");
   if (steps > options.seq_len || batch > options.batch_size) {
-    kChecks.refuse(
+    kExecuteChecks.refuse(
         "x", fmt::format("T = {}, B = {} exceed the plan's seq_len = {}, batch_size = {}; make a larger plan", steps,
                          batch, options.seq_len, options.batch_size));
   }
 
   const auto canonical_state = [&](std::string_view name, auto& view) {
     if (!view.given()) return;
-    kChecks.require_tensor(name, view, rank, options.dtype, unbatched ? "(L*D, H), as x is unbatched" : "(L*D, B, H)");
+    kExecuteChecks.require_tensor(name, view, rank, options.dtype,
+                                  unbatched ? "(L*D, H), as x is unbatched" : "(L*D, B, H)");
     if (unbatched) view = with_batch(view, 1);
-    kChecks.require_extents(name, view, {states, batch, config.hidden_size}, "(L*D, B, H), whatever batch_first says,");
+    kExecuteChecks.require_extents(name, view, {states, batch, config.hidden_size},
+                                   "(L*D, B, H), whatever batch_first says,");
   };
   canonical_state("h0", c.h0);
   canonical_state("h_n", c.h_n);
   if (c.output.given()) {
-    kChecks.require_tensor("output", c.output, rank, options.dtype, "as x");
+    kExecuteChecks.require_tensor("output", c.output, rank, options.dtype, "as x");
     if (unbatched) {
       c.output = with_batch(c.output, 1);
     } else if (options.batch_first) {
       swap_time_and_batch(c.output);
     }
-    kChecks.require_extents("output", c.output, {steps, batch, width}, "(T, B, D*H) after batch_first is undone");
+    kExecuteChecks.require_extents("output", c.output, {steps, batch, width},
+                                   "(T, B, D*H) after batch_first is undone");
   }
   if (c.lengths.given()) {
-    if (unbatched) kChecks.refuse("lengths", "cannot be given with an unbatched x; give x as (T, 1, I)");
+    if (unbatched) kExecuteChecks.refuse("lengths", "cannot be given with an unbatched x; give x as (T, 1, I)");
     const DType dtype = c.lengths.dtype;
     if (dtype != DType::int32 && dtype != DType::int64) {
-      kChecks.refuse("lengths", fmt::format("expected int32 or int64, got {}", name_of(dtype)));
+      kExecuteChecks.refuse("lengths", fmt::format("expected int32 or int64, got {}", name_of(dtype)));
     }
-    kChecks.require_tensor("lengths", c.lengths, 1, dtype, "(B)");
-    kChecks.require_extents("lengths", c.lengths, {batch, 0, 0}, "(B)");
+    kExecuteChecks.require_tensor("lengths", c.lengths, 1, dtype, "(B)");
+    kExecuteChecks.require_extents("lengths", c.lengths, {batch, 0, 0}, "(B)");
   }
   if (c.reserve.given() && options.training == Training::none) {
-    kChecks.refuse("reserve", "the plan was made without training and keeps nothing; set PlanOptions::training");
+    kExecuteChecks.refuse("reserve", "the plan was made without training and keeps nothing; set PlanOptions::training");
   }
-  kChecks.require_distinct_elements("output", c.output);
-  kChecks.require_distinct_elements("h_n", c.h_n);
-  kChecks.require_apart("output", c.output, "x", c.x);
-  kChecks.require_apart("output", c.output, "h0", c.h0);
-  kChecks.require_apart("output", c.output, "lengths", c.lengths);
-  kChecks.require_apart("output", c.output, "h_n", c.h_n);
-  kChecks.require_apart("h_n", c.h_n, "x", c.x);
-  kChecks.require_apart("h_n", c.h_n, "h0", c.h0);
-  kChecks.require_apart("h_n", c.h_n, "lengths", c.lengths);
+  kExecuteChecks.require_distinct_elements("output", c.output);
+  kExecuteChecks.require_distinct_elements("h_n", c.h_n);
+  kExecuteChecks.require_apart("output", c.output, "x", c.x);
+  kExecuteChecks.require_apart("output", c.output, "h0", c.h0);
+  kExecuteChecks.require_apart("output", c.output, "lengths", c.lengths);
+  kExecuteChecks.require_apart("output", c.output, "h_n", c.h_n);
+  kExecuteChecks.require_apart("h_n", c.h_n, "x", c.x);
+  kExecuteChecks.require_apart("h_n", c.h_n, "h0", c.h0);
+  kExecuteChecks.require_apart("h_n", c.h_n, "lengths", c.lengths);
   return c;
 }
 
-void check_host_lengths(const Call& call) { check_host_lengths(call.lengths, call.x.extents[0], kChecks.where); }
+void check_host_lengths(const Call& call) { check_host_lengths(call.lengths, call.x.extents[0], kExecuteChecks.where); }
 
 void check_host_lengths(const ConstTensorView& lengths, std::int64_t steps, std::string_view where) {
   if (!lengths.given()) return;

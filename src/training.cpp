@@ -15,7 +15,7 @@
 namespace gru {
 namespace {
 
-constexpr TensorChecks kChecks{"gru::Plan::backward"};
+constexpr TensorChecks kBackwardChecks{"gru::Plan::backward"};
 
 /// The sizes of one backward and how its tensors lie.
 struct Geometry {
@@ -33,32 +33,33 @@ struct Geometry {
 template <class View>
 void make_sequence(std::string_view name, View& view, const Geometry& g, std::int64_t width, std::string_view meaning) {
   if (!view.given()) return;
-  kChecks.require_tensor(name, view, g.rank(), g.dtype, g.unbatched ? "as x, which is unbatched" : "as x");
+  kBackwardChecks.require_tensor(name, view, g.rank(), g.dtype, g.unbatched ? "as x, which is unbatched" : "as x");
   if (g.unbatched) {
     view = with_batch(view, 1);
   } else if (g.batch_first) {
     swap_time_and_batch(view);
   }
-  kChecks.require_extents(name, view, {g.steps, g.batch, width}, meaning);
+  kBackwardChecks.require_extents(name, view, {g.steps, g.batch, width}, meaning);
 }
 
 template <class View>
 void make_state(std::string_view name, View& view, const Geometry& g) {
   if (!view.given()) return;
-  kChecks.require_tensor(name, view, g.rank(), g.dtype, g.unbatched ? "(L*D, H), as x is unbatched" : "(L*D, B, H)");
+  kBackwardChecks.require_tensor(name, view, g.rank(), g.dtype,
+                                 g.unbatched ? "(L*D, H), as x is unbatched" : "(L*D, B, H)");
   if (g.unbatched) view = with_batch(view, 1);
-  kChecks.require_extents(name, view, {g.states, g.batch, g.hidden}, "(L*D, B, H), whatever batch_first says,");
+  kBackwardChecks.require_extents(name, view, {g.states, g.batch, g.hidden}, "(L*D, B, H), whatever batch_first says,");
 }
 
 void require_lengths(const BackwardCall& c, const Geometry& g) {
   if (!c.lengths.given()) return;
-  if (g.unbatched) kChecks.refuse("lengths", "cannot be given with an unbatched x; give x as (T, 1, I)");
+  if (g.unbatched) kBackwardChecks.refuse("lengths", "cannot be given with an unbatched x; give x as (T, 1, I)");
   const DType dtype = c.lengths.dtype;
   if (dtype != DType::int32 && dtype != DType::int64) {
-    kChecks.refuse("lengths", fmt::format("expected int32 or int64, got {}", name_of(dtype)));
+    kBackwardChecks.refuse("lengths", fmt::format("expected int32 or int64, got {}", name_of(dtype)));
   }
-  kChecks.require_tensor("lengths", c.lengths, 1, dtype, "(B)");
-  kChecks.require_extents("lengths", c.lengths, {g.batch, 0, 0}, "(B)");
+  kBackwardChecks.require_tensor("lengths", c.lengths, 1, dtype, "(B)");
+  kBackwardChecks.require_extents("lengths", c.lengths, {g.batch, 0, 0}, "(B)");
 }
 
 /// "weight_ih_l2_reverse" on the stack: a backward allocates nothing.
@@ -107,11 +108,11 @@ void require_count(const TensorChecks& checks, std::size_t count, const Config& 
 
 void require_gradients(const BackwardCall& c, const Problem& problem) {
   if (c.cells.empty()) return;
-  require_count(kChecks, c.cells.size(), problem.config);
+  require_count(kBackwardChecks, c.cells.size(), problem.config);
   for_each_parameter(c.cells, problem.config, [&](std::string_view name, const TensorView& view, std::int64_t columns) {
     if (!view.given()) return;
-    require_parameter(kChecks, name, view, columns, problem);
-    kChecks.require_distinct_elements(name, view);
+    require_parameter(kBackwardChecks, name, view, columns, problem);
+    kBackwardChecks.require_distinct_elements(name, view);
   });
 }
 
@@ -135,26 +136,26 @@ void require_all_apart(const BackwardCall& c) {
                              Named{"grad_h_n", c.grad_h_n},
                              Named{"the reserve", c.reserve.given() ? kept : ConstTensorView{}}};
   const auto from_inputs = [&](std::string_view name, const TensorView& view) {
-    for (const Named& input : inputs) kChecks.require_apart(name, view, input.name, input.view);
+    for (const Named& input : inputs) kBackwardChecks.require_apart(name, view, input.name, input.view);
   };
-  kChecks.require_distinct_elements("grad_x", c.grad_x);
-  kChecks.require_distinct_elements("grad_h0", c.grad_h0);
+  kBackwardChecks.require_distinct_elements("grad_x", c.grad_x);
+  kBackwardChecks.require_distinct_elements("grad_h0", c.grad_h0);
   from_inputs("grad_x", c.grad_x);
   from_inputs("grad_h0", c.grad_h0);
-  kChecks.require_apart("grad_x", c.grad_x, "grad_h0", c.grad_h0);
+  kBackwardChecks.require_apart("grad_x", c.grad_x, "grad_h0", c.grad_h0);
   const auto parts = [](const CellGradients& g) { return std::array{g.weight_ih, g.weight_hh, g.bias_ih, g.bias_hh}; };
   for (std::size_t i = 0; i < c.cells.size(); ++i) {
     const auto own = parts(c.cells[i]);
     for (std::size_t j = 0; j < own.size(); ++j) {
       from_inputs("a parameter's gradient", own[j]);
-      kChecks.require_apart("a parameter's gradient", own[j], "grad_x", c.grad_x);
-      kChecks.require_apart("a parameter's gradient", own[j], "grad_h0", c.grad_h0);
+      kBackwardChecks.require_apart("a parameter's gradient", own[j], "grad_x", c.grad_x);
+      kBackwardChecks.require_apart("a parameter's gradient", own[j], "grad_h0", c.grad_h0);
       for (std::size_t k = 0; k < j; ++k) {
-        kChecks.require_apart("a parameter's gradient", own[j], "another one's", own[k]);
+        kBackwardChecks.require_apart("a parameter's gradient", own[j], "another one's", own[k]);
       }
       for (std::size_t other = 0; other < i; ++other) {
         for (const TensorView& theirs : parts(c.cells[other])) {
-          kChecks.require_apart("a parameter's gradient", own[j], "another one's", theirs);
+          kBackwardChecks.require_apart("a parameter's gradient", own[j], "another one's", theirs);
         }
       }
     }
@@ -171,22 +172,22 @@ BackwardCall canonical(const BackwardCall& call, const Problem& problem) {
         "gru::Plan::backward: the plan was made without training; set PlanOptions::training to keep_gates or "
         "remake_gates");
   }
-  if (!call.x.given()) kChecks.refuse("x", "is missing; backward reads the forward's x");
+  if (!call.x.given()) kBackwardChecks.refuse("x", "is missing; backward reads the forward's x");
   Geometry g;
   g.unbatched = call.x.rank == 2;
   g.batch_first = options.batch_first;
   g.dtype = options.dtype;
   g.states = config.num_layers * config.num_directions();
   g.hidden = config.hidden_size;
-  kChecks.require_tensor("x", call.x, g.rank(), options.dtype,
-                         "(T, B, I), (B, T, I) if batch_first, or (T, I) unbatched");
+  kBackwardChecks.require_tensor("x", call.x, g.rank(), options.dtype,
+                                 "(T, B, I), (B, T, I) if batch_first, or (T, I) unbatched");
   const std::size_t time = !g.unbatched && options.batch_first ? 1 : 0;
   g.steps = call.x.extents[time];
   g.batch = g.unbatched ? 1 : call.x.extents[1 - time];
-  if (g.steps < 1) kChecks.refuse("x", "expected at least one time step, got T = 0");
+  if (g.steps < 1) kBackwardChecks.refuse("x", "expected at least one time step, got T = 0");
   if (g.steps > options.seq_len || g.batch > options.batch_size) {
-    kChecks.refuse("x", fmt::format("T = {}, B = {} exceed the plan's seq_len = {}, batch_size = {}", g.steps, g.batch,
-                                    options.seq_len, options.batch_size));
+    kBackwardChecks.refuse("x", fmt::format("T = {}, B = {} exceed the plan's seq_len = {}, batch_size = {}", g.steps,
+                                            g.batch, options.seq_len, options.batch_size));
   }
 
   BackwardCall c = call;
@@ -200,7 +201,7 @@ BackwardCall canonical(const BackwardCall& call, const Problem& problem) {
   make_state("grad_h0", c.grad_h0, g);
   require_lengths(c, g);
   if (options.training == Training::remake_gates && !c.output.given()) {
-    kChecks.refuse("output", "is missing; a plan that makes the gates again reads the forward's output");
+    kBackwardChecks.refuse("output", "is missing; a plan that makes the gates again reads the forward's output");
   }
   require_gradients(c, problem);
   require_all_apart(c);

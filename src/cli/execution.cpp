@@ -1,20 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/execution.hpp"
 
-#include <chrono>
-
 #include "gru/device_plan.hpp"
 
 namespace gru::cli {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 ConstTensorView view_of(const std::optional<Tensor>& tensor) { return tensor ? tensor->view() : ConstTensorView{}; }
-
-}  // namespace
 
 void check_inputs(const HostInputs& inputs, const Config& config, const PlanOptions& options) {
   const Call call = canonical(Call{.x = inputs.x.view(), .h0 = view_of(inputs.h0), .lengths = view_of(inputs.lengths)},

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 
@@ -10,6 +11,13 @@
 #include "gru/weights.hpp"
 
 namespace gru::cli {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start);
+
+/// The tensor, or none.
+ConstTensorView view_of(const std::optional<Tensor>& tensor);
 
 /// The inputs of one execution, on the host and in the plan's dtype.
 struct HostInputs {

@@ -2,7 +2,6 @@
 #include "cli/training.hpp"
 
 #include <array>
-#include <chrono>
 #include <deque>
 
 #include "format.hpp"
@@ -11,12 +10,6 @@
 
 namespace gru::cli {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-ConstTensorView view_of(const std::optional<Tensor>& tensor) { return tensor ? tensor->view() : ConstTensorView{}; }
 
 /// Gradients on the device, each with the name under which it is given.
 class GradientBuffers {

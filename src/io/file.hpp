@@ -19,6 +19,9 @@ namespace gru {
 /// Text from a file as messages may show it: control characters escaped, cut after 80 characters.
 std::string printable(std::string_view text);
 
+/// What the system says of a value of errno.
+std::string reason_of(int error);
+
 /// The descriptor that a path names: /dev/stdin, /dev/stdout, /dev/stderr, /dev/fd/N and /proc/self/fd/N.
 std::optional<int> descriptor_named_by(const std::filesystem::path& path);
 

@@ -20,11 +20,11 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kLargestRead = std::size_t{1} << 30U;  // Linux reads at most 2 GB a call
 
-std::string reason(int error) { return std::generic_category().message(error); }
-
 int duplicate(int descriptor) { return ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0); }
 
 }  // namespace
+
+std::string reason_of(int error) { return std::generic_category().message(error); }
 
 std::string printable(std::string_view text) {
   constexpr std::size_t kLongest = 80;
@@ -71,7 +71,7 @@ InputFile::InputFile(const fs::path& path) : name_(path.string()) {
     const int error = errno;
     if (error == ENOENT) refuse("there is no such file");
     if (error == EBADF) refuse("is not open; redirect a file or a pipe to it");
-    refuse("cannot be opened: " + reason(error));
+    refuse("cannot be opened: " + reason_of(error));
   }
   if (!named) path_ = path;
   examine();
@@ -90,7 +90,7 @@ InputFile InputFile::standard_input() { return {"standard input", Descriptor(dup
 
 void InputFile::examine() {
   struct stat status {};
-  if (::fstat(descriptor_.get(), &status) != 0) refuse("cannot be examined: " + reason(errno));
+  if (::fstat(descriptor_.get(), &status) != 0) refuse("cannot be examined: " + reason_of(errno));
   if (S_ISDIR(status.st_mode)) refuse("is a folder; give a file in it");
   if (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode)) return read_to_end();
   if (::isatty(descriptor_.get()) == 1) refuse("is a terminal; give a file, or a pipe with the file's bytes");
@@ -111,7 +111,7 @@ void InputFile::read_to_end() {
     });
     const ssize_t got = ::read(descriptor_.get(), memory_.data() + size_, memory_.size() - size_);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) refuse("could not be read: " + reason(errno));
+    if (got < 0) refuse("could not be read: " + reason_of(errno));
     if (got == 0) break;
     size_ += static_cast<std::uint64_t>(got);
   }
@@ -132,7 +132,7 @@ void InputFile::read(std::uint64_t offset, void* to, std::size_t bytes) {
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) {
       refuse(fmt::format("could not read {} bytes at {}: {}", bytes, at,
-                         got < 0 ? reason(errno) : "the file became shorter"));
+                         got < 0 ? reason_of(errno) : "the file became shorter"));
     }
     next += got;
     at += static_cast<std::uint64_t>(got);

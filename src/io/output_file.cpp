@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <system_error>
 
 #include "format.hpp"
 #include "gru/error.hpp"
@@ -17,8 +16,6 @@ namespace gru {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string reason(int error) { return std::generic_category().message(error); }
 
 // A name beside the target, so that rename() stays on one file system; it may be taken. `what` says what lies there.
 fs::path temporary_name(const fs::path& target, std::string_view what) {
@@ -248,7 +245,7 @@ void OutputFile::commit_together(std::initializer_list<OutputFile*> files) {
 }
 
 void OutputFile::fail(std::string_view what, int error) const {
-  throw Error(fmt::format("{}: {}: {}", path_.string(), what, reason(error)));
+  throw Error(fmt::format("{}: {}: {}", path_.string(), what, reason_of(error)));
 }
 
 }  // namespace gru

@@ -12,7 +12,7 @@
 namespace gru::test {
 namespace {
 
-Scenario common() {
+Scenario featured() {
   Scenario s;
   s.config = {.input_size = 6, .hidden_size = 9};
   s.steps = 7;
@@ -23,7 +23,7 @@ Scenario common() {
 TEST_CASE("features: layers x directions x bias x reset x h0") {
   for (const std::int64_t layers : {1, 2, 3}) {
     for (int flags = 0; flags < 16; ++flags) {
-      Scenario s = common();
+      Scenario s = featured();
       s.config.num_layers = layers;
       s.config.bidirectional = (flags & 1) != 0;
       s.config.bias = (flags & 2) != 0;
@@ -36,7 +36,7 @@ TEST_CASE("features: layers x directions x bias x reset x h0") {
 }
 
 TEST_CASE("features: batch first concerns x and output only") {
-  Scenario s = common();
+  Scenario s = featured();
   s.batch_first = true;
   s.h0 = true;
   run_everywhere(s);
@@ -48,7 +48,7 @@ TEST_CASE("features: batch first concerns x and output only") {
 
 TEST_CASE("features: unbatched") {
   for (const bool batch_first : {false, true}) {
-    Scenario s = common();
+    Scenario s = featured();
     s.batch = 1;
     s.unbatched = true;
     s.batch_first = batch_first;
@@ -65,7 +65,7 @@ TEST_CASE("features: unbatched") {
 TEST_CASE("features: output only, h_n only, both, neither") {
   for (const bool bidirectional : {false, true}) {
     for (const bool reset_after : {false, true}) {
-      Scenario s = common();
+      Scenario s = featured();
       s.config.num_layers = 2;
       s.config.bidirectional = bidirectional;
       s.config.reset_after = reset_after;
@@ -88,7 +88,7 @@ TEST_CASE("features: lengths in any order, both integer types, NaN in the paddin
     for (const DType dtype : {DType::int32, DType::int64}) {
       for (const bool bidirectional : {false, true}) {
         for (const bool reset_after : {false, true}) {
-          Scenario s = common();
+          Scenario s = featured();
           s.config.bidirectional = bidirectional;
           s.config.reset_after = reset_after;
           s.config.num_layers = 2;
@@ -105,7 +105,7 @@ TEST_CASE("features: lengths in any order, both integer types, NaN in the paddin
 
 TEST_CASE("features: T and B below the plan's maxima") {
   for (const bool bidirectional : {false, true}) {
-    Scenario s = common();
+    Scenario s = featured();
     s.config.bidirectional = bidirectional;
     s.config.num_layers = 2;
     s.h0 = true;
@@ -123,7 +123,7 @@ TEST_CASE("features: T and B below the plan's maxima") {
 }
 
 TEST_CASE("features: saturated gates") {
-  Scenario s = common();
+  Scenario s = featured();
   s.weight_scale = 40;  // pre-activations of tens: the gates are 0 or 1, and tanh is +-1
   s.config.bidirectional = true;
   s.h0 = true;
@@ -132,7 +132,7 @@ TEST_CASE("features: saturated gates") {
 }
 
 TEST_CASE("features: pre-activations up to where exp overflows") {
-  Scenario s = common();
+  Scenario s = featured();
   s.weight_scale = 2000;
   s.steps = 1;
   run_everywhere(s);
@@ -179,7 +179,7 @@ TEST_CASE("features: NaN and Inf flow through their row and no other") {
   constexpr double kInf = std::numeric_limits<double>::infinity();
   for (const bool bidirectional : {false, true}) {
     for (const bool reset_after : {false, true}) {
-      Scenario s = common();
+      Scenario s = featured();
       s.config.bidirectional = bidirectional;
       s.config.reset_after = reset_after;
       s.config.num_layers = 2;
@@ -195,7 +195,7 @@ TEST_CASE("features: NaN and Inf flow through their row and no other") {
 }
 
 TEST_CASE("features: NaN past a row's end reaches nothing") {
-  Scenario s = common();
+  Scenario s = featured();
   s.config.bidirectional = true;
   s.lengths = true;
   s.given_lengths = {2, 7, 1, 5, 3};

@@ -11,7 +11,7 @@
 namespace gru::test {
 namespace {
 
-Scenario common() {
+Scenario laid_out() {
   Scenario s;
   s.config = {.input_size = 5, .hidden_size = 7, .num_layers = 2, .bidirectional = true};
   s.steps = 4;
@@ -24,11 +24,11 @@ Scenario common() {
 void run_each(const Layout& layout) {
   for (Layout Scenario::*which :
        {&Scenario::x_layout, &Scenario::h0_layout, &Scenario::output_layout, &Scenario::h_n_layout}) {
-    Scenario s = common();
+    Scenario s = laid_out();
     s.*which = layout;
     run_everywhere(s);
   }
-  Scenario s = common();
+  Scenario s = laid_out();
   s.x_layout = s.h0_layout = s.output_layout = s.h_n_layout = layout;
   run_everywhere(s);
   s.batch_first = true;
@@ -60,7 +60,7 @@ TEST_CASE("layouts: negative strides") {
 TEST_CASE("layouts: any mixture") {
   for (std::uint64_t seed = 1; seed <= 25; ++seed) {
     std::mt19937_64 engine(seed);
-    Scenario s = common();
+    Scenario s = laid_out();
     s.seed = seed;
     s.config.hidden_size = 1 + static_cast<std::int64_t>(engine() % 20);
     for (Layout* layout : {&s.x_layout, &s.h0_layout, &s.output_layout, &s.h_n_layout}) *layout = random_layout(engine);

@@ -21,7 +21,7 @@ void run_and_check(Session& session, const Scenario& s, const Target& target, co
   check_results(s, target, data, expected, before, after);
 }
 
-Scenario common() {
+Scenario reused() {
   Scenario s;
   s.config = {.input_size = 4, .hidden_size = 11, .num_layers = 2, .bidirectional = true};
   s.steps = 9;
@@ -39,7 +39,7 @@ Data other_data(const Scenario& s, const Data& weights_of, const Target& target)
 TEST_CASE("reuse: new weights give what a new plan gives, in forks too") {
   for (const bool reset_after : {true, false}) {
     for (const std::int64_t hidden : {11, 40, 150, 300}) {
-      Scenario s = common();
+      Scenario s = reused();
       s.config.hidden_size = hidden;
       s.config.reset_after = reset_after;
       s.h0 = true;
@@ -105,7 +105,7 @@ TEST_CASE("reuse: weights that come with the call give what a new plan gives") {
 
 TEST_CASE("reuse: several executions of one plan, each with other tensors") {
   for (const bool reset_after : {true, false}) {
-    Scenario first = common();
+    Scenario first = reused();
     first.config.reset_after = reset_after;
     for (const Target& target : targets()) {
       if (!target.supports(first.config, plan_options(first))) continue;
@@ -141,7 +141,7 @@ TEST_CASE("reuse: several executions of one plan, each with other tensors") {
 }
 
 TEST_CASE("reuse: a NaN in one execution is gone in the next") {
-  const Scenario s = common();
+  const Scenario s = reused();
   for (const Target& target : targets()) {
     if (!target.supports(s.config, plan_options(s))) continue;
     CAPTURE(target.name());
@@ -158,7 +158,7 @@ TEST_CASE("reuse: steps one after another equal execute") {
   for (const bool reset_after : {true, false}) {
     for (const bool unbatched : {false, true}) {
       for (const bool batch_first : {false, true}) {
-        Scenario s = common();
+        Scenario s = reused();
         s.config.bidirectional = false;
         s.config.reset_after = reset_after;
         s.h0 = true;
@@ -202,7 +202,7 @@ TEST_CASE("reuse: steps one after another equal execute") {
 }
 
 TEST_CASE("reuse: a fork computes the same on another instance") {
-  const Scenario s = common();
+  const Scenario s = reused();
   for (const Target& target : targets()) {
     if (!target.supports(s.config, plan_options(s))) continue;
     CAPTURE(target.name());
@@ -221,7 +221,7 @@ TEST_CASE("reuse: a fork computes the same on another instance") {
 }
 
 TEST_CASE("reuse: two forks launched one after the other, both fenced at the end") {
-  Scenario s = common();
+  Scenario s = reused();
   s.batch = 17;
   Scenario t = s;
   t.seed = 99;
@@ -250,7 +250,7 @@ TEST_CASE("reuse: two forks launched one after the other, both fenced at the end
 }
 
 TEST_CASE("reuse: two forks in two threads at once") {
-  Scenario s = common();
+  Scenario s = reused();
   s.batch = 9;
   for (const Target& target : targets()) {
     if (!target.supports(s.config, plan_options(s))) continue;
@@ -277,7 +277,7 @@ TEST_CASE("reuse: two forks in two threads at once") {
 }
 
 TEST_CASE("reuse: two executions give the same bits") {
-  Scenario s = common();
+  Scenario s = reused();
   s.batch = 13;
   s.lengths = true;
   for (const Target& target : targets()) {

@@ -19,26 +19,7 @@ namespace {
 std::int64_t width_of(const Config& c) { return c.num_directions() * c.hidden_size; }
 std::int64_t states_of(const Config& c) { return c.num_layers * c.num_directions(); }
 
-/// (a, b, c) as (b, a, c).
-std::vector<double> swapped(const std::vector<double>& values, std::int64_t a, std::int64_t b, std::int64_t c) {
-  std::vector<double> result;
-  result.reserve(values.size());
-  for (std::int64_t j = 0; j < b; ++j) {
-    for (std::int64_t i = 0; i < a; ++i) {
-      const auto row = values.begin() + (i * b + j) * c;
-      result.insert(result.end(), row, row + c);
-    }
-  }
-  return result;
-}
-
 bool swaps(const Scenario& s) { return s.batch_first && !s.unbatched; }
-
-std::vector<std::int64_t> sequence_extents(const Scenario& s, std::int64_t features) {
-  if (s.unbatched) return {s.steps, features};
-  if (s.batch_first) return {s.batch, s.steps, features};
-  return {s.steps, s.batch, features};
-}
 
 Field sequence_field(const Scenario& s, DType dtype, std::int64_t features, const Layout& layout,
                      const std::vector<double>& values) {

@@ -58,24 +58,6 @@ Weights make_weights(const Scenario& s, DType dtype) {
   return {s.config, std::move(cells), storage};
 }
 
-// (A, B, C) in row-major order to (B, A, C).
-std::vector<double> swapped(const std::vector<double>& values, std::int64_t a, std::int64_t b, std::int64_t c) {
-  std::vector<double> result;
-  result.reserve(values.size());
-  for (std::int64_t j = 0; j < b; ++j) {
-    for (std::int64_t i = 0; i < a; ++i) {
-      const auto row = values.begin() + (i * b + j) * c;
-      result.insert(result.end(), row, row + c);
-    }
-  }
-  return result;
-}
-
-std::vector<std::int64_t> sequence_extents(const Scenario& s, std::int64_t features) {
-  if (s.unbatched) return {s.steps, features};
-  if (s.batch_first) return {s.batch, s.steps, features};
-  return {s.steps, s.batch, features};
-}
 std::vector<std::int64_t> state_extents(const Scenario& s) {
   if (s.unbatched) return {states(s.config), s.config.hidden_size};
   return {states(s.config), s.batch, s.config.hidden_size};
@@ -112,6 +94,24 @@ void check_untouched_inputs(const HostCall& before, const HostCall& after) {
 }
 
 }  // namespace
+
+std::vector<double> swapped(const std::vector<double>& values, std::int64_t a, std::int64_t b, std::int64_t c) {
+  std::vector<double> result;
+  result.reserve(values.size());
+  for (std::int64_t j = 0; j < b; ++j) {
+    for (std::int64_t i = 0; i < a; ++i) {
+      const auto row = values.begin() + (i * b + j) * c;
+      result.insert(result.end(), row, row + c);
+    }
+  }
+  return result;
+}
+
+std::vector<std::int64_t> sequence_extents(const Scenario& s, std::int64_t features) {
+  if (s.unbatched) return {s.steps, features};
+  if (s.batch_first) return {s.batch, s.steps, features};
+  return {s.steps, s.batch, features};
+}
 
 std::string describe(const Scenario& s) {
   std::string text = fmt::format("{} T={} B={} plan T={} B={} seed={} scale={:.3g}", describe(s.config), s.steps,

@@ -63,6 +63,10 @@ Expected expect(const Scenario& scenario, const Data& data, const std::optional<
 /// The call of a scenario: its tensors laid out as it says; outputs untouched.
 HostCall make_call(const Scenario& scenario, const Data& data, DType dtype);
 PlanOptions plan_options(const Scenario& scenario);
+/// Of x (or its gradient), or with D*H features of output, as the caller hands it over.
+std::vector<std::int64_t> sequence_extents(const Scenario& scenario, std::int64_t features);
+/// (a, b, c) in row-major order as (b, a, c).
+std::vector<double> swapped(const std::vector<double>& values, std::int64_t a, std::int64_t b, std::int64_t c);
 
 /// Checks with doctest what a call left behind: values within the tolerance, zeros after each row's end, inputs as they
 /// were, nothing written beside the outputs. A failure shows the worst element.

@@ -41,7 +41,7 @@ std::vector<T> values_of(const Tensor& tensor) {
 }
 
 // The message of the gru::Error that load_npy throws; empty if it throws none.
-std::string refusal(const std::filesystem::path& path) {
+std::string npy_refusal(const std::filesystem::path& path) {
   try {
     gru::load_npy(path);
   } catch (const gru::Error& error) {
@@ -178,7 +178,7 @@ TEST_CASE("npy: corrupt files are refused, each in words of its own") {
   for (const gru::test::CorruptFile& corrupt : gru::test::corrupt_npy_files()) {
     CAPTURE(corrupt.about);
     const std::filesystem::path path = folder.write("x.npy", corrupt.bytes);
-    const std::string message = refusal(path);
+    const std::string message = npy_refusal(path);
     CAPTURE(message);
     CHECK(message.starts_with(path.string()));
     CHECK(message.find(corrupt.words) != std::string::npos);
@@ -187,9 +187,9 @@ TEST_CASE("npy: corrupt files are refused, each in words of its own") {
 
 TEST_CASE("npy: paths that name no file") {
   const TemporaryFolder folder;
-  CHECK(refusal(folder / "none.npy").find("no such file") != std::string::npos);
-  CHECK(refusal(folder.path()).find("is a folder") != std::string::npos);
-  CHECK(refusal("/dev/null").find("not a regular file") != std::string::npos);
+  CHECK(npy_refusal(folder / "none.npy").find("no such file") != std::string::npos);
+  CHECK(npy_refusal(folder.path()).find("is a folder") != std::string::npos);
+  CHECK(npy_refusal("/dev/null").find("not a regular file") != std::string::npos);
 }
 
 TEST_CASE("npy: an output appears whole or not at all") {
@@ -267,7 +267,7 @@ TEST_CASE("npy: a file that is larger than memory is refused by name") {
     const std::filesystem::path path = folder.write("x.npy", header);
     std::filesystem::resize_file(path, header.size() + 4 * kElements);  // a hole: it takes no space
     const gru::test::MemoryLimit limit((fortran_order ? 6 : 2) * kElements);
-    const std::string message = refusal(path);
+    const std::string message = npy_refusal(path);
     CAPTURE(message);
     CHECK(message.starts_with(path.string()));
     CHECK(message.find("536870912 bytes") != std::string::npos);

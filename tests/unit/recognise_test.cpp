@@ -19,7 +19,7 @@ using gru::Wanted;
 using gru::test::TemporaryFolder;
 
 template <class Load>
-std::string refusal(const Load& load) {
+std::string recognise_refusal(const Load& load) {
   try {
     load();
   } catch (const gru::Error& error) {
@@ -71,8 +71,8 @@ TEST_CASE("recognise: what a file is and what to do with it, as weights and as a
   const TemporaryFolder folder;
   for (const Row& row : rows) {
     const std::filesystem::path path = folder.write("file", row.bytes);
-    const std::string as_weights = refusal([&] { gru::load_weights(path); });
-    const std::string as_array = refusal([&] { gru::load_npy(path); });
+    const std::string as_weights = recognise_refusal([&] { gru::load_weights(path); });
+    const std::string as_array = recognise_refusal([&] { gru::load_npy(path); });
     CAPTURE(as_weights);
     CAPTURE(as_array);
     CHECK(as_weights.find(row.as_weights) != std::string::npos);

@@ -26,7 +26,7 @@ using gru::test::TemporaryFolder;
 using Extents = std::vector<std::int64_t>;
 
 template <class Load>
-std::string refusal(const Load& load) {
+std::string safetensors_refusal(const Load& load) {
   try {
     load();
   } catch (const gru::Error& error) {
@@ -83,8 +83,8 @@ TEST_CASE("safetensors: corrupt files are refused, each in words of its own") {
   for (const gru::test::CorruptFile& corrupt : gru::test::corrupt_safetensors_files()) {
     CAPTURE(corrupt.about);
     const std::filesystem::path path = folder.write("w.safetensors", corrupt.bytes);
-    const std::string as_weights = refusal([&] { gru::load_weights(path); });
-    const std::string as_tensors = refusal([&] { gru::load_safetensors(path); });
+    const std::string as_weights = safetensors_refusal([&] { gru::load_weights(path); });
+    const std::string as_tensors = safetensors_refusal([&] { gru::load_safetensors(path); });
     CAPTURE(as_weights);
     CHECK(as_weights.starts_with(path.string()));
     CHECK(as_weights.find(corrupt.words) != std::string::npos);
@@ -98,14 +98,14 @@ TEST_CASE("safetensors: every cut and every flipped header byte is refused or re
   for (std::size_t size = 0; size < good.size(); size += size < 2000 ? 1 : 97) {
     CAPTURE(size);
     const std::filesystem::path path = folder.write("w.safetensors", good.substr(0, size));
-    CHECK_FALSE(refusal([&] { gru::load_weights(path); }).empty());
+    CHECK_FALSE(safetensors_refusal([&] { gru::load_weights(path); }).empty());
   }
   const std::size_t header_end = good.find("}  ");
   for (std::size_t at = 0; at < header_end; ++at) {
     std::string bytes = good;
     bytes[at] = static_cast<char>(bytes[at] ^ (at % 2 == 0 ? 1 : 0x80));
     const std::filesystem::path path = folder.write("w.safetensors", bytes);
-    refusal([&] { gru::load_weights(path); });
+    safetensors_refusal([&] { gru::load_weights(path); });
   }
 }
 
@@ -119,8 +119,8 @@ TEST_CASE("safetensors: a file that is larger than memory is refused by name") {
   const std::filesystem::path path = folder.write("w.safetensors", header);
   std::filesystem::resize_file(path, header.size() + 402653952);  // a hole: it takes no space
   const gru::test::MemoryLimit limit(std::size_t{1} << 27U);
-  for (const std::string& message :
-       {refusal([&] { gru::load_weights(path); }), refusal([&] { gru::load_safetensors(path); })}) {
+  for (const std::string& message : {safetensors_refusal([&] { gru::load_weights(path); }),
+                                     safetensors_refusal([&] { gru::load_safetensors(path); })}) {
     CAPTURE(message);
     CHECK(message.starts_with(path.string()));
     CHECK(message.find(" bytes") != std::string::npos);
@@ -168,7 +168,7 @@ TEST_CASE("safetensors: names that a file cannot hold are refused before the fil
   const auto refused = [&](const std::vector<std::string>& names) {
     std::vector<std::pair<std::string, gru::Tensor>> tensors;
     for (const std::string& name : names) tensors.emplace_back(name, gru::Tensor(gru::DType::float32, {1}));
-    const std::string message = refusal([&] { gru::save_safetensors(kept, tensors); });
+    const std::string message = safetensors_refusal([&] { gru::save_safetensors(kept, tensors); });
     CHECK(message.starts_with(kept.string()));
     CHECK(gru::test::read_bytes(kept) == "kept");
     CHECK(folder.count() == 1);

@@ -27,7 +27,7 @@ constexpr const char* kIndex = "model.safetensors.index.json";
 constexpr const char* kFirst = "model-00001-of-00002.safetensors";
 constexpr const char* kSecond = "model-00002-of-00002.safetensors";
 
-std::string refusal(const std::filesystem::path& path) {
+std::string shards_refusal(const std::filesystem::path& path) {
   try {
     gru::load_weights(path);
   } catch (const gru::Error& error) {
@@ -38,7 +38,7 @@ std::string refusal(const std::filesystem::path& path) {
 
 bool contains(const std::string& text, std::string_view words) { return text.find(words) != std::string::npos; }
 
-std::string entry(const std::string& tensor, const std::string& file) { return "\"" + tensor + "\":\"" + file + "\""; }
+std::string placed(const std::string& tensor, const std::string& file) { return "\"" + tensor + "\":\"" + file + "\""; }
 
 std::string index_of(const std::string& entries) {
   return R"({"metadata": {"total_size": 1, "nested": [{"weight_map": 3}]}, "weight_map": {)" + entries + "}}";
@@ -46,7 +46,7 @@ std::string index_of(const std::string& entries) {
 
 std::string entries_of(const std::vector<FileTensor>& tensors, const std::string& file) {
   std::string text;
-  for (const FileTensor& tensor : tensors) text += (text.empty() ? "" : ",") + entry(tensor.name, file);
+  for (const FileTensor& tensor : tensors) text += (text.empty() ? "" : ",") + placed(tensor.name, file);
   return text;
 }
 
@@ -100,8 +100,8 @@ TEST_CASE("shards: the values come from the files that the index names") {
   folder.write("a.safetensors", one);
   folder.write("b.safetensors", other);
   const auto index = folder.write(
-      kIndex, index_of(entry("weight_ih_l0", "a.safetensors") + "," + entry("bias_ih_l0", "a.safetensors") + "," +
-                       entry("bias_hh_l0", "b.safetensors") + "," + entry("weight_hh_l0", "b.safetensors")));
+      kIndex, index_of(placed("weight_ih_l0", "a.safetensors") + "," + placed("bias_ih_l0", "a.safetensors") + "," +
+                       placed("bias_hh_l0", "b.safetensors") + "," + placed("weight_hh_l0", "b.safetensors")));
   const gru::Weights weights = gru::load_weights(index);
   const gru::CellWeights& cell = weights.cell(0, 0);
   CHECK(gru::to_vector<float>(cell.weight_ih) == std::vector<float>{1, 2, 3});
@@ -114,7 +114,7 @@ TEST_CASE("shards: one file of several is refused, and the index named") {
   const Sharded sharded;
   // By its name alone.
   for (const char* name : {kFirst, kSecond}) {
-    const std::string message = refusal(sharded.folder / name);
+    const std::string message = shards_refusal(sharded.folder / name);
     CHECK(contains(message, "of a sharded checkpoint"));
     CHECK(contains(message, kIndex));
   }
@@ -125,7 +125,7 @@ TEST_CASE("shards: one file of several is refused, and the index named") {
   other.write("broken.safetensors.index.json", "{");
   other.write(kIndex,
               index_of(entries_of(sharded.first, "a.safetensors") + "," + entries_of(sharded.second, "b.safetensors")));
-  CHECK(contains(refusal(other / "a.safetensors"), kIndex));
+  CHECK(contains(shards_refusal(other / "a.safetensors"), kIndex));
   // By what its header says.
   std::string marked = state_dict(sharded.first);
   const std::string_view format = R"("format":"pt")";
@@ -135,13 +135,13 @@ TEST_CASE("shards: one file of several is refused, and the index named") {
   const std::string json = marked.substr(8, header_end - 8).replace(at - 8, format.size(), shards);
   marked = safetensors_file(json, marked.substr(header_end));
   const TemporaryFolder alone;
-  CHECK(contains(refusal(alone.write("w.safetensors", marked)), "'num_shards': '2'"));
+  CHECK(contains(shards_refusal(alone.write("w.safetensors", marked)), "'num_shards': '2'"));
 
   // A checkpoint of one file is whole, and so is a file that no index names with others.
-  CHECK(refusal(alone.write("model-00001-of-00001.safetensors", state_dict(sharded.first))).empty());
+  CHECK(shards_refusal(alone.write("model-00001-of-00001.safetensors", state_dict(sharded.first))).empty());
   alone.write(kIndex, index_of(entries_of(sharded.first, "model-00001-of-00001.safetensors")));
-  CHECK(refusal(alone / "model-00001-of-00001.safetensors").empty());
-  CHECK(refusal(alone / kIndex).empty());
+  CHECK(shards_refusal(alone / "model-00001-of-00001.safetensors").empty());
+  CHECK(shards_refusal(alone / kIndex).empty());
 }
 
 TEST_CASE("shards: an index that cannot be trusted is refused, each in words of its own") {
@@ -151,7 +151,7 @@ TEST_CASE("shards: an index that cannot be trusted is refused, each in words of 
     std::string index;
     std::string_view words;
   };
-  const auto placing = [&](const std::string& file) { return index_of(good + "," + entry("x", file)); };
+  const auto placing = [&](const std::string& file) { return index_of(good + "," + placed("x", file)); };
   const std::vector<Row> rows = {
       {"{", "not valid JSON"},
       {"{\"weight_map\": {}}", "names no tensor"},
@@ -176,26 +176,26 @@ TEST_CASE("shards: an index that cannot be trusted is refused, each in words of 
       {placing("none.safetensors"), "'none.safetensors', which is not beside it"},
       {placing(kIndex), "is the index of a sharded checkpoint"},
       {placing(kSecond), "which the index does not name"},
-      {index_of(good + "," + entry("gone", kFirst)), "places the tensor 'gone'"},
-      {index_of(good + "," + entry("rnn.weight_ih_l1", kFirst) + "," +
+      {index_of(good + "," + placed("gone", kFirst)), "places the tensor 'gone'"},
+      {index_of(good + "," + placed("rnn.weight_ih_l1", kFirst) + "," +
                 entries_of({sharded.second.begin() + 1, sharded.second.end()}, kSecond)),
        "which the index places in"},
       {index_of(good) + std::string(1, '\0'), "zero byte"},
   };
   for (const Row& row : rows) {
-    const std::string message = refusal(sharded.folder.write(kIndex, row.index));
+    const std::string message = shards_refusal(sharded.folder.write(kIndex, row.index));
     CAPTURE(row.index);
     CAPTURE(message);
     CHECK(contains(message, row.words));
   }
   std::filesystem::create_directory(sharded.folder / "folder.safetensors");
-  CHECK(contains(refusal(sharded.folder.write(kIndex, placing("folder.safetensors"))), "not a regular file"));
+  CHECK(contains(shards_refusal(sharded.folder.write(kIndex, placing("folder.safetensors"))), "not a regular file"));
 }
 
 TEST_CASE("shards: a file that is corrupt is refused by its own name") {
   const Sharded sharded;
   sharded.folder.write(kSecond, state_dict(sharded.second).substr(0, 40));
-  CHECK(contains(refusal(sharded.folder / kIndex), (sharded.folder / kSecond).string()));
+  CHECK(contains(shards_refusal(sharded.folder / kIndex), (sharded.folder / kSecond).string()));
 }
 
 }  // namespace

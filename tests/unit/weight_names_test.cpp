@@ -22,7 +22,7 @@ using gru::test::gru_tensors;
 using gru::test::state_dict;
 using gru::test::TemporaryFolder;
 
-std::string refusal(const std::filesystem::path& path, const gru::WeightOptions& options = {}) {
+std::string weight_names_refusal(const std::filesystem::path& path, const gru::WeightOptions& options = {}) {
   try {
     gru::load_weights(path, options);
   } catch (const gru::Error& error) {
@@ -88,9 +88,11 @@ TEST_CASE("weights: --prefix chooses, with or without the last dot") {
   CHECK(gru::load_weights(path, {.prefix = "enc.gru"}).config().hidden_size == 5);
   CHECK(gru::load_weights(path, {.prefix = "enc.gru."}).config().hidden_size == 5);
   CHECK(gru::load_weights(path, {.prefix = ""}).config().hidden_size == 6);
-  CHECK(refusal(path).find("holds 2 GRUs; say which with a prefix: '' (GRU), 'enc.gru.' (GRU)") != std::string::npos);
-  CHECK(refusal(path, {.prefix = "enc"}).find("no tensor is called 'enc.weight_ih_l0'") != std::string::npos);
-  CHECK(refusal(path, {.prefix = "enc"}).find("'enc.gru.' (GRU)") != std::string::npos);
+  CHECK(weight_names_refusal(path).find("holds 2 GRUs; say which with a prefix: '' (GRU), 'enc.gru.' (GRU)") !=
+        std::string::npos);
+  CHECK(weight_names_refusal(path, {.prefix = "enc"}).find("no tensor is called 'enc.weight_ih_l0'") !=
+        std::string::npos);
+  CHECK(weight_names_refusal(path, {.prefix = "enc"}).find("'enc.gru.' (GRU)") != std::string::npos);
 }
 
 TEST_CASE("weights: the values arrive in the right places, from every stored type") {
@@ -149,7 +151,7 @@ TEST_CASE("weights: files without a usable GRU are refused, each in words of its
   for (const gru::test::CorruptFile& unsuitable : gru::test::unsuitable_state_dicts()) {
     CAPTURE(unsuitable.about);
     const std::filesystem::path path = folder.write("w.safetensors", unsuitable.bytes);
-    const std::string message = refusal(path);
+    const std::string message = weight_names_refusal(path);
     CAPTURE(message);
     CHECK(message.starts_with(path.string()));
     CHECK(message.find(unsuitable.words) != std::string::npos);

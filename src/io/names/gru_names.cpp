@@ -83,13 +83,13 @@ std::string name_at(const Group& group, const Place& place) {
 
 std::string show(const std::vector<std::int64_t>& extents) { return fmt::format("({})", fmt::join(extents, ", ")); }
 
-enum class Kind : std::uint8_t { gru, lstm, rnn, unclear };
+enum class CellKind : std::uint8_t { gru, lstm, rnn, unclear };
 
-Kind kind_of(const std::vector<std::int64_t>& weight_hh) {
-  if (weight_hh.size() != 2 || weight_hh[1] < 1) return Kind::unclear;
+CellKind kind_of(const std::vector<std::int64_t>& weight_hh) {
+  if (weight_hh.size() != 2 || weight_hh[1] < 1) return CellKind::unclear;
   const std::int64_t ratio = weight_hh[0] / weight_hh[1];
-  if (weight_hh[0] % weight_hh[1] != 0) return Kind::unclear;
-  return ratio == 3 ? Kind::gru : ratio == 4 ? Kind::lstm : ratio == 1 ? Kind::rnn : Kind::unclear;
+  if (weight_hh[0] % weight_hh[1] != 0) return CellKind::unclear;
+  return ratio == 3 ? CellKind::gru : ratio == 4 ? CellKind::lstm : ratio == 1 ? CellKind::rnn : CellKind::unclear;
 }
 
 /// The search and everything it can find wrong.
@@ -144,7 +144,7 @@ class Finder {
     if (groups_.size() == 1) return groups_.begin()->second;
     Groups grus;
     for (const auto& [prefix, group] : groups_) {
-      if (kind(group) == Kind::gru) grus.push_back(&group);
+      if (kind(group) == CellKind::gru) grus.push_back(&group);
     }
     if (grus.size() > 1) fail(fmt::format("holds {} GRUs; say which with a prefix: {}", grus.size(), list(grus)));
     if (grus.empty()) fail(fmt::format("holds no complete GRU; what comes near: {}", list(all_groups())));
@@ -181,9 +181,9 @@ class Finder {
     return groups.size() > kShown ? fmt::format("{} and {} more", text, groups.size() - kShown) : text;
   }
 
-  Kind kind(const Group& group) const {
+  CellKind kind(const Group& group) const {
     const auto weight_hh = group.find({kWeightHh, group.named_layer(0), 0});
-    return weight_hh ? kind_of(tensors_[*weight_hh].extents) : Kind::unclear;
+    return weight_hh ? kind_of(tensors_[*weight_hh].extents) : CellKind::unclear;
   }
 
   const std::vector<std::int64_t>& require(const Group& group, const Place& place, const std::string& because) const {
@@ -224,14 +224,14 @@ class Finder {
   void check_gates(const Group& group, const std::vector<std::int64_t>& weight_hh) const {
     const std::string name = name_at(group, {kWeightHh, group.named_layer(0), 0});
     switch (kind_of(weight_hh)) {
-      case Kind::gru: return;
-      case Kind::lstm:
+      case CellKind::gru: return;
+      case CellKind::lstm:
         fail(fmt::format("this looks like an LSTM, not a GRU: '{}' is {}, four gates (4H, H); a GRU has three (3H, H)",
                          name, show(weight_hh)));
-      case Kind::rnn:
+      case CellKind::rnn:
         fail(fmt::format("this looks like a plain RNN, not a GRU: '{}' is {}, no gates (H, H); a GRU has three (3H, H)",
                          name, show(weight_hh)));
-      case Kind::unclear: fail(fmt::format("tensor '{}': expected (3H, H), got {}", name, show(weight_hh)));
+      case CellKind::unclear: fail(fmt::format("tensor '{}': expected (3H, H), got {}", name, show(weight_hh)));
     }
   }
 
