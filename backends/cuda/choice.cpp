@@ -168,8 +168,8 @@ double beyond_registers(const Problem& p) {
 }
 
 double clocks_as_seconds(double clocks, const Problem& p) { return clocks / kClock * beyond_registers(p); }
-template <class Schedule>
-double clocks_as_seconds(const Decision<Schedule>& answer, const Problem& p) {
+template <class Decided>
+double clocks_as_seconds(const Decision<Decided>& answer, const Problem& p) {
   return answer ? clocks_as_seconds(answer.schedule->clocks, p) : kNever;
 }
 
@@ -241,8 +241,8 @@ Problem problem_for(std::size_t engine, const Problem& problem) {
 
 namespace {
 
-template <class Schedule>
-std::optional<AnySchedule> any(Decision<Schedule> answer) {
+template <class Decided>
+std::optional<AnySchedule> any(Decision<Decided> answer) {
   if (!answer) return {};
   return AnySchedule(*std::move(answer.schedule));
 }

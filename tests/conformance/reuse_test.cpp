@@ -75,7 +75,7 @@ TEST_CASE("reuse: new weights give what a new plan gives, in forks too") {
 TEST_CASE("reuse: weights that come with the call give what a new plan gives") {
   for (const std::int64_t steps : {9, 1}) {
     for (const std::int64_t hidden : {1, 11, 40, 150}) {
-      Scenario s = common();
+      Scenario s = reused();
       s.config.hidden_size = hidden;
       s.steps = steps;
       s.h0 = s.lengths = true;
