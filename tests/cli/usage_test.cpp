@@ -160,7 +160,7 @@ TEST_CASE("gru run: one line says backend and why, sizes, time, conversions and 
   CHECK(finished.err.empty());
   CHECK(finished.out.find('\n') == finished.out.size() - 1);
   for (const char* words :
-       {"kokkos (kokkos: named", "I=3 H=5 L=2 D=2 bias reset-after T=2 B=4 float32 strict", "prepared in ",
+       {"kokkos: named by the caller", "I=3 H=5 L=2 D=2 bias reset-after T=2 B=4 float32 strict", "prepared in ",
         "ran once in ", "converted --input float64 -> float32", "output (2, 4, 10) in ", "h_n (4, 4, 5) in "}) {
     CHECK_MESSAGE(contains(finished.out, words), words);
   }
