@@ -2,7 +2,6 @@
 #include "backends/cuda/cell/cell.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -74,20 +73,6 @@ bool is_aligned(const ConstTensorView& view) {
   return view.strides[1] == 1 && view.strides[0] % 4 == 0 && reinterpret_cast<std::uintptr_t>(view.data) % 16 == 0;
 }
 
-/// Memory that was asked about lately and lies on the device: parameters come again with each call, results take the
-/// same places, and the question costs as much as all other checks of a tensor.
-class Known {
- public:
-  bool has(const ConstTensorView& view) const { return !view.given() || places_[index(view.data)] == view.data; }
-  void add(const ConstTensorView& view) {
-    if (view.given()) places_[index(view.data)] = view.data;
-  }
-
- private:
-  static std::size_t index(const void* data) { return reinterpret_cast<std::uintptr_t>(data) / 512 % 64; }
-  std::array<const void*, 64> places_{};
-};
-
 }  // namespace
 
 struct Cell::Impl final : CellEngine {
@@ -95,13 +80,8 @@ struct Cell::Impl final : CellEngine {
 
   void execute(const Call& call) override { run(call, own->cells); }
   void execute(const Call& call, std::span<const CellWeights> cells) override {
-    if (!std::ranges::all_of(cells, [this](const CellWeights& cell) { return knows(cell); })) {
-      const DeviceGuard guard(stream.device);
-      require_device_memory(cells, stream);
-      for (const CellWeights& cell : cells) {
-        for (const auto* view : {&cell.weight_ih, &cell.weight_hh, &cell.bias_ih, &cell.bias_hh}) known.add(*view);
-      }
-    }
+    const DeviceGuard guard(stream.device);
+    require_device_memory(cells, stream);
     run(call, cells);
   }
   std::size_t workspace_bytes() const override { return bytes; }
@@ -111,12 +91,8 @@ struct Cell::Impl final : CellEngine {
   std::shared_ptr<const OwnWeights> own;
   std::size_t bytes = 0;
   std::shared_ptr<std::byte> memory;  // outputs of the layers below the last in turn
-  Known known;
 
  private:
-  bool knows(const CellWeights& cell) const {
-    return known.has(cell.weight_ih) && known.has(cell.weight_hh) && known.has(cell.bias_ih) && known.has(cell.bias_hh);
-  }
   void load(std::span<const CellWeights> cells) override { own->packing.run(stream, cells); }
   std::unique_ptr<Engine> fork_on(StreamRef on) const override { return std::make_unique<Impl>(on, problem, own); }
   void run(const Call& call, std::span<const CellWeights> cells);
@@ -144,11 +120,7 @@ TensorView Cell::Impl::between(std::int64_t layer, std::int64_t batch) const {
 
 void Cell::Impl::run(const Call& call, std::span<const CellWeights> cells) {
   const DeviceGuard guard(stream.device);
-  const std::array tensors{call.x, call.h0, call.lengths, ConstTensorView(call.output), ConstTensorView(call.h_n)};
-  if (!std::ranges::all_of(tensors, [this](const ConstTensorView& view) { return known.has(view); })) {
-    require_device_memory(call, stream);
-    for (const ConstTensorView& view : tensors) known.add(view);
-  }
+  require_device_memory(call, stream);
   const Config& c = problem.config;
   const std::int64_t batch = call.x.extents[1], directions = c.num_directions();
   const CellSchedule cut = cell_schedule(problem, batch);
