@@ -233,9 +233,9 @@ std::size_t fastest(const Estimates& e) {
   return best;
 }
 
-Problem problem_for(std::size_t engine, const Problem& problem) {
-  const std::string_view name = kEngines[engine];
-  const bool own = problem.options.math == Math::tf32x3 ? name == "cuda-dense-step" : name != "cuda-per-step";
+Problem problem_for(std::string_view engine, const Problem& problem) {
+  const bool has_16_bits = engine != "cuda-per-step" && std::ranges::find(kEngines, engine) != kEngines.end();
+  const bool own = problem.options.math == Math::tf32x3 ? engine == "cuda-dense-step" : has_16_bits;
   return own ? problem : with_exacter_math(problem);
 }
 
@@ -250,7 +250,7 @@ std::optional<AnySchedule> any(Decision<Decided> answer) {
 }  // namespace
 
 std::optional<AnySchedule> schedule_of(std::size_t engine, const Problem& problem, const Build& build) {
-  const Problem p = problem_for(engine, problem);
+  const Problem p = problem_for(kEngines[engine], problem);
   switch (engine) {
     case 0: return any(decide_single_block(p, build));
     case 1: return any(decide_sequence(p, build));
@@ -267,7 +267,7 @@ std::optional<AnySchedule> schedule_of(std::size_t engine, const Problem& proble
 }
 
 double seconds_as_planned(std::size_t engine, const AnySchedule& planned, const Problem& call) {
-  const Problem p = problem_for(engine, call);
+  const Problem p = problem_for(kEngines[engine], call);
   if (const auto* dense = std::get_if<DenseStepSchedule>(&planned)) return seconds_as_planned(*dense, p);
   if (const auto* small = std::get_if<SmallSchedule>(&planned)) {
     return clocks_as_seconds(clocks_as_planned(*small, p), p);

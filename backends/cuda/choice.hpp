@@ -47,8 +47,8 @@ std::size_t fastest(const Estimates& estimates);
 /// What an engine decided.
 using AnySchedule = std::variant<SmallSchedule, Schedule, PersistentSchedule, SliceSchedule, DenseStepSchedule>;
 
-/// The problem in the math mode that an engine computes it in.
-Problem problem_for(std::size_t engine, const Problem& problem);
+/// The problem in the math mode that an engine, by its name, computes it in: its own, or an exacter one.
+Problem problem_for(std::string_view engine, const Problem& problem);
 /// What an engine decides about a problem, whatever others would take; nothing where it refuses.
 std::optional<AnySchedule> schedule_of(std::size_t engine, const Problem& problem, const Build& build);
 /// Seconds of a call, `call` being the plan's problem with the call's T and B, by what an engine planned for more.

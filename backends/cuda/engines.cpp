@@ -27,7 +27,7 @@ namespace {
 /// Without a graph of its own: calls of its maxima are no likelier than others.
 std::unique_ptr<Engine> make_engine(StreamRef stream, const Problem& problem, SmallerEngine of,
                                     const Weights& weights) {
-  Problem own = problem_for(of.engine, problem);
+  Problem own = problem_for(kEngines[of.engine], problem);
   own.options.seq_len = of.seq_len;
   own.options.batch_size = of.batch_size;
   AnySchedule& by = of.schedule;

@@ -36,7 +36,7 @@ class OnStream {
   static Answer decide(const Problem& problem) {
     static Remembered<Answer> answers;
     return answers.of(problem, [&] {
-      const Problem own = for_engine(problem);
+      const Problem own = problem_for(name, problem);
       Answer answer = Kind::decide(own);
       if (answer && own.options.math != problem.options.math) answer.reason += exacter_remark(problem);
       static_cast<Support&>(answer) = unless_slower(problem, name, answer, this_build());
@@ -50,7 +50,7 @@ class OnStream {
   // For the tuner.
   static double estimated_seconds(const Problem& problem) { return estimate_of(problem, name, this_build()); }
   static std::vector<std::string> arrangements(const Problem& problem) {
-    if constexpr (requires { Kind::arrangements(problem); }) return Kind::arrangements(for_engine(problem));
+    if constexpr (requires { Kind::arrangements(problem); }) return Kind::arrangements(problem_for(name, problem));
     return {};
   }
 
@@ -60,7 +60,7 @@ class OnStream {
   OnStream(const S& space, const Problem& problem, Answer answer, const Weights& weights) : space_(space) {
     SmallerCalls calls;
     if constexpr (kHoldsOthers) calls = remembered_calls(problem, name, AnySchedule(*answer.schedule));
-    engine_ = Kind::make(stream_of(space), for_engine(problem), *std::move(answer.schedule), weights);
+    engine_ = Kind::make(stream_of(space), problem_for(name, problem), *std::move(answer.schedule), weights);
     if constexpr (kHoldsOthers) {
       engine_ = with_smaller_calls(std::move(engine_), stream_of(space), problem, std::move(calls), weights);
     }
@@ -94,18 +94,6 @@ class OnStream {
   Status status() const { return engine_->status(); }
 
  private:
-  /// An engine that has products in 16 bits, or three in TF32, says so; the others make them exacter.
-  static Problem for_engine(const Problem& problem) {
-    const bool three = problem.options.math == Math::tf32x3;
-    if constexpr (requires { Kind::has_16_bits; }) {
-      if (!three) return problem;
-    }
-    if constexpr (requires { Kind::has_tf32x3; }) {
-      if (three) return problem;
-    }
-    return with_exacter_math(problem);
-  }
-
   OnStream(const S& space, std::unique_ptr<Made> engine) : space_(space), engine_(std::move(engine)) {}
 
   S space_;  // keeps the stream alive

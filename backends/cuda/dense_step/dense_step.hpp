@@ -12,8 +12,6 @@ namespace cuda {
 
 struct DenseStep {
   static constexpr std::string_view name = "cuda-dense-step";
-  static constexpr bool has_16_bits = true;
-  static constexpr bool has_tf32x3 = true;
 
   static Decision<DenseStepSchedule> decide(const Problem& problem);
   /// records: the planned execution as a graph, where that pays.

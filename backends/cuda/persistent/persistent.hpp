@@ -13,7 +13,6 @@ namespace cuda {
 
 struct Persistent {
   static constexpr std::string_view name = "cuda-persistent";
-  static constexpr bool has_16_bits = true;
 
   static Decision<PersistentSchedule> decide(const Problem& problem);
   static std::unique_ptr<Engine> make(StreamRef stream, const Problem& problem, PersistentSchedule schedule,

@@ -12,7 +12,6 @@ namespace cuda {
 
 struct PersistentSlices {
   static constexpr std::string_view name = "cuda-persistent-slices";
-  static constexpr bool has_16_bits = true;
 
   static Decision<SliceSchedule> decide(const Problem& problem);
   static std::unique_ptr<Engine> make(StreamRef stream, const Problem& problem, SliceSchedule schedule,

@@ -12,7 +12,6 @@ namespace cuda {
 
 struct Sequence {
   static constexpr std::string_view name = "cuda-sequence";
-  static constexpr bool has_16_bits = true;
 
   static Decision<Schedule> decide(const Problem& problem);
   /// records: the planned execution as a graph, where that pays.

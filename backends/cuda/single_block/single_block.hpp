@@ -13,7 +13,6 @@ namespace cuda {
 
 struct SingleBlock {
   static constexpr std::string_view name = "cuda-single-block";
-  static constexpr bool has_16_bits = true;
 
   static Decision<SmallSchedule> decide(const Problem& problem);
   static std::unique_ptr<Engine> make(StreamRef stream, const Problem& problem, SmallSchedule schedule,

@@ -14,7 +14,6 @@ namespace cuda {
 
 struct Tiles {
   static constexpr std::string_view name = "cuda-tiles";
-  static constexpr bool has_16_bits = true;
 
   static Decision<Schedule> decide(const Problem& problem);
   static std::vector<std::string> arrangements(const Problem& problem) { return tile_arrangements(problem); }
