@@ -158,6 +158,12 @@ void AbortWord::clear_if_ended(StreamRef stream) {
   if (ended) *word_ = 0;
 }
 
+void AbortWord::refuse_after(const Status& before, StreamRef stream, std::string_view method) {
+  if (before.ok) return;
+  clear_if_ended(stream);
+  throw Error(fmt::format("{}: an earlier execution failed: {}", method, before.message));
+}
+
 Status status_of(StreamRef stream, std::string_view backend) {
   const DeviceGuard guard(stream.device);
   if (is_capturing(stream)) return {};

@@ -65,6 +65,8 @@ class AbortWord {
   /// Unless the stream's work goes on: blocks that still run must find it set, as they wait for data that won't come.
   /// Nor while the stream is recording a graph, when it must not be asked.
   void clear_if_ended(StreamRef stream);
+  /// Nothing where `before` is ok; else clears the word if that may be and throws gru::Error with what `before` says.
+  void refuse_after(const Status& before, StreamRef stream, std::string_view method);
 
  private:
   std::shared_ptr<std::uint32_t> word_;

@@ -9,7 +9,6 @@
 #include "backends/cuda/per_step/kernel_functions.hpp"
 #include "backends/cuda/per_step/step_launch.hpp"
 #include "backends/cuda/tensors/call_tensors.hpp"
-#include "gru/error.hpp"
 #include "src/format.hpp"
 
 namespace gru::cuda {
@@ -187,10 +186,7 @@ void StepEngine::execute(const Call& call) {
 std::size_t StepEngine::workspace_bytes() const { return space.bytes + (dense_ ? dense_->workspace_bytes() : 0); }
 
 void StepEngine::require_no_abort() {
-  const Status before = abort_status();
-  if (before.ok) return;
-  space.aborted->clear_if_ended(stream);
-  throw Error("gru::Plan::execute: an earlier execution failed: " + before.message);
+  if (space.aborted) space.aborted->refuse_after(abort_status(), stream, "gru::Plan::execute");
 }
 
 Status StepEngine::abort_status() const {

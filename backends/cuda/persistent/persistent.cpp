@@ -13,7 +13,6 @@
 #include "backends/cuda/persistent/residency.hpp"
 #include "backends/cuda/persistent/schedule.hpp"
 #include "backends/cuda/persistent/weights.hpp"
-#include "gru/error.hpp"
 #include "src/format.hpp"
 
 namespace gru::cuda {
@@ -181,10 +180,7 @@ void Persistent::Impl::execute(const Call& call) {
 
 void Persistent::Impl::require_no_abort() {
   // Not status(), which asks the stream: that is not allowed while another stream is being captured.
-  const Status before = abort_status();
-  if (before.ok) return;
-  aborted->clear_if_ended(stream);
-  throw Error("gru::Plan::execute: an earlier execution failed: " + before.message);
+  aborted->refuse_after(abort_status(), stream, "gru::Plan::execute");
 }
 
 Status Persistent::Impl::abort_status() const {

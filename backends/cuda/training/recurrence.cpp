@@ -242,11 +242,6 @@ Status BoundedWaits::status() const {
                   limit_)};
 }
 
-void BoundedWaits::require_no_abort(StreamRef stream) {
-  const Status before = status();
-  if (before.ok) return;
-  aborted_.clear_if_ended(stream);
-  throw Error("gru::Plan: an earlier execution failed: " + before.message);
-}
+void BoundedWaits::require_no_abort(StreamRef stream) { aborted_.refuse_after(status(), stream, "gru::Plan"); }
 
 }  // namespace gru::cuda
