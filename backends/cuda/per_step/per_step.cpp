@@ -16,9 +16,7 @@ struct PerStep::Impl final : StepEngine {
 
  private:
   std::unique_ptr<Engine> fork_on(StreamRef on) const override {
-    auto made = std::make_unique<Impl>(on, problem, schedule, weights, name);
-    made->prepare(records_graph);
-    return made;
+    return make_step_engine<Impl>(on, problem, schedule, weights, name, records_graph);
   }
   std::int64_t step_launches(std::int64_t steps) const override { return schedule.reset ? 2 * steps : steps; }
   void launch_layer(StreamRef on, StepArgs args, const CallTensors& inline_call) override;
@@ -80,9 +78,7 @@ std::vector<std::string> PerStep::arrangements(const Problem& problem) {
 std::unique_ptr<Engine> PerStep::make(StreamRef stream, const Problem& problem, Schedule schedule,
                                       const Weights& weights, bool records) {
   auto packed = pack_weights(stream, weights, schedule.pack);
-  auto made = std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed), name);
-  made->prepare(records);
-  return made;
+  return make_step_engine<Impl>(stream, problem, std::move(schedule), std::move(packed), name, records);
 }
 
 }  // namespace gru::cuda

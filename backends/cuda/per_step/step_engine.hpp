@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include "backends/cuda/common/engine.hpp"
 #include "backends/cuda/common/recorded_graph.hpp"
@@ -75,5 +76,15 @@ class StepEngine : public Engine {
   std::optional<InputProjection> dense_;
   RecordedGraph graph_;
 };
+
+/// A StepEngine of the kind Made, ready to execute.
+template <class Made>
+std::unique_ptr<Engine> make_step_engine(StreamRef on, const Problem& problem, Schedule schedule,
+                                         std::shared_ptr<const PackedWeights> weights, std::string_view backend,
+                                         bool records) {
+  auto made = std::make_unique<Made>(on, problem, std::move(schedule), std::move(weights), backend);
+  made->prepare(records);
+  return made;
+}
 
 }  // namespace gru::cuda

@@ -5,7 +5,9 @@
 
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/launch.hpp"
+#include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/per_step/kernel_functions.hpp"
+#include "src/format.hpp"
 
 namespace gru::cuda {
 std::int64_t padded_rows(const Kernel& kernel, std::int64_t rows) {
@@ -25,11 +27,16 @@ dim3 block_of(const Kernel& kernel) { return dim3(static_cast<unsigned>(kernel.t
 
 void allow_shared_memory(const Kernel& kernel) { allow_shared_memory(function_of(kernel), kernel.shared_bytes); }
 
-std::int64_t resident_blocks(const Kernel& kernel) {
+void require_resident(StreamRef stream, const Kernel& kernel, dim3 grid, std::int64_t reserved) {
+  const DeviceGuard guard(stream.device);
   allow_shared_memory(kernel);
   Launch one(dim3(static_cast<unsigned>(kernel.cluster)), block_of(kernel), kernel.shared_bytes, {});
   one.in_clusters(kernel.cluster);
-  return std::int64_t{resident_clusters(function_of(kernel), one)} * kernel.cluster;
+  const std::int64_t all = std::int64_t{resident_clusters(function_of(kernel), one)} * kernel.cluster;
+  const std::int64_t wanted = std::int64_t{grid.x} * grid.y * grid.z;
+  if (wanted <= all - reserved) return;
+  throw DeviceRefusal(fmt::format("{} blocks must be resident at once, of which device {} takes {} now", wanted,
+                                  stream.device, std::max<std::int64_t>(all - reserved, 0)));
 }
 
 void launch(StreamRef on, const Kernel& kernel, dim3 grid, const StepArgs& args, const CallTensors& inline_call,

@@ -21,8 +21,8 @@ dim3 step_grid(const Kernel& kernel, std::int64_t hidden, std::int64_t batch, st
 /// Lets a kernel have the shared memory that its launches ask for. On the current device.
 void allow_shared_memory(const Kernel& kernel);
 
-/// Blocks of a kernel, in its clusters, that are on the current device at once.
-std::int64_t resident_blocks(const Kernel& kernel);
+/// Throws DeviceRefusal unless all blocks of a grid are on the stream's device at once, and so many more.
+void require_resident(StreamRef stream, const Kernel& kernel, dim3 grid, std::int64_t reserved);
 
 /// `early`: the kernel may start before its predecessor in the stream has ended, and waits for that itself.
 void launch(StreamRef on, const Kernel& kernel, dim3 grid, const StepArgs& args, const CallTensors& inline_call,

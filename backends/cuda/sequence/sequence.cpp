@@ -8,7 +8,6 @@
 #include "backends/cuda/common/spin_limit.hpp"
 #include "backends/cuda/per_step/step_engine.hpp"
 #include "backends/cuda/per_step/step_launch.hpp"
-#include "src/format.hpp"
 
 namespace gru::cuda {
 
@@ -17,9 +16,7 @@ struct Sequence::Impl final : StepEngine {
 
  private:
   std::unique_ptr<Engine> fork_on(StreamRef on) const override {
-    auto made = std::make_unique<Impl>(on, problem, schedule, weights, name);
-    made->prepare(records_graph);
-    return made;
+    return make_step_engine<Impl>(on, problem, schedule, weights, name, records_graph);
   }
   /// The steps are within the projections' launches.
   std::int64_t step_launches(std::int64_t) const override { return 0; }
@@ -54,21 +51,12 @@ Decision<Schedule> Sequence::decide(const Problem& problem) { return decide_sequ
 
 std::unique_ptr<Engine> Sequence::make(StreamRef stream, const Problem& problem, Schedule schedule,
                                        const Weights& weights, bool records) {
-  {
-    const DeviceGuard guard(stream.device);
-    const dim3 grid = step_grid(schedule.step, problem.config.hidden_size, problem.options.batch_size,
-                                problem.config.num_directions());
-    const std::int64_t there = resident_blocks(schedule.step) - problem.options.reserve_sms;
-    const std::int64_t blocks = std::int64_t{grid.x} * grid.y * grid.z;
-    if (blocks > there) {
-      throw DeviceRefusal(fmt::format("{} blocks must be resident at once, of which device {} takes {} now", blocks,
-                                      stream.device, std::max<std::int64_t>(there, 0)));
-    }
-  }
+  require_resident(
+      stream, schedule.step,
+      step_grid(schedule.step, problem.config.hidden_size, problem.options.batch_size, problem.config.num_directions()),
+      problem.options.reserve_sms);
   auto packed = pack_weights(stream, weights, schedule.pack);
-  auto made = std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed), name);
-  made->prepare(records);
-  return made;
+  return make_step_engine<Impl>(stream, problem, std::move(schedule), std::move(packed), name, records);
 }
 
 }  // namespace gru::cuda

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/cuda/tiles/tiles.hpp"
 
-#include <algorithm>
 #include <utility>
 
 #include "backends/cuda/common/integers.hpp"
@@ -9,7 +8,6 @@
 #include "backends/cuda/common/spin_limit.hpp"
 #include "backends/cuda/per_step/step_engine.hpp"
 #include "backends/cuda/per_step/step_launch.hpp"
-#include "src/format.hpp"
 
 namespace gru::cuda {
 
@@ -18,9 +16,7 @@ struct Tiles::Impl final : StepEngine {
 
  private:
   std::unique_ptr<Engine> fork_on(StreamRef on) const override {
-    auto made = std::make_unique<Impl>(on, problem, schedule, weights, name);
-    made->prepare(records_graph);
-    return made;
+    return make_step_engine<Impl>(on, problem, schedule, weights, name, records_graph);
   }
   /// Beside the steps: counters, a state, inputs.
   std::int64_t step_launches(std::int64_t steps) const override { return (schedule.step.cooperative ? 1 : steps) + 2; }
@@ -91,23 +87,14 @@ Decision<Schedule> Tiles::decide(const Problem& problem) { return decide_tiles(p
 std::unique_ptr<Engine> Tiles::make(StreamRef stream, const Problem& problem, Schedule schedule, const Weights& weights,
                                     bool records) {
   if (schedule.step.cooperative) {
-    const DeviceGuard guard(stream.device);
     StepArgs args;
     args.batch = static_cast<int>(problem.options.batch_size);
     args.hidden = static_cast<int>(problem.config.hidden_size);
     args.directions = static_cast<int>(problem.config.num_directions());
-    const dim3 grid = tile_grid(schedule.step, args, problem);
-    const std::int64_t there = resident_blocks(schedule.step) - problem.options.reserve_sms;
-    const std::int64_t blocks = std::int64_t{grid.x} * grid.y * grid.z;
-    if (blocks > there) {
-      throw DeviceRefusal(fmt::format("{} blocks must be resident at once, of which device {} takes {} now", blocks,
-                                      stream.device, std::max<std::int64_t>(there, 0)));
-    }
+    require_resident(stream, schedule.step, tile_grid(schedule.step, args, problem), problem.options.reserve_sms);
   }
   auto packed = pack_weights(stream, weights, schedule.pack);
-  auto made = std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(packed), name);
-  made->prepare(records);
-  return made;
+  return make_step_engine<Impl>(stream, problem, std::move(schedule), std::move(packed), name, records);
 }
 
 }  // namespace gru::cuda
