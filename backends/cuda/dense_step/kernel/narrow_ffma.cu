@@ -11,6 +11,7 @@
 
 #include "backends/cuda/dense_step/kernel/narrow_gates.cuh"
 #include "backends/cuda/device/cp_async.cuh"
+#include "backends/cuda/device/warp_sums.cuh"
 
 namespace gru::cuda {
 namespace {
@@ -73,13 +74,6 @@ struct FfmaBlock {
       const int chunk = warp + i * kNarrowWarps;
       if (chunk < chunks) copy_weights(w, padded, rows_a_gate, chunk, stage(i));
     }
-  }
-
-  __device__ static float dot(float4 a, float4 b, float sum) {
-    sum = fmaf(a.x, b.x, sum);
-    sum = fmaf(a.y, b.y, sum);
-    sum = fmaf(a.z, b.z, sum);
-    return fmaf(a.w, b.w, sum);
   }
 
   /// kNew: the slot of the third gate.
