@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "backends/choose.hpp"
-#include "gru/any_plan.hpp"
+#include "gru/detail/any_plan.hpp"
 
 namespace gru {
 

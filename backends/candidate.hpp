@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "backends/storage/widened.hpp"
-#include "gru/any_space.hpp"
 #include "gru/backend.hpp"
+#include "gru/detail/any_space.hpp"
 #include "gru/error.hpp"
 
 namespace gru {

@@ -15,7 +15,7 @@
 #include "backends/kokkos/kokkos_patterns.hpp"
 #include "gru/backend.hpp"
 #include "gru/cuda_stream.hpp"
-#include "gru/kokkos_space.hpp"
+#include "gru/detail/kokkos_space.hpp"
 #include "gru/version.hpp"
 #if GRU_ENABLE_CUDA
 #include "backends/cuda/cell/cell.hpp"

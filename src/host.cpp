@@ -10,8 +10,8 @@
 #include <string>
 #include <thread>
 
+#include "gru/detail/kokkos_space.hpp"
 #include "gru/error.hpp"
-#include "gru/kokkos_space.hpp"
 #include "host_threads.hpp"
 
 #if defined(__linux__)

@@ -13,7 +13,7 @@
 #include "backends/cuda/common/build.hpp"
 #include "backends/cuda/dense_step/schedule.hpp"
 #include "backends/cuda/per_step/schedule.hpp"
-#include "backends/cuda/persistent/slices.hpp"
+#include "backends/cuda/persistent/schedule/slices.hpp"
 #include "backends/cuda/single_block/schedule.hpp"
 #include "gru/problem.hpp"
 

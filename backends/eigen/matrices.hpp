@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "gru/call.hpp"
-#include "gru/philox.hpp"
+#include "gru/detail/philox.hpp"
 #include "gru/training.hpp"
 #include "gru/weights.hpp"
 

@@ -14,8 +14,8 @@
 #include "backends/kokkos/meeting.hpp"
 #include "backends/kokkos/multiply.hpp"
 #include "backends/kokkos/schedule.hpp"
+#include "gru/detail/kokkos_space.hpp"
 #include "gru/error.hpp"
-#include "gru/kokkos_space.hpp"
 #include "host_threads.hpp"
 
 #if defined(KOKKOS_ENABLE_OPENMP)

@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "gru/backend.hpp"
-#include "gru/kokkos_space.hpp"
+#include "gru/detail/kokkos_space.hpp"
 
 namespace gru {
 namespace kokkos {

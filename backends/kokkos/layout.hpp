@@ -7,7 +7,7 @@
 
 #include "backends/kokkos/schedule.hpp"
 #include "backends/kokkos/simd/kernels.hpp"
-#include "gru/philox.hpp"
+#include "gru/detail/philox.hpp"
 
 namespace gru::kokkos {
 

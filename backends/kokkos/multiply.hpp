@@ -6,7 +6,7 @@
 #include "backends/kokkos/layout.hpp"
 #include "backends/kokkos/meeting.hpp"
 #include "gru/cell.hpp"
-#include "gru/cell_gradient.hpp"
+#include "gru/detail/cell_gradient.hpp"
 
 #if defined(__has_feature)
 #if __has_feature(thread_sanitizer)

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "backends/kokkos/layout.hpp"
-#include "gru/philox.hpp"
+#include "gru/detail/philox.hpp"
 
 namespace gru::kokkos {
 

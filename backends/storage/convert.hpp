@@ -7,7 +7,7 @@
 #include "backends/storage/conversion.hpp"
 #include "gru/call.hpp"
 #include "gru/cuda_stream.hpp"
-#include "gru/kokkos_space.hpp"
+#include "gru/detail/kokkos_space.hpp"
 #include "gru/training.hpp"
 #include "gru/weights.hpp"
 

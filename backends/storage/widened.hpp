@@ -12,8 +12,8 @@
 
 #include "backends/storage/convert.hpp"
 #include "gru/backend.hpp"
+#include "gru/detail/space.hpp"
 #include "gru/error.hpp"
-#include "gru/space.hpp"
 #include "src/format.hpp"
 
 namespace gru::storage {

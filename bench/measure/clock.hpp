@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "gru/any_space.hpp"
 #include "gru/cuda_stream.hpp"
+#include "gru/detail/any_space.hpp"
 
 namespace gru::bench {
 

@@ -10,7 +10,7 @@
 
 #include "bench/bench.hpp"
 #include "bench/measure/clock.hpp"
-#include "gru/any_plan.hpp"
+#include "gru/detail/any_plan.hpp"
 #include "gru/device_plan.hpp"
 
 namespace gru::bench {

@@ -13,8 +13,8 @@
 #include <set>
 
 #include "bench/measure/peak.hpp"
+#include "gru/detail/kokkos_space.hpp"
 #include "gru/device.hpp"
-#include "gru/kokkos_space.hpp"
 #include "gru/version.hpp"
 #include "src/format.hpp"
 

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "gru/detail/space.hpp"
 #include "gru/error.hpp"
-#include "gru/space.hpp"
 #include "gru/tensor.hpp"
 
 namespace gru {

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "gru/space.hpp"
+#include "gru/detail/space.hpp"
 
 struct CUstream_st;  // cudaStream_t is a pointer to it
 

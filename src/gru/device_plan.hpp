@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "gru/any_plan.hpp"
 #include "gru/call.hpp"
+#include "gru/detail/any_plan.hpp"
 #include "gru/device.hpp"
 #include "gru/problem.hpp"
 #include "gru/tensor.hpp"

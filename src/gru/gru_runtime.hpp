@@ -4,9 +4,9 @@
 /// The library for programs that name devices at run time: neither Kokkos' headers nor CUDA's are needed. gru/gru.hpp has
 /// the same for programs that are written for an execution space.
 
-#include "gru/any_plan.hpp"
 #include "gru/call.hpp"
 #include "gru/config.hpp"
+#include "gru/detail/any_plan.hpp"
 #include "gru/device.hpp"
 #include "gru/device_plan.hpp"
 #include "gru/error.hpp"

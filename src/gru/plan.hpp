@@ -11,13 +11,13 @@
 #include <utility>
 #include <vector>
 
-#include "gru/any_plan.hpp"
 #include "gru/backend.hpp"
 #include "gru/buffer.hpp"
 #include "gru/call.hpp"
 #include "gru/cuda_stream.hpp"
+#include "gru/detail/any_plan.hpp"
+#include "gru/detail/kokkos_space.hpp"
 #include "gru/error.hpp"
-#include "gru/kokkos_space.hpp"
 #include "gru/problem.hpp"
 #include "gru/training.hpp"
 #include "gru/version.hpp"

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "backends/cuda/per_step/schedule.hpp"
-#include "backends/cuda/persistent/schedule.hpp"
+#include "backends/cuda/persistent/schedule/schedule.hpp"
 #include "backends/cuda/sequence/schedule.hpp"
 #include "backends/cuda/single_block/schedule.hpp"
 #include "tests/cuda/profiles.hpp"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
-#include "backends/cuda/persistent/schedule.hpp"
+#include "backends/cuda/persistent/schedule/schedule.hpp"
 #include "tests/cuda/profiles.hpp"
 
 // Which persistent kernels are chosen, from numbers alone: no device and no CUDA needed.

@@ -5,10 +5,10 @@
 #include <type_traits>
 #include <typeinfo>
 
-#include "gru/any_space.hpp"
 #include "gru/cuda_stream.hpp"
+#include "gru/detail/any_space.hpp"
+#include "gru/detail/kokkos_space.hpp"
 #include "gru/device.hpp"
-#include "gru/kokkos_space.hpp"
 
 namespace gru::test {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "gru/philox.hpp"
+#include "gru/detail/philox.hpp"
 
 #include <doctest/doctest.h>
 

@@ -5,7 +5,7 @@
 #include <thread>
 
 #include "backends/kokkos/meeting.hpp"
-#include "gru/kokkos_space.hpp"
+#include "gru/detail/kokkos_space.hpp"
 
 #if defined(__linux__)
 #include <sched.h>

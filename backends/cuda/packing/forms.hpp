@@ -9,7 +9,7 @@
 
 #include <cstdint>
 
-#include "backends/cuda/persistent/lane_map.hpp"
+#include "backends/cuda/persistent/schedule/lane_map.hpp"
 #include "backends/cuda/single_block/mma_tile.hpp"
 #include "gru/cell.hpp"
 

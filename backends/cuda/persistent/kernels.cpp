@@ -6,8 +6,8 @@
 #include <type_traits>
 #include <utility>
 
-#include "backends/cuda/persistent/keeping_shapes.hpp"
-#include "backends/cuda/persistent/shared_layout.hpp"
+#include "backends/cuda/persistent/schedule/keeping_shapes.hpp"
+#include "backends/cuda/persistent/schedule/shared_layout.hpp"
 #include "gru/half.hpp"
 
 namespace gru::cuda {

@@ -6,8 +6,8 @@
 #include <span>
 
 #include "backends/cuda/device/factors.hpp"
-#include "backends/cuda/persistent/lane_map.hpp"
-#include "backends/cuda/persistent/tile.hpp"
+#include "backends/cuda/persistent/schedule/lane_map.hpp"
+#include "backends/cuda/persistent/schedule/tile.hpp"
 
 namespace gru::cuda {
 

@@ -11,7 +11,7 @@
 #include "backends/cuda/persistent/args.hpp"
 #include "backends/cuda/persistent/inputs.hpp"
 #include "backends/cuda/persistent/residency.hpp"
-#include "backends/cuda/persistent/schedule.hpp"
+#include "backends/cuda/persistent/schedule/schedule.hpp"
 #include "backends/cuda/persistent/weights.hpp"
 #include "src/format.hpp"
 

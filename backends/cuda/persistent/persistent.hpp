@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "backends/cuda/common/on_stream.hpp"
-#include "backends/cuda/persistent/schedule.hpp"
+#include "backends/cuda/persistent/schedule/schedule.hpp"
 #include "gru/backend.hpp"
 
 namespace gru {

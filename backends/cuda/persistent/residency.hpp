@@ -5,7 +5,7 @@
 
 #include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/persistent/args.hpp"
-#include "backends/cuda/persistent/schedule.hpp"
+#include "backends/cuda/persistent/schedule/schedule.hpp"
 
 namespace gru::cuda {
 

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "backends/cuda/persistent/persistent.hpp"
-#include "backends/cuda/persistent/schedule.hpp"
+#include "backends/cuda/persistent/schedule/schedule.hpp"
 
 namespace gru::cuda {
 namespace {

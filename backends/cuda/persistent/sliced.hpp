@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "backends/cuda/common/on_stream.hpp"
-#include "backends/cuda/persistent/slices.hpp"
+#include "backends/cuda/persistent/schedule/slices.hpp"
 
 namespace gru {
 namespace cuda {

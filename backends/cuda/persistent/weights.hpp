@@ -7,7 +7,7 @@
 
 #include "backends/cuda/common/stream_ref.hpp"
 #include "backends/cuda/packing/packing.hpp"
-#include "backends/cuda/persistent/schedule.hpp"
+#include "backends/cuda/persistent/schedule/schedule.hpp"
 #include "gru/weights.hpp"
 
 namespace gru::cuda {

@@ -6,7 +6,7 @@
 #include "backends/cuda/common/cost_model.hpp"
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/modes.hpp"
-#include "backends/cuda/persistent/schedule.hpp"
+#include "backends/cuda/persistent/schedule/schedule.hpp"
 #include "src/format.hpp"
 
 namespace gru::cuda {

@@ -9,7 +9,7 @@
 #include "backends/cuda/common/cost_model.hpp"
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/modes.hpp"
-#include "backends/cuda/persistent/schedule.hpp"
+#include "backends/cuda/persistent/schedule/schedule.hpp"
 #include "backends/cuda/projection/kernels.hpp"
 #include "src/format.hpp"
 

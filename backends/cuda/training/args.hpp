@@ -11,7 +11,7 @@
 
 #include <cstdint>
 
-#include "gru/philox.hpp"
+#include "gru/detail/philox.hpp"
 
 namespace gru::cuda {
 

@@ -10,7 +10,7 @@
 #include <string>
 
 #include "backends/cuda/common/runtime.hpp"
-#include "backends/cuda/persistent/schedule.hpp"
+#include "backends/cuda/persistent/schedule/schedule.hpp"
 #include "backends/cuda/training/args.hpp"
 #include "backends/cuda/training/layout.hpp"
 #include "gru/problem.hpp"

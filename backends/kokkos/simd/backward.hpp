@@ -3,7 +3,7 @@
 
 #include "backends/kokkos/simd/phases.hpp"
 #include "backends/kokkos/simd/walk.hpp"
-#include "gru/cell_gradient.hpp"
+#include "gru/detail/cell_gradient.hpp"
 
 // The kernels of the backward pass: one product for all its sums, and the gates' gradients of a step.
 //

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The library's dropout masks in torch's operations: Philox4x32-10, as src/gru/philox.hpp states it."""
+"""The library's dropout masks in torch's operations: Philox4x32-10, as src/gru/detail/philox.hpp states it."""
 
 import math
 

@@ -8,8 +8,8 @@
 #include "backends/cuda/device/shared_address.cuh"
 #include "backends/cuda/device/spin_guard.cuh"
 #include "backends/cuda/persistent/args.hpp"
-#include "backends/cuda/persistent/shared_layout.hpp"
-#include "backends/cuda/persistent/tile.hpp"
+#include "backends/cuda/persistent/schedule/shared_layout.hpp"
+#include "backends/cuda/persistent/schedule/tile.hpp"
 
 namespace gru::cuda {
 

@@ -5,9 +5,9 @@
 #include <cstddef>
 #include <utility>
 
-#include "backends/cuda/persistent/keeping_shapes.hpp"
 #include "backends/cuda/persistent/kernel/kernel.cuh"
 #include "backends/cuda/persistent/kernel_functions.hpp"
+#include "backends/cuda/persistent/schedule/keeping_shapes.hpp"
 
 namespace gru::cuda {
 namespace {

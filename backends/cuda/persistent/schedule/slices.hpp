@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "backends/cuda/common/build.hpp"
-#include "backends/cuda/persistent/schedule.hpp"
+#include "backends/cuda/persistent/schedule/schedule.hpp"
 #include "gru/backend.hpp"
 
 namespace gru::cuda {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "backends/cuda/persistent/tile.hpp"
+#include "backends/cuda/persistent/schedule/tile.hpp"
 
 namespace gru::cuda {
 

@@ -14,8 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "gru/detail/space.hpp"
 #include "gru/error.hpp"
-#include "gru/space.hpp"
 #include "gru/tensor.hpp"
 
 namespace gru {

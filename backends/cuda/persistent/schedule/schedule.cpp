@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backends/cuda/persistent/schedule.hpp"
+#include "backends/cuda/persistent/schedule/schedule.hpp"
 
 #include <algorithm>
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/modes.hpp"
-#include "backends/cuda/persistent/cost_model.hpp"
+#include "backends/cuda/persistent/schedule/cost_model.hpp"
 #include "backends/cuda/projection/kernels.hpp"
 #include "src/format.hpp"
 

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "backends/cuda/persistent/lane_map.hpp"
+#include "backends/cuda/persistent/schedule/lane_map.hpp"
 #include "gru/cell.hpp"
 
 namespace gru::cuda {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backends/cuda/persistent/slices.hpp"
+#include "backends/cuda/persistent/schedule/slices.hpp"
 
 #include <algorithm>
 #include <string>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backends/cuda/persistent/cost_model.hpp"
+#include "backends/cuda/persistent/schedule/cost_model.hpp"
 
 #include <algorithm>
 

@@ -17,7 +17,7 @@
 #include "bench/bench.hpp"
 #include "bench/cases.hpp"
 #include "bench/measure/peak.hpp"
-#include "bench/peers/onednn_gru.hpp"
+#include "bench/peers/onednn/onednn_gru.hpp"
 #include "bench/report/machine.hpp"
 #include "bench/report/report.hpp"
 #include "gru/error.hpp"

@@ -10,7 +10,7 @@
 
 namespace gru {
 
-/// What the library must know of an execution space. gru/kokkos_space.hpp specialises it for every Kokkos space,
+/// What the library must know of an execution space. gru/detail/kokkos_space.hpp specialises it for every Kokkos space,
 /// gru/cuda_stream.hpp for CudaStream:
 ///
 ///     static const std::string name;                    the CLI's name of the space

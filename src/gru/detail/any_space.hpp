@@ -8,8 +8,8 @@
 #include <typeindex>
 #include <typeinfo>
 
+#include "gru/detail/space.hpp"
 #include "gru/error.hpp"
-#include "gru/space.hpp"
 
 struct CUstream_st;  // cudaStream_t is a pointer to it
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/peers/onednn_gru.hpp"
+#include "bench/peers/onednn/onednn_gru.hpp"
 
 #include <array>
 #include <utility>

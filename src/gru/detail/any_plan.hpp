@@ -10,8 +10,8 @@
 #include <typeindex>
 #include <vector>
 
-#include "gru/any_space.hpp"
 #include "gru/call.hpp"
+#include "gru/detail/any_space.hpp"
 #include "gru/problem.hpp"
 #include "gru/training.hpp"
 #include "gru/weights.hpp"
