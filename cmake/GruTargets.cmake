@@ -58,8 +58,37 @@ function(gru_share_precompiled from)
   endif()
 endfunction()
 
-# gru_add_simd_source(target file): compiles one Kokkos-free file once per instruction set of x86-64, each time with
-# GRU_SIMD_NAMESPACE and GRU_SIMD_NAME (a string) set to generic, avx2 or avx512; elsewhere only once, as generic.
+# gru_simd_sets(result): the instruction sets that SIMD sources are compiled for. A build for this machine alone
+# (GRU_NATIVE) leaves out what a program says that this machine can't run: each takes the compiler a minute. Without that
+# program's word all are in.
+function(gru_simd_sets result)
+  set(sets generic)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|amd64|AMD64)$")
+    list(APPEND sets avx2 avx512)
+    if(GRU_NATIVE AND NOT CMAKE_CROSSCOMPILING)
+      if(NOT DEFINED GRU_MACHINE_RUNS)
+        try_run(GRU_MACHINE_RUNS_RESULT GRU_MACHINE_RUNS_COMPILED SOURCE_FROM_CONTENT machine_runs.cpp [[
+          #include <cstdio>
+          #define RUNS(feature) static_cast<bool>(__builtin_cpu_supports(feature))
+          int main() {
+            const bool avx2 = RUNS("avx2") && RUNS("fma");
+            const bool avx512 = avx2 && RUNS("avx512f") && RUNS("avx512dq") && RUNS("avx512bw") && RUNS("avx512vl");
+            std::printf("generic%s%s", avx2 ? ";avx2" : "", avx512 ? ";avx512" : "");
+          }
+        ]] RUN_OUTPUT_STDOUT_VARIABLE said)
+        set(GRU_MACHINE_RUNS "${said}" CACHE INTERNAL "Instruction sets of this machine")
+      endif()
+      if(GRU_MACHINE_RUNS MATCHES "^generic")
+        set(sets ${GRU_MACHINE_RUNS})
+      endif()
+    endif()
+  endif()
+  set(${result} ${sets} PARENT_SCOPE)
+endfunction()
+
+# gru_add_simd_source(target file): compiles one Kokkos-free file once per instruction set of gru_simd_sets, each time with
+# GRU_SIMD_NAMESPACE and GRU_SIMD_NAME (a string) set to generic, avx2 or avx512. The target's own files see
+# GRU_WITHOUT_AVX2 and GRU_WITHOUT_AVX512 where x86-64 leaves one out.
 # The file puts everything it defines into that namespace, or into an unnamed one, and includes no header with inline
 # functions that another file may share: the linker keeps one copy of those, and it could be the one that this
 # machine can't run. Kernels are one long inlined function each: debug builds optimise them and leave sanitizers out, as
@@ -68,10 +97,13 @@ function(gru_add_simd_source target file)
   set(generic "")
   set(avx2 -mavx2 -mfma)
   set(avx512 -mavx2 -mfma -mavx512f -mavx512dq -mavx512bw -mavx512vl)
-  set(sets generic)
-  if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|amd64|AMD64)$")
-    list(APPEND sets avx2 avx512)
-  endif()
+  gru_simd_sets(sets)
+  foreach(isa IN ITEMS avx2 avx512)
+    if(NOT isa IN_LIST sets)
+      string(TOUPPER ${isa} missing)
+      target_compile_definitions(${target} PRIVATE GRU_WITHOUT_${missing})
+    endif()
+  endforeach()
   get_filename_component(path "${file}" ABSOLUTE)
   get_filename_component(name "${file}" NAME_WE)
   foreach(isa IN LISTS sets)

@@ -14,11 +14,13 @@ namespace {
 using Host = Kokkos::DefaultHostExecutionSpace;
 
 const FmaLoop& widest_loop() {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(GRU_WITHOUT_AVX512)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl")) {
     return avx512::kFmaLoop;
   }
+#endif
+#if defined(__x86_64__) && !defined(GRU_WITHOUT_AVX2)
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2::kFmaLoop;
 #endif
   return generic::kFmaLoop;

@@ -52,7 +52,7 @@ if(KIND STREQUAL "installed")
   endif()
 else()
   # Without optimisation, of the SIMD kernels too: this compiles the library a second time, only to see that it can be done.
-  list(APPEND arguments -D "GRU_SOURCE_DIR=${GRU_SOURCE_DIR}" -D CMAKE_BUILD_TYPE=None -D GRU_UNITY=ON
+  list(APPEND arguments -D "GRU_SOURCE_DIR=${GRU_SOURCE_DIR}" -D CMAKE_BUILD_TYPE=None -D GRU_UNITY=ON -D "GRU_NATIVE=${NATIVE}"
                         -D "GRU_ENABLE_CUDA=${CUDA}" -D "GRU_CUDA_ARCHITECTURES=${CUDA_ARCHITECTURES}"
                         -D "Kokkos_DIR=${Kokkos_DIR}" -D "Eigen3_DIR=${Eigen3_DIR}" -D "fmt_DIR=${fmt_DIR}"
                         -D "nlohmann_json_DIR=${nlohmann_json_DIR}")

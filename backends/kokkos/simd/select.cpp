@@ -28,11 +28,16 @@ std::vector<const Kernels<T>*> available_kernels(Storage storage) {
   std::vector<const Kernels<T>*> found;
 #if defined(__x86_64__)
   // The features that gru_add_simd_source compiles for; the compiler's run-time check includes the operating system's.
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+  [[maybe_unused]] const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  [[maybe_unused]] const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+                                       __builtin_cpu_supports("avx512vl");
+#if !defined(GRU_WITHOUT_AVX512)
   if (avx512) found.push_back(pick<T>(storage, avx512::kFloat32, avx512::kFloat32Bfloat, avx512::kFloat64));
+#endif
+#if !defined(GRU_WITHOUT_AVX2)
   if (avx2) found.push_back(pick<T>(storage, avx2::kFloat32, avx2::kFloat32Bfloat, avx2::kFloat64));
+#endif
 #endif
   found.push_back(pick<T>(storage, generic::kFloat32, generic::kFloat32Bfloat, generic::kFloat64));
   return found;
