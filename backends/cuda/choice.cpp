@@ -17,6 +17,7 @@
 #include "backends/cuda/sequence/schedule.hpp"
 #include "backends/cuda/single_block/schedule.hpp"
 #include "backends/cuda/tiles/schedule.hpp"
+#include "backends/cuda/training/narrow.hpp"
 #include "src/format.hpp"
 
 namespace gru::cuda {
@@ -234,6 +235,7 @@ std::size_t fastest(const Estimates& e) {
 }
 
 Problem problem_for(std::string_view engine, const Problem& problem) {
+  if (engine == "cuda-training" && trains_in_16_bits(problem)) return problem;
   const bool has_16_bits = engine != "cuda-per-step" && std::ranges::find(kEngines, engine) != kEngines.end();
   const bool own = problem.options.math == Math::tf32x3 ? engine == "cuda-dense-step" : has_16_bits;
   return own ? problem : with_exacter_math(problem);

@@ -56,10 +56,12 @@ std::vector<Gradient> expect_gradients(const GradientScenario& scenario, const D
 enum class Where : std::uint8_t { everywhere, devices };
 inline constexpr DType kWide[] = {DType::float32, DType::float64};
 inline constexpr DType kHalf[] = {DType::float16, DType::bfloat16};
+inline constexpr Math kStrictAlone[] = {Math::strict};
+inline constexpr Math kRounding[] = {Math::tf32, Math::fp16, Math::bf16};
 inline constexpr DType kEvery[] = {DType::float32, DType::float64, DType::float16, DType::bfloat16};
 /// Runs the scenario on every target that accepts, or on those of them that are no host, and checks each gradient that
-/// was asked for.
+/// was asked for. Of maths that round operands, within eight roundings of one.
 void run_gradients_everywhere(const GradientScenario& scenario, Tally& tally, Where where = Where::everywhere,
-                              std::span<const DType> dtypes = kWide);
+                              std::span<const DType> dtypes = kWide, std::span<const Math> maths = kStrictAlone);
 
 }  // namespace gru::test

@@ -53,6 +53,27 @@ TEST_CASE("gradients in 16 bits: models that a device is quick for") {
   }
 }
 
+// Products whose operands are rounded: TF32, float16, bfloat16. Sizes that cuBLASLt knows in this and those that it does not,
+// recurrences in one launch and steps of their own.
+TEST_CASE("gradients: operands of products rounded") {
+  constexpr DType kTensors[] = {DType::float32, DType::float16, DType::bfloat16};
+  Tally tally;
+  for (const std::int64_t hidden : {8, 64, 120, 320}) {
+    for (const std::int64_t batch : {1, 7, 70}) {
+      GradientScenario s;
+      s.forward.config = {.input_size = 13, .hidden_size = hidden, .num_layers = 2, .bidirectional = batch == 7};
+      s.forward.steps = batch == 1 ? 1 : 5;
+      s.forward.batch = batch;
+      s.forward.h0 = true;
+      s.forward.lengths = batch == 7;
+      s.training = hidden == 120 ? Training::remake_gates : Training::keep_gates;
+      s.reserve_sms = batch == 7 && hidden < 320 ? 124 : 0;  // steps of their own
+      run_gradients_everywhere(s, tally, Where::devices, kTensors, kRounding);
+    }
+  }
+  CHECK((tally.ran > 0 || tally.refused.empty()));
+}
+
 TEST_CASE("gradients in 16 bits: nearly all are the nearest value to the exact one") {
   GradientScenario s;
   s.forward.config = {.input_size = 9, .hidden_size = 33, .num_layers = 2, .bidirectional = true};

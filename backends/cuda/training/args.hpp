@@ -11,6 +11,7 @@
 
 #include <cstdint>
 
+#include "backends/cuda/device/factors.hpp"
 #include "gru/detail/philox.hpp"
 
 namespace gru::cuda {
@@ -76,7 +77,11 @@ struct CellArgs {
   const void* inner_grad = nullptr;  ///< [A][T B][D*H], gradient of inner layers' outputs
   Operand3 grad_output;              ///< of the last layer
   RowLengths lengths;
-  int step = 0;  ///< from the chunk's first one, backwards from its last one
+  /// Not float32: `gradients` are rows of these, and products take the two operands below, which steps leave.
+  Factors factors = Factors::float32;
+  void* state_operand = nullptr;  ///< [L*D][B][H], `state` in 16 bits
+  void* step_operand = nullptr;   ///< [L*D][B][3: r, z, n'][H], in place of step_gradients
+  int step = 0;                   ///< from the chunk's first one, backwards from its last one
 };
 
 /// x of a layer at the times [first_time, first_time + times), (times B, features) side by side, zero in the padding,
@@ -140,6 +145,15 @@ struct ColumnSumArgs {
   int columns = 0;
   const void* from = nullptr;
   void* to = nullptr;  ///< [parts][columns]
+};
+
+/// (rows, columns) of float32, `pitch` from row to row, rounded to rows of `to_pitch`, a multiple of 8, zeros behind them.
+/// Magnitudes beyond float16's become infinite.
+struct NarrowArgs {
+  const float* from = nullptr;
+  void* to = nullptr;
+  std::int64_t rows = 0, pitch = 0, to_pitch = 0;
+  int columns = 0;
 };
 
 }  // namespace gru::cuda

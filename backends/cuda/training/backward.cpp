@@ -39,6 +39,11 @@ void Trainer::Impl::run_steps_back(const TrainingShape& s, CellArgs args) {
   };
   std::byte* state = of_cells(args.state, s.batch * h);
   const std::byte* gradients = of_cells(args.step_gradients, s.batch * 3 * h);
+  if (narrow()) {
+    args.factors = factors;
+    args.step_operand = at(arena.step_operand);
+    gradients = at(arena.step_operand) + operand_bytes(first * s.batch * 3 * h);
+  }
   for (int step = 0; step < args.stage.chunk_steps; ++step) {
     args.step = step;
     if (s.config.reset_after) {
@@ -61,7 +66,7 @@ ProductShape Trainer::Impl::remake_shape(const TrainingShape& s, std::int64_t ro
   p.rows = rows;
   p.columns = gates * h;
   p.depth = h;
-  p.a_row = first_gate == 2 ? h : s.width();  // W_hn of reset-before multiplies r h
+  p.a_row = first_gate == 2 || s.narrow() ? h : s.width();  // W_hn of reset-before multiplies r h
   p.b_column = h;
   p.c_row = 3 * h;
   return p;
@@ -85,6 +90,7 @@ void Trainer::Impl::remake(const TrainingShape& s, CellArgs args, const StageInp
         const std::byte* from = of_reset_rows
                                     ? at(arena.reset_rows, chunk_row * h)
                                     : states + bytes(layer * s.layer_states() + time * s.batch * width + d * h);
+        from = as_operand(s, {from, width}, rows, h).data;
         products.run(remake_shape(s, rows, first_gate, gates), from, recurrent(cell) + bytes(first_gate * h * h),
                      at(arena.hidden, chunk_row * 3 * h + first_gate * h));
       }
@@ -122,6 +128,26 @@ void Trainer::Impl::recur_back(const TrainingShape& s, const CellArgs& args, std
   front->wait(FrontStream::recurred + place, stream);
 }
 
+/// What a recurrence in one launch has left of a stage, rounded; products read that.
+void Trainer::Impl::narrow_stage_gradients(const TrainingShape& s, CellArgs& args, std::int64_t place) {
+  const std::int64_t h = s.config.hidden_size;
+  std::byte* const to = at(arena.narrow_gradients) + operand_bytes(place * s.stage_gradients());
+  for (int i = 0; i < args.stage.layers; ++i) {
+    const Stage layer = single(args.stage, i);
+    for (int d = 0; d < layer.directions; ++d) {
+      const std::int64_t begin = gradients_begin(s, layer, d);
+      narrow_rows(stream, factors,
+                  {.from = static_cast<const float*>(args.gradients) + begin,
+                   .to = to + operand_bytes(begin),
+                   .rows = (layer.end(0) - layer.begin(0)) * s.batch,
+                   .pitch = 4 * h,
+                   .to_pitch = 4 * h,
+                   .columns = static_cast<int>(4 * h)});
+    }
+  }
+  args.gradients = to;
+}
+
 void Trainer::Impl::run_backward(const BackwardCall& call) {
   const TrainingShape s = shape_of(call.x.extents[0], call.x.extents[1]);
   const std::int64_t h = s.config.hidden_size;
@@ -144,13 +170,15 @@ void Trainer::Impl::run_backward(const BackwardCall& call) {
     args.stage = s.stage(i, s.chunk_backward, true);
     const Stage& stage = args.stage;
     const std::int64_t place = i % s.ring;
-    args.gradients = at(arena.gradients, place * s.stage_gradients());
+    args.gradients = narrow() && !s.persistent ? at(arena.narrow_gradients) + operand_bytes(place * s.stage_gradients())
+                                               : at(arena.gradients, place * s.stage_gradients());
     if (!s.wavefront()) args.inner_grad = at(arena.inner_grad, s.inner_of(stage.first_layer));
     StageInput first;
     if ((stage.first_layer == 0 || !s.wavefront()) && (!s.keeps_gates || s.gradient_steps == stage.chunk_steps))
       first = stage_input(s, stage, call.x, lengths, states, dropout, copied_rows(s, place, 0));
     if (!s.keeps_gates) remake(s, args, first);
     recur_back(s, args, i);
+    if (narrow() && s.persistent) narrow_stage_gradients(s, args, place);
     stage_products(s, args, first, place, call, dropout);
     if (front) front->record(FrontStream::multiplied + static_cast<int>(place), stream);
   }

@@ -66,6 +66,12 @@ struct Trainer::Impl final : TrainingEngine {
   void prepare();
   void prepare_backward(const TrainingShape& s);
 
+  // Operands in 16 bits.
+  RowMatrix as_operand(const TrainingShape& s, const RowMatrix& rows, std::int64_t count, std::int64_t columns);
+  void narrow_cells(const TrainingShape& s, CellArgs& args);
+  void narrow_stage_gradients(const TrainingShape& s, CellArgs& args, std::int64_t place);
+  std::int64_t gradients_begin(const TrainingShape& s, const Stage& stage, int direction) const;
+
   // Both ways.
   CellArgs cell_args(const TrainingShape& s, const RowLengths& lengths, std::byte* states, std::byte* gates) const;
   RowMatrix rows_in_place(const TrainingShape& s, std::int64_t layer, const ConstTensorView& x,
@@ -116,14 +122,22 @@ struct Trainer::Impl final : TrainingEngine {
   }
   std::byte* at(std::size_t offset, std::int64_t elements = 0) const { return memory.get() + offset + bytes(elements); }
   std::int64_t bytes(std::int64_t elements) const { return elements * static_cast<std::int64_t>(size_of(dtype)); }
+  /// Of operands of products.
+  bool narrow() const { return factors != Factors::float32; }
+  std::int64_t operand_bytes(std::int64_t elements) const { return narrow() ? 2 * elements : bytes(elements); }
   const std::byte* recurrent(std::int64_t cell) const {
     const std::int64_t h = problem.config.hidden_size;
-    return static_cast<const std::byte*>(weights->w_hh()) + bytes(cell * 3 * h * h);
+    return static_cast<const std::byte*>(weights->w_hh_operand()) + operand_bytes(cell * 3 * h * h);
+  }
+  const std::byte* input_weights(const TrainingShape& s, std::int64_t layer, std::int64_t direction) const {
+    const std::int64_t matrix = 3 * s.config.hidden_size * s.operand_row(s.config.layer_input_size(layer));
+    return static_cast<const std::byte*>(weights->w_ih_operand(layer)) + operand_bytes(direction * matrix);
   }
 
   Problem problem;
   RecurrenceSchedule schedule;
   DType dtype;
+  Factors factors;
   std::shared_ptr<TrainingWeights> weights;
   Products products;
   std::optional<Recurrence> recurrence;
@@ -133,6 +147,9 @@ struct Trainer::Impl final : TrainingEngine {
   TrainingArena arena;
   std::shared_ptr<std::byte> memory;
 };
+
+/// One layer of a stage.
+Stage single(const Stage& stage, int i);
 
 /// The caller's tensors as kernels read them.
 Operand3 operand3(const ConstTensorView& view);

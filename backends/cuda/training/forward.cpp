@@ -113,7 +113,7 @@ ProductShape Trainer::Impl::input_shape(const TrainingShape& s, std::int64_t lay
   p.columns = 3 * s.config.hidden_size;
   p.depth = s.config.layer_input_size(layer);
   p.a_row = pitch;
-  p.b_column = p.depth;
+  p.b_column = s.operand_row(p.depth);
   p.c_row = p.columns;
   return p;
 }
@@ -141,11 +141,42 @@ void Trainer::Impl::project(const TrainingShape& s, const Stage& stage, const St
         x.data += bytes(std::int64_t{stage.first_time(i, d)} * s.batch * x.pitch);
       }
       const std::int64_t slot = stage.slot(i) * directions + d;
-      products.run(input_shape(s, layer, rows, x.pitch), x.data,
-                   static_cast<const std::byte*>(weights->w_ih(layer)) + bytes(d * 3 * h * features),
+      x = as_operand(s, x, rows, features);
+      products.run(input_shape(s, layer, rows, x.pitch), x.data, input_weights(s, layer, d),
                    shares + bytes(slot * stage.chunk_steps * s.batch * 3 * h));
     }
   }
+}
+
+/// Rows as products read them: themselves, or rounded to 16 bits. Until the next ones are.
+RowMatrix Trainer::Impl::as_operand(const TrainingShape& s, const RowMatrix& rows, std::int64_t count,
+                                    std::int64_t columns) {
+  if (!narrow()) return rows;
+  const std::int64_t pitch = s.operand_row(columns);
+  narrow_rows(stream, factors,
+              {.from = reinterpret_cast<const float*>(rows.data),
+               .to = at(arena.narrow_rows),
+               .rows = count,
+               .pitch = rows.pitch,
+               .to_pitch = pitch,
+               .columns = static_cast<int>(columns)});
+  return {at(arena.narrow_rows), pitch};
+}
+
+/// Lets steps leave their operands in 16 bits; the first state of a stage's cells is rounded here.
+void Trainer::Impl::narrow_cells(const TrainingShape& s, CellArgs& args) {
+  const std::int64_t h = s.config.hidden_size, directions = s.config.num_directions();
+  const std::int64_t first = args.stage.first_layer * directions * s.batch;
+  args.factors = factors;
+  args.state_operand = at(arena.state_operand);
+  args.step_operand = at(arena.step_operand);
+  narrow_rows(stream, factors,
+              {.from = static_cast<const float*>(args.state) + first * h,
+               .to = at(arena.state_operand) + operand_bytes(first * h),
+               .rows = args.stage.layers * directions * s.batch,
+               .pitch = h,
+               .to_pitch = h,
+               .columns = static_cast<int>(h)});
 }
 
 /// hidden[cell] (B, gates H) = state[cell] W_hh[cell]^T, of some gates.
@@ -176,6 +207,10 @@ void Trainer::Impl::run_steps(const TrainingShape& s, CellArgs args) {
   };
   std::byte* state = of_cells(args.state, s.batch * h);
   std::byte* product = of_cells(const_cast<void*>(args.hidden), s.batch * 3 * h);
+  if (narrow()) {
+    narrow_cells(s, args);
+    state = at(arena.state_operand) + operand_bytes(first * s.batch * h);
+  }
   for (int step = 0; step < args.stage.chunk_steps; ++step) {
     args.step = step;
     if (s.config.reset_after) {

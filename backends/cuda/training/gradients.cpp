@@ -8,9 +8,7 @@
 #include "backends/cuda/training/engine.hpp"
 
 namespace gru::cuda {
-namespace {
 
-/// One layer of a stage.
 Stage single(const Stage& stage, int i) {
   Stage s = stage;
   s.first_layer += i;
@@ -18,8 +16,6 @@ Stage single(const Stage& stage, int i) {
   s.chunk -= i;
   return s;
 }
-
-}  // namespace
 
 /// dx (rows, features) = (dn, dr, dz) W_ih, of one direction.
 ProductShape Trainer::Impl::input_grad_shape(const TrainingShape& s, std::int64_t layer, std::int64_t rows,
@@ -31,7 +27,7 @@ ProductShape Trainer::Impl::input_grad_shape(const TrainingShape& s, std::int64_
   p.depth = 3 * h;
   p.a_row = 4 * h;
   p.b_column = 1;
-  p.b_depth = p.columns;
+  p.b_depth = s.operand_row(p.columns);
   p.c_row = pitch;
   p.add = add;
   if (add || pitch != p.columns) return p;
@@ -40,7 +36,7 @@ ProductShape Trainer::Impl::input_grad_shape(const TrainingShape& s, std::int64_
   if (p.batches == 1) return p;
   p.depth /= p.batches;
   p.a_batch = p.depth;
-  p.b_batch = p.depth * p.columns;
+  p.b_batch = p.depth * p.b_depth;
   p.c_batch = rows * p.columns;
   return p;
 }
@@ -49,11 +45,9 @@ ProductShape Trainer::Impl::input_grad_shape(const TrainingShape& s, std::int64_
 void Trainer::Impl::input_gradient(const TrainingShape& s, std::int64_t layer, std::int64_t direction,
                                    const std::byte* gradients, std::int64_t rows, std::byte* to, std::int64_t pitch,
                                    bool add) {
-  const std::int64_t matrix = 3 * s.config.hidden_size * s.config.layer_input_size(layer);
   const ProductShape shape = input_grad_shape(s, layer, rows, pitch, add);
   std::byte* const product = shape.batches > 1 ? at(arena.parts) : to;
-  products.run(shape, gradients, static_cast<const std::byte*>(weights->w_ih(layer)) + bytes(direction * matrix),
-               product);
+  products.run(shape, gradients, input_weights(s, layer, direction), product);
   if (shape.batches == 1) return;
   ColumnSumArgs sums;
   sums.rows = sums.rows_each = shape.batches;
@@ -77,18 +71,22 @@ void Trainer::Impl::inner_gradients(const TrainingShape& s, const CellArgs& args
   }
 }
 
+/// Where the gradients of the gates of a stage of one layer begin, in elements.
+std::int64_t Trainer::Impl::gradients_begin(const TrainingShape& s, const Stage& stage, int direction) const {
+  const std::int64_t slot = stage.slot(0) * s.config.num_directions() + direction;
+  const std::int64_t place = direction == 0 ? stage.begin(0) % s.gradient_steps : 0;
+  return (slot * s.gradient_rows() + place * s.batch) * 4 * s.config.hidden_size;
+}
+
 /// Of a stage of one layer: of a chunk, or of all steps whose gates' gradients are there. `first`: x, of layer 0 or after dropout.
 GradientRows Trainer::Impl::rows_of(const TrainingShape& s, const CellArgs& args, const Stage& stage, int direction,
                                     const StageInput& first) const {
   const std::int64_t h = s.config.hidden_size, width = s.width(), layer = stage.first_layer;
-  const std::int64_t slot = stage.slot(0) * s.config.num_directions() + direction;
   const std::int64_t time = stage.first_time(0, direction);
-  const std::int64_t place = direction == 0 ? stage.begin(0) % s.gradient_steps : 0;
   const auto* states = static_cast<const std::byte*>(args.states);
   GradientRows of;
   of.count = (stage.end(0) - stage.begin(0)) * s.batch;
-  of.gradients =
-      static_cast<const std::byte*>(args.gradients) + bytes((slot * s.gradient_rows() + place * s.batch) * 4 * h);
+  of.gradients = static_cast<const std::byte*>(args.gradients) + operand_bytes(gradients_begin(s, stage, direction));
   of.input = first[cuda::at(direction)];
   if (of.input.data == nullptr && layer > 0) {
     of.input = rows_below(s, layer, {}, states);
@@ -132,10 +130,11 @@ void Trainer::Impl::weight_gradient(const TrainingShape& s, std::int64_t rows, c
                  at(arena.parts, first));
     if (parts.rest == 0) return;
     const std::int64_t done = parts.count * parts.each;
-    products.run(weight_shape(s, columns, right_pitch, parts.rest, 1, of_gates), left + bytes(done * 4 * h),
-                 right + bytes(done * right_pitch), at(arena.parts, first + parts.count * part));
+    products.run(weight_shape(s, columns, right_pitch, parts.rest, 1, of_gates), left + operand_bytes(done * 4 * h),
+                 right + operand_bytes(done * right_pitch), at(arena.parts, first + parts.count * part));
   };
-  multiply(gradients, with.data, with.pitch, reset_rows == nullptr ? 3 : 2, 0);
+  const RowMatrix right = as_operand(s, with, rows, columns);
+  multiply(gradients, right.data, right.pitch, reset_rows == nullptr ? 3 : 2, 0);
   if (reset_rows != nullptr) multiply(gradients + bytes(2 * h), reset_rows, h, 1, 2 * h * columns);
   ParameterArgs a;
   a.hidden = static_cast<int>(h);
@@ -159,7 +158,7 @@ void Trainer::Impl::parameter_gradients(const TrainingShape& s, const GradientRo
   if (to.weight_ih.given())
     weight_gradient(s, of.count, of.gradients, of.input, columns, nullptr, kInputOrder, to.weight_ih, accumulate);
   if (to.weight_hh.given()) {
-    weight_gradient(s, of.count, of.gradients + bytes(h), {of.before, s.width()}, h, of.reset, kStateOrder,
+    weight_gradient(s, of.count, of.gradients + operand_bytes(h), {of.before, s.width()}, h, of.reset, kStateOrder,
                     to.weight_hh, accumulate);
   }
   if (!to.bias_ih.given() && !to.bias_hh.given()) return;
@@ -169,7 +168,11 @@ void Trainer::Impl::parameter_gradients(const TrainingShape& s, const GradientRo
   sums.columns = static_cast<int>(4 * h);
   sums.from = of.gradients;
   sums.to = at(arena.bias_parts);
-  sum_columns(stream, dtype, sums);
+  if (narrow()) {
+    sum_narrow_columns(stream, factors, sums);
+  } else {
+    sum_columns(stream, dtype, sums);
+  }
   ParameterArgs bias;
   bias.hidden = static_cast<int>(h);
   bias.pitch = 1;

@@ -35,7 +35,12 @@ void load_bias(StreamRef stream, DType dtype, const BiasArgs& args);
 void add_parts(StreamRef stream, DType dtype, const ColumnSumArgs& args);
 void sum_columns(StreamRef stream, DType dtype, const ColumnSumArgs& args);
 
-/// Loads all of them onto the current device.
+// Operands of 16 bits (kernel/narrow.cu). Their sums are float32, of a multiple of 8 columns.
+void narrow_rows(StreamRef stream, Factors factors, const NarrowArgs& args);
+void sum_narrow_columns(StreamRef stream, Factors factors, const ColumnSumArgs& args);
+void load_narrow_kernels(Factors factors);
+
+/// Loads all the others onto the current device.
 void load_training_kernels(DType dtype);
 
 }  // namespace gru::cuda

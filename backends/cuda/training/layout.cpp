@@ -112,6 +112,7 @@ TrainingShape::TrainingShape(const Problem& problem, std::int64_t t, std::int64_
       persistent_forward(pace.persistent_forward),
       gradient_steps(std::min(pace.gradient_steps, t)),
       fused(pace.fused),
+      factors(trains_in_16_bits(problem) ? factors_in(problem.options.math) : Factors::float32),
       drops(problem.options.dropout > 0.0),
       ring(pace.ring),
       at_once(pace.at_once),
@@ -226,6 +227,14 @@ TrainingArena::TrainingArena(const TrainingShape& s) {
   place(state, cells * s.batch * h);
   place(reset_state, c.reset_after ? 0 : cells * s.batch * h);
   place(step_product, cells * s.batch * 3 * h);
+  const auto place_narrow = [&](std::size_t& at, std::int64_t elements) {
+    at = end;
+    if (s.narrow()) end += padded(elements, s.operand_element());
+  };
+  place_narrow(state_operand, cells * s.batch * h);
+  place_narrow(step_operand, cells * s.batch * 3 * h);
+  place_narrow(narrow_rows, std::max({s.chunk_forward, s.chunk_backward, s.gradient_steps}) * s.batch *
+                                std::max(s.operand_row(c.input_size), d * h));
   place(operands, s.fused ? 2 * s.operand_size() : 0);
   const std::size_t shared = end;
 
@@ -246,7 +255,8 @@ TrainingArena::TrainingArena(const TrainingShape& s) {
     place(gates, slot_rows(s.chunk_backward) * 4 * h);
   }
   place(reset_rows, c.reset_after ? 0 : d * s.rows() * h);
-  place(gradients, s.ring * s.stage_gradients());
+  place(gradients, s.narrow() && !s.persistent ? 0 : s.ring * s.stage_gradients());
+  place_narrow(narrow_gradients, s.ring * s.stage_gradients());
   const std::int64_t all_inner = s.rows() * d * h;
   place(clean_x_back, s.ring * d * s.gradient_rows() * s.copied_features());
   // The last place of a wavefront is for the layer below a pass.

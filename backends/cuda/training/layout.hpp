@@ -9,6 +9,7 @@
 
 #include "backends/cuda/training/args.hpp"
 #include "backends/cuda/training/fused_step.hpp"
+#include "backends/cuda/training/narrow.hpp"
 #include "gru/problem.hpp"
 
 namespace gru::cuda {
@@ -44,13 +45,14 @@ struct TrainingShape {
   bool persistent = false, persistent_forward = false;
   std::int64_t gradient_steps = 1;
   bool fused = false;
-  bool drops = false;          ///< between layers
-  std::int64_t ring = 1;       ///< stages whose gates' gradients are there
-  std::int64_t at_once = 1;    ///< A
-  std::int64_t element = 4;    ///< bytes
-  std::int64_t plan_rows = 0;  ///< T B of the plan's largest call
-  std::int64_t plan_kept = 0;  ///< elements that it keeps, roughly
-  std::int64_t part_rows = 0;  ///< that a parameter's gradient sums at once, of that
+  Factors factors = Factors::float32;  ///< of products
+  bool drops = false;                  ///< between layers
+  std::int64_t ring = 1;               ///< stages whose gates' gradients are there
+  std::int64_t at_once = 1;            ///< A
+  std::int64_t element = 4;            ///< bytes
+  std::int64_t plan_rows = 0;          ///< T B of the plan's largest call
+  std::int64_t plan_kept = 0;          ///< elements that it keeps, roughly
+  std::int64_t part_rows = 0;          ///< that a parameter's gradient sums at once, of that
   std::int64_t multiprocessors = 1;
   std::int64_t steps = 0, batch = 0;                   ///< T, B
   std::int64_t chunk_forward = 0, chunk_backward = 0;  ///< C
@@ -61,6 +63,12 @@ struct TrainingShape {
   std::int64_t width() const { return config.num_directions() * config.hidden_size; }
   std::int64_t cells() const { return config.num_layers * config.num_directions(); }
   bool wavefront() const { return at_once > 1; }
+  /// Whether operands of products have 16 bits; then rows of so many values have such a pitch.
+  bool narrow() const { return factors != Factors::float32; }
+  std::int64_t operand_row(std::int64_t columns) const {
+    return narrow() ? (columns + kFactorsAligned - 1) / kFactorsAligned * kFactorsAligned : columns;
+  }
+  std::int64_t operand_element() const { return narrow() ? 2 : element; }  ///< bytes
 
   /// Layers pass through A at a time; a pass has as many stages as chunks, and one more for each layer above its first.
   std::int64_t passes() const { return (config.num_layers + at_once - 1) / at_once; }
@@ -102,24 +110,28 @@ struct TrainingShape {
 /// Offsets in the plan's working memory; forward and backward use it in turn.
 struct TrainingArena {
   // Of both.
-  std::size_t state = 0;         ///< [L*D][B][H]
-  std::size_t reset_state = 0;   ///< [L*D][B][H], reset-before
-  std::size_t step_product = 0;  ///< [L*D][B][3][H]: forward `hidden`, backward `step_gradients`
-  std::size_t operands = 0;      ///< fused: [2][L*D][3 H][rows in whole tiles], of this step and the next
+  std::size_t state = 0;          ///< [L*D][B][H]
+  std::size_t reset_state = 0;    ///< [L*D][B][H], reset-before
+  std::size_t step_product = 0;   ///< [L*D][B][3][H]: forward `hidden`, backward `step_gradients`
+  std::size_t state_operand = 0;  ///< 16 bits: [L*D][B][H]
+  std::size_t step_operand = 0;   ///< 16 bits: [L*D][B][3][H]
+  std::size_t narrow_rows = 0;    ///< 16 bits: an operand of a stage's rows
+  std::size_t operands = 0;       ///< fused: [2][L*D][3 H][rows in whole tiles], of this step and the next
   // Forward.
   std::size_t input = 0;    ///< [A*D][C B][3][H]
   std::size_t clean_x = 0;  ///< [D][C B][features of a layer], where a product can't read them in place
   std::size_t states = 0;   ///< without a reserve
   // Backward.
-  std::size_t clean_x_back = 0;  ///< as clean_x, where gradients are by place [ring][D][C B]; and the gradient of x
-  std::size_t input_back = 0;    ///< remake: [A*D][C B][3][H]
-  std::size_t hidden = 0;        ///< remake: [A*D][C B][3][H]
-  std::size_t gates = 0;         ///< remake: [A*D][C B][H][4]
-  std::size_t reset_rows = 0;    ///< reset-before: [D][T B][H]
-  std::size_t gradients = 0;     ///< [ring][A*D][C B][4][H], or [A*D][T B][4][H]
-  std::size_t inner_grad = 0;    ///< [A or copies][T B][D*H]
-  std::size_t parts = 0;         ///< partial sums of a parameter's gradient
-  std::int64_t parts_size = 0;   ///< elements of these
+  std::size_t clean_x_back = 0;      ///< as clean_x, where gradients are by place [ring][D][C B]; and the gradient of x
+  std::size_t input_back = 0;        ///< remake: [A*D][C B][3][H]
+  std::size_t hidden = 0;            ///< remake: [A*D][C B][3][H]
+  std::size_t gates = 0;             ///< remake: [A*D][C B][H][4]
+  std::size_t reset_rows = 0;        ///< reset-before: [D][T B][H]
+  std::size_t gradients = 0;         ///< [ring][A*D][C B][4][H], or [A*D][T B][4][H]
+  std::size_t narrow_gradients = 0;  ///< 16 bits: as gradients, which steps of their own leave here alone
+  std::size_t inner_grad = 0;        ///< [A or copies][T B][D*H]
+  std::size_t parts = 0;             ///< partial sums of a parameter's gradient
+  std::int64_t parts_size = 0;       ///< elements of these
   std::size_t bias_parts = 0;
   std::size_t bytes = 0;
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "backends/cuda/choice.hpp"
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/persistent/args.hpp"
 #include "backends/cuda/persistent/residency.hpp"
@@ -21,7 +22,7 @@ constexpr double kClocksPerMicrosecond = 1900;
 PersistentSchedule on_device(const Problem& problem, PersistentSchedule schedule, StreamRef stream) {
   if (fits_device(schedule, problem, stream)) return schedule;
   if (schedule.kernel->cluster()) {
-    schedule = make_keeping_schedule(problem, false);
+    schedule = make_keeping_schedule(with_exacter_math(problem), false);
     if (schedule.kernel != nullptr && fits_device(schedule, problem, stream)) return schedule;
   }
   throw DeviceRefusal(fmt::format(
@@ -35,7 +36,7 @@ PersistentSchedule on_device(const Problem& problem, PersistentSchedule schedule
 PersistentSchedule make_forward_schedule(const Problem& p, const TrainingPace& own) {
   constexpr std::int64_t kMinSteps = 4;  // as for inference
   if (p.options.seq_len < kMinSteps) return {};
-  PersistentSchedule s = make_keeping_schedule(p);
+  PersistentSchedule s = make_keeping_schedule(with_exacter_math(p));
   return s.kernel != nullptr && s.clocks < own.microseconds * kClocksPerMicrosecond ? s : PersistentSchedule{};
 }
 

@@ -21,10 +21,10 @@ std::int64_t span_of(std::int64_t n, std::int64_t n_stride, std::int64_t m, std:
   return (n - 1) * n_stride + (m - 1) * m_stride + (batches - 1) * std::max<std::int64_t>(batch_stride, 0) + 1;
 }
 
-void launch_own(StreamRef stream, DType dtype, const ProductArgs& args) {
+void launch_own(StreamRef stream, const void* kernel, const ProductArgs& args) {
   const ProductShape& s = args.shape;
   const dim3 grid(blocks(s.rows, kProductTile), blocks(s.columns, kProductTile), static_cast<unsigned>(s.batches));
-  Launch(grid, dim3(kProductThreads), 0, stream).start(product_kernel(dtype), "the launch of a product", args);
+  Launch(grid, dim3(kProductThreads), 0, stream).start(kernel, "the launch of a product", args);
 }
 
 bool empty(const ProductShape& s) { return s.rows == 0 || s.columns == 0 || s.batches == 0; }
@@ -47,15 +47,18 @@ bool fits(std::int64_t n, std::int64_t n_stride, std::int64_t depth, std::int64_
 }  // namespace
 
 struct Products::Impl {
-  Impl(StreamRef on, DType of, Math by) : stream(on), dtype(of), math(by) {}
+  Impl(StreamRef on, DType of, Math by, Factors with) : stream(on), dtype(of), math(by), factors(with) {}
 
   StreamRef stream;
   DType dtype;
   Math math;
+  Factors factors;
   std::size_t workspace_bytes = 0;
   std::shared_ptr<std::byte> workspace;
   std::shared_ptr<std::byte> trial;  // while shapes are prepared
   std::size_t trial_bytes = 0;
+
+  std::size_t operand_size() const { return factors == Factors::float32 ? size_of(dtype) : sizeof(std::uint16_t); }
 #if defined(GRU_CUDA_CUBLASLT)
   cublasLtHandle_t context = nullptr;
   std::vector<Planned> plans;
@@ -64,6 +67,9 @@ struct Products::Impl {
   bool find_algorithm(Planned& planned) const;
   void launch(const Planned& planned, const void* a, const void* b, void* c) const;
   cudaDataType_t type() const { return dtype == DType::float64 ? CUDA_R_64F : CUDA_R_32F; }
+  cudaDataType_t operand_type() const {
+    return factors == Factors::float16 ? CUDA_R_16F : factors == Factors::bfloat16 ? CUDA_R_16BF : type();
+  }
 #endif
 };
 
@@ -74,11 +80,11 @@ Planned Products::Impl::plan(const ProductShape& s) const {
   if (math == Math::tf32) compute = CUBLAS_COMPUTE_32F_FAST_TF32;
   const bool b_by_depth = s.b_depth == 1 && s.b_column >= s.depth;
   const bool a_by_depth = s.a_depth == 1 && s.a_row >= s.depth;
-  blas::Matrix first{.type = type(), .batch_stride = s.b_batch, .transposed = b_by_depth};
+  blas::Matrix first{.type = operand_type(), .batch_stride = s.b_batch, .transposed = b_by_depth};
   first.rows = b_by_depth ? s.depth : s.columns;
   first.columns = b_by_depth ? s.columns : s.depth;
   first.stride = b_by_depth ? s.b_column : s.b_depth;
-  blas::Matrix second{.type = type(), .batch_stride = s.a_batch, .transposed = !a_by_depth};
+  blas::Matrix second{.type = operand_type(), .batch_stride = s.a_batch, .transposed = !a_by_depth};
   second.rows = a_by_depth ? s.depth : s.rows;
   second.columns = a_by_depth ? s.rows : s.depth;
   second.stride = a_by_depth ? s.a_row : s.a_depth;
@@ -89,15 +95,16 @@ Planned Products::Impl::plan(const ProductShape& s) const {
 
 /// False: cuBLASLt has none.
 bool Products::Impl::find_algorithm(Planned& p) const {
-  const auto bytes_of = [&](std::int64_t step) {
-    return blas::alignment_of(static_cast<std::uint64_t>(step) * size_of(dtype));
+  const auto bytes_of = [&](std::int64_t step, std::size_t element) {
+    return blas::alignment_of(static_cast<std::uint64_t>(step) * element);
   };
   // Sums may be split where their parts meet in the workspace, which keeps one order of summation; not in place, by
   // atomic additions. Strides that are no multiple of 16 bytes show in the layouts.
   const blas::Limits limits{
       .workspace = workspace_bytes,
       .reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE,
-      .alignment = {bytes_of(p.shape.b_batch), bytes_of(p.shape.a_batch), bytes_of(p.shape.c_batch)}};
+      .alignment = {bytes_of(p.shape.b_batch, operand_size()), bytes_of(p.shape.a_batch, operand_size()),
+                    bytes_of(p.shape.c_batch, size_of(dtype))}};
   return p.product.find_algorithm(context, limits) == CUBLAS_STATUS_SUCCESS;
 }
 
@@ -112,13 +119,14 @@ void Products::Impl::launch(const Planned& p, const void* a, const void* b, void
 
 #endif
 
-Products::Products(StreamRef stream, DType dtype, Math math) : impl_(std::make_unique<Impl>(stream, dtype, math)) {
+Products::Products(StreamRef stream, DType dtype, Math math, Factors factors)
+    : impl_(std::make_unique<Impl>(stream, dtype, math, factors)) {
   const DeviceGuard guard(stream.device);
-  load_kernel(product_kernel(dtype));
+  load_kernel(product_kernel(dtype, factors));
 #if defined(GRU_CUDA_CUBLASLT)
   impl_->context = blas::context_of(stream.device);
   // Without any, cuBLASLt leaves out its kernels for Hopper's tensor cores.
-  impl_->workspace_bytes = std::size_t{math == Math::tf32 ? 32U : 4U} << 20U;
+  impl_->workspace_bytes = std::size_t{math == Math::strict ? 4U : 32U} << 20U;
   impl_->workspace = allocate(stream, "cuBLASLt's workspace", impl_->workspace_bytes);
 #endif
 }
@@ -141,10 +149,12 @@ void Products::prepare([[maybe_unused]] const ProductShape& s) {
   // Operands one after the other, each behind room for a batch stride that runs backwards.
   const auto before = [&](std::int64_t stride) { return (s.batches - 1) * std::max<std::int64_t>(-stride, 0); };
   const auto bytes = [&](std::int64_t elements) { return static_cast<std::size_t>(elements) * size_of(my.dtype); };
+  const auto of_operand = [&](std::int64_t elements) { return static_cast<std::size_t>(elements) * my.operand_size(); };
   const auto offsets = lay_out(
-      {bytes(before(s.a_batch)), bytes(span_of(s.rows, s.a_row, s.depth, s.a_depth, s.batches, s.a_batch)),
-       bytes(before(s.b_batch)), bytes(span_of(s.columns, s.b_column, s.depth, s.b_depth, s.batches, s.b_batch)),
-       bytes(before(s.c_batch)), bytes(span_of(s.rows, s.c_row, s.columns, 1, s.batches, s.c_batch))});
+      {of_operand(before(s.a_batch)), of_operand(span_of(s.rows, s.a_row, s.depth, s.a_depth, s.batches, s.a_batch)),
+       of_operand(before(s.b_batch)),
+       of_operand(span_of(s.columns, s.b_column, s.depth, s.b_depth, s.batches, s.b_batch)), bytes(before(s.c_batch)),
+       bytes(span_of(s.rows, s.c_row, s.columns, 1, s.batches, s.c_batch))});
   if (offsets.back() > my.trial_bytes) {
     my.trial.reset();
     my.trial_bytes = offsets.back();
@@ -172,7 +182,7 @@ void Products::run(const ProductShape& s, const void* a, const void* b, void* c)
     }
   }
 #endif
-  launch_own(my.stream, my.dtype, {s, a, b, c});
+  launch_own(my.stream, product_kernel(my.dtype, my.factors), {s, a, b, c});
 }
 
 }  // namespace gru::cuda

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-/// Matrix products of training: any layout of the operands, float or double, cuBLASLt where it is built in and knows the
+/// Matrix products of training: any layout of the operands, float or double, or operands of 16 bits and float sums, cuBLASLt where it is built in and knows the
 /// shape, else a kernel of ours.
 
 #include <cstddef>
@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "backends/cuda/common/stream_ref.hpp"
+#include "backends/cuda/device/factors.hpp"
 #include "gru/problem.hpp"
 
 namespace gru::cuda {
@@ -32,14 +33,15 @@ struct ProductArgs {
   const void* b = nullptr;
   void* c = nullptr;
 };
-/// void(ProductArgs) for float or double: grid (rows / kProductTile, columns / kProductTile, batches).
-const void* product_kernel(DType dtype);
+/// void(ProductArgs) for float or double, or operands of 16 bits: grid (rows / kProductTile, columns / kProductTile, batches).
+const void* product_kernel(DType dtype, Factors factors);
 inline constexpr int kProductTile = 64, kProductThreads = 256;
 
 /// The products of one stream. Sums run in a fixed order: the same bits each time.
 class Products {
  public:
-  Products(StreamRef stream, DType dtype, Math math);
+  /// Operands and results are of `dtype`; operands of 16 bits where `factors` are.
+  Products(StreamRef stream, DType dtype, Math math, Factors factors = Factors::float32);
   Products(Products&&) noexcept;
   Products& operator=(Products&&) noexcept;
   ~Products();

@@ -18,11 +18,11 @@ namespace {
 
 /// Clocks of a step: the way through L2; what a visit takes beside its products (shuffles, gates, the block's meeting), more
 /// where slices take turns; what a pair of words that a thread reads adds; how much longer products take than their issue
-/// alone. Of a step made of launches of their own: two of them, and what a multiprocessor makes of a clock's products, strict
-/// and in TF32. Fitted to an H200: within a quarter for kb41, speech, db1024, mid, batch256 and shapes like those.
+/// alone. Of a step made of launches of their own: two of them, and what a multiprocessor makes of a clock's products, strict,
+/// in TF32 and in 16 bits. Fitted to an H200: within a quarter for kb41, speech, db1024, mid, batch256 and shapes like those.
 constexpr double kClusterClocks = 750, kClusterTurnClocks = 300;
 constexpr double kExchangeClocks = 1100, kVisitClocks = 700, kTurnClocks = 1200, kPairClocks = 80, kProductShare = 1.4;
-constexpr double kLaunchClocks = 22000, kStrictFlops = 110, kTf32Flops = 600;
+constexpr double kLaunchClocks = 22000, kStrictFlops = 110, kTf32Flops = 600, kHalfFlops = 1000;
 constexpr double kClocksPerMicrosecond = 1900;
 constexpr std::int64_t kMostProductRows = 32;
 /// Products run beside a recurrence that takes at most so much of a device: else they would only hold up its next launch.
@@ -84,7 +84,9 @@ RecurrenceSchedule choose(const Problem& p) {
   const Config& c = p.config;
   const std::int64_t layers = most_layers_at_once(p), batch = p.options.batch_size;
   const double flops = static_cast<double>(layers * c.num_directions() * batch * 6 * c.hidden_size * c.hidden_size);
-  const double clocks = kLaunchClocks + flops / ((p.options.math == Math::tf32 ? kTf32Flops : kStrictFlops) *
+  const double clocks = kLaunchClocks + flops / ((trains_in_16_bits(p)           ? kHalfFlops
+                                                  : p.options.math == Math::tf32 ? kTf32Flops
+                                                                                 : kStrictFlops) *
                                                  std::max(1.0, static_cast<double>(p.device.sm_count)));
   FusedSteps fused = choose_fused_steps(p, layers * c.num_directions());
   // cuBLASLt's strict products of more rows have been seen to take ten times as long (B = 64, H = 1024).

@@ -9,6 +9,7 @@
 #include "backends/cuda/common/launch.hpp"
 #include "backends/cuda/projection/dense_product.hpp"
 #include "backends/cuda/training/engine.hpp"
+#include "backends/cuda/training/narrow.hpp"
 #include "gru/error.hpp"
 #include "src/format.hpp"
 
@@ -29,11 +30,13 @@ Trainer::Impl::Impl(StreamRef on, const Problem& for_problem, const RecurrenceSc
       problem(for_problem),
       schedule(by),
       dtype(for_problem.options.dtype),
+      factors(trains_in_16_bits(for_problem) ? factors_in(for_problem.options.math) : Factors::float32),
       weights(std::move(packed)),
-      products(on, for_problem.options.dtype, for_problem.options.math),
+      products(on, for_problem.options.dtype, for_problem.options.math, factors),
       arena(TrainingShape(for_problem, 1, 1, by.pace)) {
   const DeviceGuard guard(stream.device);
   load_training_kernels(dtype);
+  if (narrow()) load_narrow_kernels(factors);
   if (schedule.possible()) recurrence.emplace(stream, problem, schedule);
   if (schedule.fused.possible()) {
     const void* const kernels[] = {fused_step_kernel(schedule.fused.forward),
@@ -58,7 +61,7 @@ void Trainer::Impl::prepare() {
   const std::int64_t at_once = s.at_once * directions;
   const auto project = [&](std::int64_t chunk) {
     for (std::int64_t layer = 0; layer < std::min<std::int64_t>(s.config.num_layers, 2); ++layer) {
-      const std::int64_t pitch = s.config.layer_input_size(layer), rest = s.steps % chunk;
+      const std::int64_t pitch = s.operand_row(s.config.layer_input_size(layer)), rest = s.steps % chunk;
       products.prepare(input_shape(s, layer, chunk * s.batch, pitch));
       if (rest > 0) products.prepare(input_shape(s, layer, rest * s.batch, pitch));
     }
@@ -107,7 +110,7 @@ void Trainer::Impl::prepare_backward(const TrainingShape& s) {
   };
   for (std::int64_t layer = 0; layer < std::min<std::int64_t>(s.config.num_layers, 2); ++layer) {
     const std::int64_t features = s.config.layer_input_size(layer);
-    parts(features, features, 3);
+    parts(features, s.operand_row(features), 3);
     for (const bool add : {false, true}) {
       const auto below = [&](std::int64_t rows) { products.prepare(input_grad_shape(s, layer, rows, features, add)); };
       if (layer == 1 && s.wavefront()) {
@@ -118,7 +121,7 @@ void Trainer::Impl::prepare_backward(const TrainingShape& s) {
     }
   }
   if (s.config.reset_after) {
-    parts(h, s.width(), 3);
+    parts(h, narrow() ? h : s.width(), 3);
   } else {
     parts(h, s.width(), 2);
     parts(h, h, 1);
@@ -180,7 +183,8 @@ Decision<RecurrenceSchedule> Trainer::decide(const Problem& p) {
   using Answer = Decision<RecurrenceSchedule>;
   if (p.options.training == Training::none) return Answer::no("is for plans with training, which this one has not");
   const bool tf32 = p.options.math == Math::tf32 && kHasDenseProduct;
-  if (p.options.math != Math::strict && !tf32) {
+  const bool half = trains_in_16_bits(p) && kHasDenseProduct;
+  if (p.options.math != Math::strict && !tf32 && !half) {
     return Answer::no(fmt::format("trains in strict arithmetic{}, the plan asks for {}",
                                   kHasDenseProduct ? " or tf32" : "", name_of(p.options.math)));
   }
@@ -190,6 +194,7 @@ Decision<RecurrenceSchedule> Trainer::decide(const Problem& p) {
   }
   RecurrenceSchedule schedule = make_recurrence_schedule(p);
   std::string remark = schedule.reason;
+  if (half) remark += fmt::format("; products in {}, sums in float32", name_of(p.options.math));
   return Answer::yes(std::move(schedule), std::move(remark));
 }
 
@@ -197,6 +202,7 @@ std::unique_ptr<TrainingEngine> Trainer::make(StreamRef stream, const Problem& p
                                               const Weights& weights) {
   const DeviceGuard guard(stream.device);
   load_training_kernels(problem.options.dtype);
+  if (trains_in_16_bits(problem)) load_narrow_kernels(factors_in(problem.options.math));
   auto on_device = std::make_shared<TrainingWeights>(stream, problem, schedule.possible() || schedule.fused.possible());
   on_device->upload(stream, weights);
   return std::make_unique<Impl>(stream, problem, std::move(schedule), std::move(on_device));

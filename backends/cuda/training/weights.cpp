@@ -3,8 +3,10 @@
 
 #include <algorithm>
 
+#include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/runtime.hpp"
 #include "backends/cuda/training/kernels.hpp"
+#include "backends/cuda/training/narrow.hpp"
 
 namespace gru::cuda {
 
@@ -23,6 +25,15 @@ TrainingWeights::TrainingWeights(StreamRef stream, const Problem& problem, bool 
   recurrent_ = place(cells * 3 * h * h);
   bias_ = place(cells * 4 * h);
   if (transposed) transposed_ = place(cells * 3 * h * h);
+  if (trains_in_16_bits(problem)) {
+    factors_ = factors_in(problem.options.math);
+    const auto of_floats = [](std::int64_t elements) { return (elements + 1) / 2; };  // as many bytes
+    for (std::int64_t layer = 0; layer < config_.num_layers; ++layer) {
+      const std::int64_t pitch = round_up(config_.layer_input_size(layer), kFactorsAligned);
+      narrow_input_.push_back(place(of_floats(directions * 3 * h * pitch)));
+    }
+    narrow_recurrent_ = place(of_floats(cells * 3 * h * h));
+  }
   memory_ = allocate(stream, "the weights", end);
 }
 
@@ -63,6 +74,28 @@ void TrainingWeights::load_cell(StreamRef stream, std::int64_t cell, const CellW
   }
   bias.to = memory_.get() + bias_ + bytes(cell * 4 * h);
   load_bias(stream, dtype_, bias);
+  if (factors_ != Factors::float32) narrow_cell(stream, cell);
+}
+
+/// The operands of products from a cell's matrices.
+void TrainingWeights::narrow_cell(StreamRef stream, std::int64_t cell) {
+  const std::int64_t h = config_.hidden_size, directions = config_.num_directions();
+  const std::int64_t layer = cell / directions, d = cell % directions, features = config_.layer_input_size(layer);
+  const auto narrow = [&](const void* from, std::int64_t columns, std::byte* to) {
+    narrow_rows(stream, factors_,
+                {.from = static_cast<const float*>(from),
+                 .to = to,
+                 .rows = 3 * h,
+                 .pitch = columns,
+                 .to_pitch = round_up(columns, kFactorsAligned),
+                 .columns = static_cast<int>(columns)});
+  };
+  constexpr std::int64_t kBytes = 2;
+  narrow(static_cast<const float*>(w_ih(layer)) + d * 3 * h * features, features,
+         memory_.get() + narrow_input_[static_cast<std::size_t>(layer)] +
+             d * 3 * h * round_up(features, kFactorsAligned) * kBytes);
+  narrow(static_cast<const float*>(w_hh()) + cell * 3 * h * h, h,
+         memory_.get() + narrow_recurrent_ + cell * 3 * h * h * kBytes);
 }
 
 void TrainingWeights::load(StreamRef stream, std::span<const CellWeights> cells) {

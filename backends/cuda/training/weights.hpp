@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backends/cuda/common/stream_ref.hpp"
+#include "backends/cuda/device/factors.hpp"
 #include "gru/problem.hpp"
 #include "gru/weights.hpp"
 
@@ -24,6 +25,11 @@ class TrainingWeights {
   /// From device memory of the plan's dtype, any strides: launches only.
   void load(StreamRef stream, std::span<const CellWeights> cells);
 
+  /// The operands of products: w_ih and w_hh, or in 16 bits [D][3][H][I, rounded up to a multiple of 8] and [L*D][3][H][H].
+  const void* w_ih_operand(std::int64_t layer) const {
+    return factors_ == Factors::float32 ? w_ih(layer) : memory_.get() + narrow_input_[static_cast<std::size_t>(layer)];
+  }
+  const void* w_hh_operand() const { return factors_ == Factors::float32 ? w_hh() : memory_.get() + narrow_recurrent_; }
   /// [D][3: n, r, z][H][I of the layer].
   const void* w_ih(std::int64_t layer) const { return memory_.get() + input_[static_cast<std::size_t>(layer)]; }
   /// [L*D][3: r, z, n][H][H].
@@ -35,12 +41,16 @@ class TrainingWeights {
 
  private:
   void load_cell(StreamRef stream, std::int64_t cell, const CellWeights& weights);
+  void narrow_cell(StreamRef stream, std::int64_t cell);
 
   Config config_;
   DType dtype_;
   std::shared_ptr<std::byte> memory_;
   std::vector<std::size_t> input_;  // by layer
   std::size_t recurrent_ = 0, bias_ = 0, transposed_ = 0;
+  Factors factors_ = Factors::float32;
+  std::vector<std::size_t> narrow_input_;  // by layer
+  std::size_t narrow_recurrent_ = 0;
 };
 
 }  // namespace gru::cuda

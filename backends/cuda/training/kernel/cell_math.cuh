@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 
 #include "backends/cuda/device/gate_math.cuh"
+#include "backends/cuda/device/half_words.cuh"
 #include "backends/cuda/device/lengths.cuh"
 #include "backends/cuda/training/args.hpp"
 
@@ -22,6 +23,13 @@ struct alignas(16) Kept<double> {
 
 __device__ inline int length_of(const RowLengths& lengths, int row, int steps) {
   return valid_steps(lengths.data, lengths.stride, lengths.are_64bit, row, steps);
+}
+
+/// to[at] = value, rounded to 16 bits.
+__device__ inline void store_factor(Factors factors, void* to, long long at, float value) {
+  const unsigned word =
+      factors == Factors::bfloat16 ? rounded_pair<BFloat16>(value, 0.0F) : rounded_pair<Float16>(value, 0.0F);
+  static_cast<std::uint16_t*>(to)[at] = static_cast<std::uint16_t>(word);
 }
 
 /// What a gradient dh of the new state gives to each gate's argument, as factors: dr = dh r_factor and so on; hidden_n

@@ -60,11 +60,17 @@ struct CellView {
   __device__ void finish(const Kept<T>& k, T old) const {
     const T now = valid ? k.n + k.z * (old - k.n) : old;
     state() = now;
+    if (a.factors != Factors::float32)
+      store_factor(a.factors, a.state_operand, p.in_state(a.stage), static_cast<float>(now));
     const int length = valid ? 1 : length_of(a.lengths, p.row, a.stage.steps);
     static_cast<T*>(a.states)[state_after(a.stage, p)] = valid ? now : state_past_end(p.direction, length, old);
     if (valid && a.gates != nullptr) *kept() = k;
   }
   __device__ void store_gradients(T n, T r, T z, T hidden_n) const {
+    if (a.factors != Factors::float32) {
+      store_factors(static_cast<float>(n), static_cast<float>(r), static_cast<float>(z), static_cast<float>(hidden_n));
+      return;
+    }
     const Stage& s = a.stage;
     T* step =
         static_cast<T*>(a.step_gradients) + (static_cast<long long>(p.cell) * s.batch + p.row) * 3 * hidden + p.unit;
@@ -77,6 +83,19 @@ struct CellView {
     all[hidden] = r;
     all[2 * hidden] = z;
     all[3 * hidden] = hidden_n;
+  }
+  /// The same in 16 bits.
+  __device__ void store_factors(float n, float r, float z, float hidden_n) const {
+    const long long step = (static_cast<long long>(p.cell) * a.stage.batch + p.row) * 3 * hidden + p.unit;
+    store_factor(a.factors, a.step_operand, step, r);
+    store_factor(a.factors, a.step_operand, step + hidden, z);
+    store_factor(a.factors, a.step_operand, step + 2LL * hidden, hidden_n);
+    if (!p.at_work) return;
+    const long long all = gradients_row(a, p) * 4 * hidden + p.unit;
+    store_factor(a.factors, a.gradients, all, n);
+    store_factor(a.factors, a.gradients, all + hidden, r);
+    store_factor(a.factors, a.gradients, all + 2LL * hidden, z);
+    store_factor(a.factors, a.gradients, all + 3LL * hidden, hidden_n);
   }
 };
 
