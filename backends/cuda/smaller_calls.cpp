@@ -24,7 +24,7 @@ constexpr std::int64_t kFewSteps = 16;
 
 /// What an execution with lengths uniform in 1..T takes of one with all T, where the engine leaves out what has ended
 /// (H200).
-constexpr double kFollowedSteps = 0.7, kFollowedTeams = 0.8;
+constexpr double kFollowedSteps = 0.7, kFollowedTeams = 0.8, kFollowedProducts = 0.62;
 /// Sequences of a team of cuda-single-block whose rows are sorted.
 constexpr std::int64_t kSortedSequences = 4;
 
@@ -43,6 +43,7 @@ double share_with_lengths(const AnySchedule& schedule, const Problem& call) {
                          dense->step(batch).form == StepForm::wide;
     return follows ? kFollowedSteps : 1.0;
   }
+  if (const auto* steps = std::get_if<Schedule>(&schedule)) return steps->follows_lengths ? kFollowedProducts : 1.0;
   if (std::holds_alternative<SmallSchedule>(schedule)) {
     return batch / kSortedSequences * call.config.num_directions() > call.device.sm_count ? kFollowedTeams : 1.0;
   }
@@ -117,19 +118,32 @@ class Holder {
         static_cast<std::uint8_t>(best);
   }
 
-  /// What a plan of the call's own would take, if that is below `most` seconds; with lengths the engine whose steps
-  /// leave out rows that have ended.
+  /// What a plan of the call's own would take, if that is below `most` seconds.
   std::optional<SmallerEngine> own_engine(const Problem& call, bool lengths, double most) const {
-    const Estimates seconds = lengths ? Estimates{} : estimate(call, build_);
-    const std::size_t best = lengths ? place_of("cuda-dense-step") : fastest(seconds);
-    if (!lengths && !(seconds[best] < most)) return {};
+    if (lengths) return own_engine_for_lengths(call, most);
+    const Estimates seconds = estimate(call, build_);
+    const std::size_t best = fastest(seconds);
+    if (!(seconds[best] < most)) return {};
     std::optional<AnySchedule> schedule = schedule_of(best, call, build_);
     if (!schedule) return {};
-    if (lengths) {
-      std::get<DenseStepSchedule>(*schedule).for_lengths = true;
-      if (!(seconds_as_planned(best, *schedule, call) * share_with_lengths(*schedule, call) < most)) return {};
-    }
     return SmallerEngine{best, call.options.seq_len, call.options.batch_size, *std::move(schedule)};
+  }
+
+  /// With lengths: the faster of the engines whose steps leave out rows that have ended.
+  std::optional<SmallerEngine> own_engine_for_lengths(const Problem& call, double most) const {
+    std::optional<SmallerEngine> own;
+    for (const std::string_view name : {"cuda-per-step", "cuda-dense-step"}) {
+      const std::size_t engine = place_of(name);
+      std::optional<AnySchedule> schedule = schedule_of(engine, call, build_);
+      if (!schedule) continue;
+      if (auto* const dense = std::get_if<DenseStepSchedule>(&*schedule)) dense->for_lengths = true;
+      const double share = share_with_lengths(*schedule, call);
+      const double seconds = seconds_as_planned(engine, *schedule, call) * share;
+      if (share == 1.0 || !(seconds < most)) continue;
+      most = seconds;
+      own = SmallerEngine{engine, call.options.seq_len, call.options.batch_size, *std::move(schedule)};
+    }
+    return own;
   }
 
   const Problem& problem_;

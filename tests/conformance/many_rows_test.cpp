@@ -100,5 +100,50 @@ TEST_CASE("many rows: a row has the same bits beside rows that end early") {
   }
 }
 
+// Inputs projected for those rows alone that have not ended, quads and pairs of rows, padding between layers; wide tiles are in
+// cuda_tests' plan sizes.
+TEST_CASE("many rows: ends of rows where inputs are projected beforehand") {
+  Scenario s = rows(130, 67, 130, 8);
+  s.lengths = true;
+  s.config.num_layers = 2;
+  s.config.bidirectional = true;
+  run_on_devices(s);
+  s.h0 = false;
+  s.x_layout.pad = {0, 0, 1};
+  for (const std::int64_t lived : {1, 8}) {  // one row of one step; all of all steps
+    s.given_lengths.assign(130, lived == 8 ? 8 : 0);
+    s.given_lengths[17] = lived;
+    run_on_devices(s);
+  }
+}
+
+// A row may be computed beside fewer rows as time goes on: its bits must not follow from how many.
+TEST_CASE("many rows: a row has the same bits whatever the other rows' lengths") {
+  Scenario s = rows(192, 96, 400, 11);
+  s.lengths = true;
+  for (const Target& target : targets()) {
+    if (target.is_host || !target.supports(s.config, plan_options(s))) continue;
+    CAPTURE(target.name());
+    const Data some = make_data(s, target.dtype);
+    Data all = some;
+    all.lengths.assign(400, s.steps);
+    const auto session = target.plan(some.weights, plan_options(s));
+    const auto run = [&](const Data& data) {
+      HostCall call = make_call(s, data, target.dtype);
+      session->load(call);
+      session->execute();
+      session->fetch(call);
+      return call.output.values();
+    };
+    const std::vector<double> with = run(some), whole = run(all);
+    std::size_t differ = 0;
+    for (std::size_t i = 0; i < whole.size(); ++i) {
+      const auto row = static_cast<std::int64_t>(i) / s.config.hidden_size;
+      if (row / s.batch < some.lengths[static_cast<std::size_t>(row % s.batch)] && with[i] != whole[i]) ++differ;
+    }
+    CHECK(differ == 0);
+  }
+}
+
 }  // namespace
 }  // namespace gru::test

@@ -53,6 +53,12 @@ TEST_CASE("schedule: large batches in strict float32 take the recurrent tiles, s
   const Schedule narrow = make_schedule(problem(512, 256, 128, Math::strict, 89), kAll);
   CHECK(narrow.step.tile.rows == RecurrentNarrow::shape.rows);
   CHECK(narrow.dense);
+  // 140 narrow tiles would be two waves of 132 multiprocessors, 110 tall ones are one.
+  Problem uneven = problem(152, 862, 37, Math::strict, 90);
+  uneven.device.sm_count = 132;
+  CHECK(make_schedule(uneven, kAll).step.tile.rows == RecurrentTall::shape.rows);
+  uneven.device.sm_count = 140;
+  CHECK(make_schedule(uneven, kAll).step.tile.rows == RecurrentNarrow::shape.rows);
   CHECK_FALSE(make_schedule(problem(512, 256, 128, Math::strict, 89), Build{}).dense);
   CHECK(make_schedule(problem(512, 256, 4, Math::strict, 89), kAll).projected_steps == 0);
 }

@@ -33,6 +33,8 @@ const std::vector<Planned>& plans() {
       {{.input_size = 200, .hidden_size = 192, .num_layers = 2}, 9, 700, Math::tf32},
       {{.input_size = 100, .hidden_size = 768}, 10, 128},
       {{.input_size = 16, .hidden_size = 32}, 9, 2500},
+      {{.input_size = 20, .hidden_size = 150, .num_layers = 2}, 10, 90},
+      {{.input_size = 40, .hidden_size = 700, .num_layers = 2, .bidirectional = true}, 9, 600},
       {{.input_size = 300, .hidden_size = 100, .bidirectional = true}, 3, 65},
   };
   return all;

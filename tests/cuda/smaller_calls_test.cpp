@@ -62,13 +62,16 @@ TEST_CASE(
   const Problem p = problem_on("h200", 1024, 1024, 64);
   const SmallerCalls calls = calls_of(p);
   CHECK(serves(p, calls, 64, 1024, false) == "cuda-per-step");
-  CHECK(serves(p, calls, 64, 1024, true) == "cuda-dense-step");
-  const std::size_t engine = calls.engine_for(64, 1024, true);
-  REQUIRE(engine > 0);
-  const auto& dense = std::get<DenseStepSchedule>(calls.engines[engine - 1].schedule);
-  CHECK(dense.for_lengths);
-  CHECK(dense.step(1024).form == StepForm::wide);
-  CHECK(calls.remark().find("B=1024 with lengths by cuda-dense-step") != std::string::npos);
+  CHECK(calls.engine_for(64, 1024, true) == 0);  // its steps and projections follow lengths themselves
+  // Weights that come with every call would be packed once more for that.
+  Problem trained = p;
+  trained.options.takes_weights = true;
+  CHECK(std::get<Schedule>(schedule_of(3, p, kAll).value()).follows_lengths);
+  CHECK_FALSE(std::get<Schedule>(schedule_of(3, trained, kAll).value()).follows_lengths);
+  // Resident engines take no less with lengths.
+  const Problem wide = problem_on("h200", 1024, 256, 64);
+  CAPTURE(calls_of(wide).remark());
+  CHECK(serves(wide, calls_of(wide), 64, 256, true) == "cuda-per-step");
   // Weights on chip take no longer with lengths, and dense steps would.
   const Problem few = problem_on("h200", 256, 8, 512);
   CHECK(serves(few, calls_of(few), 512, 8, true) == "cuda-persistent");

@@ -16,10 +16,26 @@ namespace {
 constexpr int kThreads = kLengthParts;  // a thread a part
 static_assert(kRowOrderEnds == kLengthParts, "an end a part");
 
-__global__ void __launch_bounds__(kThreads)
-    sort_rows(const __grid_constant__ CallTensors c, int steps, int batch, int* order, int* ends) {
-  __shared__ int places[kLengthParts], of_warps[kThreads / 32];
+/// The sum of the values of all threads up to this one: within warps, then over warps.
+__device__ int sum_up_to(int value, int* of_warps) {
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
+  int sum = value;
+#pragma unroll
+  for (int offset = 1; offset < 32; offset *= 2) {
+    const int other = __shfl_up_sync(~0U, sum, offset);
+    if (lane >= offset) sum += other;
+  }
+  if (lane == 31) of_warps[thread / 32] = sum;
+  __syncthreads();
+  for (int warp = 0; warp < thread / 32; ++warp) sum += of_warps[warp];
+  __syncthreads();
+  return sum;
+}
+
+__global__ void __launch_bounds__(kThreads)
+    sort_rows(const __grid_constant__ CallTensors c, int steps, int batch, int* order, int* ends, int* firsts) {
+  __shared__ int places[kLengthParts], part_ends[kLengthParts], of_warps[kThreads / 32], last;
+  const int thread = static_cast<int>(threadIdx.x);
   const int width = length_part_width(steps);
   const auto part_of = [&](int b) {
     return kLengthParts - 1 - valid_steps(c.lengths, c.lengths_stride, c.lengths_are_64bit, b, steps) / width;
@@ -28,22 +44,23 @@ __global__ void __launch_bounds__(kThreads)
   __syncthreads();
   for (int b = thread; b < batch; b += kThreads) atomicAdd(places + part_of(b), 1);
   __syncthreads();
-  // Where each part begins: sums within warps, then over warps.
-  const int mine = places[thread];
-  int sum = mine;
-#pragma unroll
-  for (int offset = 1; offset < 32; offset *= 2) {
-    const int other = __shfl_up_sync(~0U, sum, offset);
-    if (lane >= offset) sum += other;
+  const int mine = places[thread], end = sum_up_to(mine, of_warps);
+  places[thread] = end - mine;
+  part_ends[thread] = end;
+  if (ends != nullptr) ends[thread] = end;
+  __syncthreads();
+  if (firsts != nullptr) {
+    if (thread == 0) firsts[0] = 0;
+    int before = 0;
+    for (int t0 = 0; t0 < steps; t0 += kThreads) {
+      const int t = t0 + thread;
+      const int sum = before + sum_up_to(t < steps ? (live_rows(part_ends, steps, t) + 3) / 4 * 4 : 0, of_warps);
+      if (t < steps) firsts[t + 1] = sum;
+      if (thread == kThreads - 1) last = sum;
+      __syncthreads();
+      before = last;
+    }
   }
-  if (lane == 31) of_warps[thread / 32] = sum;
-  __syncthreads();
-  int before = 0;
-  for (int warp = 0; warp < thread / 32; ++warp) before += of_warps[warp];
-  places[thread] = before + sum - mine;
-  __syncthreads();
-  if (ends != nullptr) ends[thread] = places[thread] + mine;
-  __syncthreads();
   for (int b = thread; b < batch; b += kThreads) order[atomicAdd(places + part_of(b), 1)] = b;
 }
 
@@ -77,15 +94,17 @@ __global__ void __launch_bounds__(32 * kEndWarps)
 
 }  // namespace
 
-void order_rows(StreamRef stream, const CallTensors& call, int steps, int batch, int* order, int* ends) {
+void order_rows(StreamRef stream, const CallTensors& call, int steps, int batch, int* order, int* ends, int* firsts) {
   Launch(dim3(1), dim3(kThreads), 0, stream)
-      .start(reinterpret_cast<const void*>(&sort_rows), "the launch of sort_rows", call, steps, batch, order, ends);
+      .start(row_order_kernel(), "the launch of sort_rows", call, steps, batch, order, ends, firsts);
 }
 
 void write_row_ends(StreamRef stream, const RowEnds& ends, const CallTensors& inline_call) {
   Launch(dim3(blocks(static_cast<std::int64_t>(ends.steps) * ends.batch, kEndWarps)), dim3(32 * kEndWarps), 0, stream)
       .start(row_ends_kernel(), "the launch of end_rows", ends, inline_call);
 }
+
+const void* row_order_kernel() { return reinterpret_cast<const void*>(&sort_rows); }
 
 const void* row_ends_kernel() { return reinterpret_cast<const void*>(&end_rows); }
 

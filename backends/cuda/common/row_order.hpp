@@ -14,8 +14,10 @@ namespace gru::cuda {
 inline constexpr std::int64_t kRowOrderEnds = 1024;
 
 /// order[place] = row, longest first, for `batch` rows of the call's lengths; rows of one part of the lengths come in any order.
-/// ends: kRowOrderEnds integers, or null. One block, which reads the lengths twice.
-void order_rows(StreamRef stream, const CallTensors& call, int steps, int batch, int* order, int* ends = nullptr);
+/// ends: kRowOrderEnds integers, or null. firsts: steps + 1 integers, or null: how many rows live in all times before each one,
+/// those of a time rounded up to fours. One block, which reads the lengths twice.
+void order_rows(StreamRef stream, const CallTensors& call, int steps, int batch, int* order, int* ends = nullptr,
+                int* firsts = nullptr);
 
 /// What kernels leave out that stop at a row's end.
 struct RowEnds {
@@ -25,7 +27,8 @@ struct RowEnds {
 };
 /// With lengths: zeros in the output past each row's end, and h_n of rows without a step; float32. Without: nothing.
 void write_row_ends(StreamRef stream, const RowEnds& ends, const CallTensors& inline_call);
-/// Its kernel, to be loaded before the first execution.
+/// Their kernels, to be loaded before the first execution.
+const void* row_order_kernel();
 const void* row_ends_kernel();
 
 }  // namespace gru::cuda

@@ -14,6 +14,8 @@ const void* function_of(const Kernel& kernel) {
     case KernelFamily::unit: return unit_function(kernel.phase, kernel.tile.rows);
     case KernelFamily::recurrent: return recurrent_function(kernel.tile);
     case KernelFamily::transpose_state: return transpose_function();
+    case KernelFamily::by_length: return by_length_function(kernel.phase, kernel.tile);
+    case KernelFamily::gather: return gather_function(kernel.phase);
     case KernelFamily::hopper: return hopper_function(kernel.tile);
     case KernelFamily::slice_state: return slice_function(kernel.factors);
     case KernelFamily::sequence: return sequence_function(kernel.factors);

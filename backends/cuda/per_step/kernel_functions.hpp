@@ -13,6 +13,8 @@ const void* tensor_function(Phase phase, const TileShape& tile);
 const void* unit_function(Phase phase, int rows);
 const void* recurrent_function(const TileShape& tile);
 const void* transpose_function();
+const void* by_length_function(Phase phase, const TileShape& tile);
+const void* gather_function(Phase phase);
 const void* hopper_function(const TileShape& tile);
 const void* slice_function(Factors factors);
 const void* sequence_function(Factors factors);

@@ -49,8 +49,7 @@ Kernel unit_kernel(Phase phase, int rows, int warps) {
           .waits_first = phase == Phase::fused};
 }
 
-Kernel recurrent_kernel(bool wide) {
-  const RecurrentShape& shape = wide ? RecurrentWide::shape : RecurrentNarrow::shape;
+Kernel recurrent_kernel(const RecurrentShape& shape) {
   return {.family = KernelFamily::recurrent,
           .phase = Phase::recurrent,
           .tile = tile_of(shape),
@@ -60,6 +59,30 @@ Kernel recurrent_kernel(bool wide) {
 Kernel transpose_kernel() {
   return {.family = KernelFamily::transpose_state,
           .tile = {.rows = 32, .units = 32, .depth = 32, .stages = 0, .warps = 8}};
+}
+
+Kernel by_length_kernel(const RecurrentShape& shape) {
+  Kernel kernel = recurrent_kernel(shape);
+  kernel.family = KernelFamily::by_length;
+  return kernel;
+}
+
+Kernel projection_by_length_kernel() {
+  Kernel kernel = by_length_kernel(RecurrentWide::shape);
+  kernel.phase = Phase::projection;
+  return kernel;
+}
+
+Kernel gather_state_kernel() {
+  return {.family = KernelFamily::gather,
+          .phase = Phase::recurrent,
+          .tile = {.rows = 32, .units = 32, .depth = 32, .stages = 0, .warps = 8}};
+}
+
+Kernel gather_input_kernel() {
+  Kernel kernel = gather_state_kernel();
+  kernel.phase = Phase::projection;
+  return kernel;
 }
 
 Kernel hopper_kernel(bool wide) {

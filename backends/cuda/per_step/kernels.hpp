@@ -29,6 +29,8 @@ enum class KernelFamily : std::uint8_t {
   unit,             ///< unit_step.cu
   recurrent,        ///< simt_recurrent.cu
   transpose_state,  ///< simt_recurrent.cu
+  by_length,        ///< simt_by_length.cu: a step, or its projection
+  gather,           ///< simt_by_length.cu: what these multiply
   hopper,           ///< hopper_step.cu
   slice_state,      ///< hopper_step.cu
   sequence,         ///< sequence/hopper_sequence.cu
@@ -61,8 +63,14 @@ Kernel tensor_kernel(Phase phase, const TileShape& tile);  ///< float, products 
 /// float; fused or recurrent; rows: 1, 2 or 5; `warps` units a block.
 Kernel unit_kernel(Phase phase, int rows, int warps);
 
-Kernel recurrent_kernel(bool wide);  ///< float; FFMA; a step whose projection is there
-Kernel transpose_kernel();           ///< what recurrent_kernel multiplies: h0
+Kernel recurrent_kernel(const RecurrentShape& shape);  ///< float; FFMA; a step whose projection is there
+Kernel transpose_kernel();                             ///< what recurrent_kernel multiplies: h0
+
+/// recurrent_kernel's steps where rows come in the order of their lengths, and what they need before.
+Kernel by_length_kernel(const RecurrentShape& shape);  ///< wide or narrow
+Kernel projection_by_length_kernel();
+Kernel gather_state_kernel();
+Kernel gather_input_kernel();
 
 Kernel hopper_kernel(bool wide);            ///< float, products in TF32; a step whose projection is there
 Kernel sequence_kernel(Factors factors);    ///< float, products in TF32 or 16 bits; all steps of a portion

@@ -21,6 +21,7 @@ struct PackOptions {
     tiled,   ///< simt_recurrent.cu: (tiles of `group` units, H padded, 3, units)
   };
   StateForm state_form = StateForm::rows;
+  bool tiles_inputs = false;   ///< W_ih is there in tiles of as many units as simt_by_length.cu projects, too
   bool slices_inputs = false;  ///< W_ih is sliced: K_x is sliced_depth()
   int group = 0;
   Factors factors = Factors::float32;  ///< of both matrices: of 16 bits with W_hh sliced alone

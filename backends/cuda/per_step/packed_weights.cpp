@@ -5,6 +5,7 @@
 
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/per_step/tiles.hpp"
 
 namespace gru::cuda {
 namespace {
@@ -45,7 +46,8 @@ std::shared_ptr<const PackedWeights> pack_weights(StreamRef stream, const Weight
   const std::int64_t state = factor * 3 * rows * rows, bias = element * 4 * rows;
   std::int64_t total = 0;
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-    total += directions * (factor * 3 * rows * depth_of(layer) + state + bias);
+    const std::int64_t copies = options.tiles_inputs ? 2 : 1;
+    total += directions * (copies * factor * 3 * rows * depth_of(layer) + state + bias);
   }
 
   auto packed = std::make_shared<PackedWeights>(config);
@@ -58,10 +60,15 @@ std::shared_ptr<const PackedWeights> pack_weights(StreamRef stream, const Weight
     std::byte* const w_hh = w_ih + directions * input;
     std::byte* const biases = w_hh + directions * state;
     next = biases + directions * bias;
-    packed->layers.push_back({w_ih, w_hh, biases});
+    std::byte* const tiles = options.tiles_inputs ? next : nullptr;
+    if (tiles != nullptr) next += directions * input;
+    packed->layers.push_back({.w_ih = w_ih, .w_hh = w_hh, .w_ih_tiles = tiles, .bias = biases});
     for (std::int64_t d = 0; d < directions; ++d) {
       const std::int64_t cell = layer * directions + d;
       packed->packing.weight_ih(cell, input_form(options, config, layer, rows, depth), stored, w_ih + d * input);
+      if (tiles != nullptr) {
+        packed->packing.weight_ih(cell, TiledForm{rows, depth, RecurrentWide::shape.units}, stored, tiles + d * input);
+      }
       packed->packing.weight_hh(cell, state_form(options, rows), stored, w_hh + d * state);
       packed->packing.bias(cell, {rows, std::int64_t{3} * rows}, bias_stored, biases + d * bias);
     }

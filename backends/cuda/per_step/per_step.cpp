@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/per_step/by_length.hpp"
 #include "backends/cuda/per_step/kernel_functions.hpp"
 #include "backends/cuda/per_step/step_engine.hpp"
 #include "backends/cuda/per_step/step_launch.hpp"
@@ -20,7 +21,20 @@ struct PerStep::Impl final : StepEngine {
   }
   std::int64_t step_launches(std::int64_t steps) const override { return schedule.reset ? 2 * steps : steps; }
   void launch_layer(StreamRef on, StepArgs args, const CallTensors& inline_call) override;
+  bool launch_by_length(std::int64_t steps, std::int64_t batch, const CallTensors& call) override;
 };
+
+bool PerStep::Impl::launch_by_length(std::int64_t steps, std::int64_t batch, const CallTensors& call) {
+  if (!schedule.follows_lengths) return false;
+  const ByLength by_length(stream, problem, schedule, space, overlap);
+  by_length.begin(steps, batch, call);
+  for (std::int64_t layer = 0; layer < problem.config.num_layers; ++layer) {
+    StepArgs args = layer_args(layer, batch);
+    args.steps = static_cast<int>(steps);
+    by_length.layer(args, call);
+  }
+  return true;
+}
 
 void PerStep::Impl::launch_layer(StreamRef on, StepArgs args, const CallTensors& inline_call) {
   // Kernels that multiply formed states read nothing but weights before they wait, so that only the call's first launch

@@ -28,6 +28,9 @@ constexpr std::int64_t kHopperHidden = 256;
 constexpr std::int64_t kRecurrentBatch = 48;
 constexpr std::int64_t kRecurrentHidden = 128;
 
+/// Rows of a sequence and features of a tile of rows that simt_by_length.cu counts in 32 bits; times and directions of a grid.
+constexpr std::int64_t kMaxPackedRows = std::int64_t{1} << 30, kMaxGridTimes = 65535;
+
 /// `each`: blocks that a multiprocessor wants.
 bool fills(int rows, int units, const Problem& p, int each = 1, double share = kFill) {
   const std::int64_t blocks =
@@ -83,16 +86,32 @@ bool takes_hopper(const Problem& p, const Build& build) {
 
 namespace {
 
+/// Whether tall tiles take fewer waves than narrow ones by more than they are taller.
+bool tall_pays(const Problem& p) {
+  const auto time = [&](const RecurrentShape& shape) {
+    const std::int64_t tiles = ceil_div(p.config.hidden_size, shape.units) *
+                               ceil_div(p.options.batch_size, shape.rows) * p.config.num_directions();
+    return ceil_div(tiles, std::max(1, p.device.sm_count)) * shape.rows;
+  };
+  return time(RecurrentTall::shape) < time(RecurrentNarrow::shape);
+}
+
 void choose_recurrent(Schedule& s, const Problem& p, const Build& build) {
   constexpr RecurrentShape kWide = RecurrentWide::shape;
   const bool wide = fills(kWide.rows, kWide.units, p, kWide.blocks);
+  const RecurrentShape& shape = wide ? kWide : tall_pays(p) ? RecurrentTall::shape : RecurrentNarrow::shape;
   s.kind = StepKind::recurrent;
-  s.step = recurrent_kernel(wide);
+  s.step = recurrent_kernel(shape);
   s.form_state = transpose_kernel();
   s.plain_states = false;
   s.pack.state_form = PackOptions::StateForm::tiled;
-  s.pack.group = wide ? kWide.units : RecurrentNarrow::shape.units;
+  s.pack.group = shape.units;
   plan_projection(s, p, build, streamed_bytes(p));
+  // New weights of every call would be packed once more for that.
+  s.follows_lengths = !p.options.takes_weights &&
+                      p.options.seq_len * round_up(p.options.batch_size, 4) <= kMaxPackedRows &&
+                      s.projected_steps * p.config.num_directions() <= kMaxGridTimes;
+  s.pack.tiles_inputs = s.follows_lengths;
 }
 
 /// Rows that a warp of a unit multiplies together.

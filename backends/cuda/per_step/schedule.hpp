@@ -27,7 +27,8 @@ struct Schedule {
   Kernel projection;        ///< not dense: that product's kernel
   Kernel form_state;        ///< h0 into the form that `step` multiplies; none: it takes states as they lie
   Kernel form_input;  ///< the caller's inputs of all steps likewise; none: they are projected, or taken as they lie
-  bool plain_states = true;  ///< `step` also keeps states as they lie
+  bool follows_lengths = false;  ///< with lengths, `step` and its projection take the rows alone that have not ended
+  bool plain_states = true;      ///< `step` also keeps states as they lie
   PackOptions pack;
   double seconds = 0;  ///< pipelined: of an execution, roughly
   std::string remark;

@@ -11,8 +11,9 @@ namespace gru::cuda {
 
 /// The packed weights of one layer, direction after direction. Gate order r, z, n. Zero in the padding.
 struct LayerWeights {
-  const void* w_ih = nullptr;  ///< (D, 3, H padded, K_x padded)
-  const void* w_hh = nullptr;  ///< (D, 3, H padded, H padded), or a form of that: packed_weights.hpp
+  const void* w_ih = nullptr;        ///< (D, 3, H padded, K_x padded)
+  const void* w_hh = nullptr;        ///< (D, 3, H padded, H padded), or a form of that: packed_weights.hpp
+  const void* w_ih_tiles = nullptr;  ///< w_ih in tiles, as simt_by_length.cu reads it; null: not packed
   const void* bias =
       nullptr;  ///< (D, 4, H padded): b_ir + b_hr, b_iz + b_hz, b_in, b_hn (reset-before: b_in + b_hn, 0)
 };
@@ -38,6 +39,9 @@ struct StepArgs {
   unsigned* arrived = nullptr;   ///< hopper_sequence.cu: (D, groups, kCounterStride), zero before a layer's first step
   unsigned* aborted = nullptr;   ///< host memory: not zero once a wait was given up
   std::int64_t spin_limit = 0;   ///< polls of one wait
+  const int* order = nullptr;    ///< simt_by_length.cu: (B) rows by length, longest first
+  const int* firsts = nullptr;   ///< (T + 1) where each time's packed rows begin, common/row_order.hpp
+  int packed_rows = 0;           ///< between layers: from feature to feature
   int steps_here = 1;            ///< steps of this launch, from `step` on
   int layer = 0;
   int directions = 1;

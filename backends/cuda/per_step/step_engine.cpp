@@ -6,6 +6,7 @@
 
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/runtime.hpp"
+#include "backends/cuda/per_step/by_length.hpp"
 #include "backends/cuda/per_step/kernel_functions.hpp"
 #include "backends/cuda/per_step/step_launch.hpp"
 #include "backends/cuda/tensors/call_tensors.hpp"
@@ -36,6 +37,7 @@ void StepEngine::prepare(bool records) {
   if (schedule.kind == StepKind::unit) {  // those of smaller calls
     for (const std::int64_t batch : {1, 2, 3}) load_kernel(function_of(step_kernel(schedule, batch)));
   }
+  if (schedule.follows_lengths) load_by_length(schedule);
   if (schedule.dense) warm_up();
   if (!records || problem.options.batch_size == 0 || !RecordedGraph::pays(launches(problem.options.seq_len))) return;
   graph_ = RecordedGraph(stream, [&](StreamRef recorder) {
@@ -172,6 +174,10 @@ void StepEngine::execute(const Call& call) {
   const std::int64_t steps = call.x.extents[0];
   const std::int64_t batch = call.x.extents[1];
   const CallTensors tensors = call_tensors(call);
+  if (tensors.lengths != nullptr && launch_by_length(steps, batch, tensors)) {
+    weights_are_new = false;
+    return;
+  }
   const bool as_planned = steps == problem.options.seq_len && batch == problem.options.batch_size;
   if (!graph_.recorded() || !as_planned || is_capturing(stream)) {
     launch_all(stream, steps, batch, nullptr, tensors);

@@ -41,11 +41,17 @@ class StepEngine : public Engine {
   /// All launches of a layer; those of its steps, of which step_launches() says how many.
   virtual void launch_layer(StreamRef on, StepArgs args, const CallTensors& inline_call) = 0;
   virtual std::int64_t step_launches(std::int64_t steps) const = 0;
+  /// A call with lengths, if the engine leaves out rows that have ended; else nothing is launched, and the answer is false.
+  virtual bool launch_by_length(std::int64_t /*steps*/, std::int64_t /*batch*/, const CallTensors& /*call*/) {
+    return false;
+  }
 
   /// h0 into the form that the steps multiply.
   void form_state(StreamRef on, StepArgs args, const CallTensors& inline_call, bool early) const;
   /// The portion that args describes.
   void project(StreamRef on, StepArgs args, const CallTensors& inline_call, bool early);
+
+  StepArgs layer_args(std::int64_t layer, std::int64_t batch) const;
 
   Problem problem;
   Schedule schedule;
@@ -67,7 +73,6 @@ class StepEngine : public Engine {
   /// Rows of x from element `first` on. prepare: only so that it can be launched later.
   void multiply(StreamRef on, const StepArgs& args, int direction, const void* x, std::int64_t first,
                 std::int64_t x_stride, bool prepare = false);
-  StepArgs layer_args(std::int64_t layer, std::int64_t batch) const;
   bool gave_up() const { return space.aborted.has_value() && space.aborted->is_set(); }
   Status abort_status() const;
   std::int64_t launches(std::int64_t steps) const;

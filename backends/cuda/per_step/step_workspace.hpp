@@ -25,6 +25,8 @@ struct StepWorkspace {
   std::byte* projection = nullptr;
   std::byte* copied_input = nullptr;
   std::byte* reset_state = nullptr;
+  int* order = nullptr;         ///< follows_lengths: StepArgs::order, of all rows
+  int* firsts = nullptr;        ///< likewise
   unsigned* arrived = nullptr;  ///< counters of a cooperative kernel's groups of blocks
   std::size_t arrived_bytes = 0;
   CallTensors* stored_call = nullptr;  ///< what the plan's graph computes

@@ -129,8 +129,8 @@ static_assert(HopperResident::shape.slices_bytes() <= kHopperSharedLimit &&
 /// FFMA, float, the recurrent product alone (simt_recurrent.cu). `splits`: groups of threads that share a tile's
 /// features; `blocks` a multiprocessor.
 struct RecurrentShape {
-  static constexpr int kThreadRows = 8;
   static constexpr int kThreadUnits = 4;
+  int thread_rows;
   int rows;
   int units;
   int depth;
@@ -138,26 +138,36 @@ struct RecurrentShape {
   int splits;
   int blocks;
 
-  constexpr int threads() const { return rows / kThreadRows * (units / kThreadUnits) * splits; }
+  constexpr int threads() const { return rows / thread_rows * (units / kThreadUnits) * splits; }
   constexpr std::size_t shared_bytes() const {
     const auto slices = static_cast<std::size_t>(stages * depth * (rows + 3 * units)) * sizeof(float);
-    const std::size_t sums = splits == 1 ? 0 : static_cast<std::size_t>(splits * rows * 3 * units) * sizeof(float);
+    const int summed =
+        rows / thread_rows * (splits < thread_rows ? splits : thread_rows);  // rows, a split one of each thread
+    const std::size_t sums = splits == 1 ? 0 : static_cast<std::size_t>(splits * summed * 3 * units) * sizeof(float);
     return slices > sums ? slices : sums;
   }
 };
 /// B = H = 1024 gives 256 blocks, two for a multiprocessor and a few to spare.
 struct RecurrentWide {
-  static constexpr RecurrentShape shape{.rows = 128, .units = 32, .depth = 16, .stages = 3, .splits = 1, .blocks = 2};
+  static constexpr RecurrentShape shape{
+      .thread_rows = 8, .rows = 128, .units = 32, .depth = 16, .stages = 3, .splits = 1, .blocks = 2};
 };
 /// B = 256, H = 512 gives 128 blocks, one for a multiprocessor: its eight warps share the features.
 struct RecurrentNarrow {
-  static constexpr RecurrentShape shape{.rows = 64, .units = 16, .depth = 64, .stages = 3, .splits = 8, .blocks = 1};
+  static constexpr RecurrentShape shape{
+      .thread_rows = 8, .rows = 64, .units = 16, .depth = 64, .stages = 3, .splits = 8, .blocks = 1};
+};
+/// A quarter more rows: where narrow tiles are a few more than the multiprocessors (B = 862, H = 152: 140), so that these wait for
+/// a second wave of few. 120 registers of sums.
+struct RecurrentTall {
+  static constexpr RecurrentShape shape{
+      .thread_rows = 10, .rows = 80, .units = 16, .depth = 64, .stages = 3, .splits = 8, .blocks = 1};
 };
 template <class Tile>
 inline constexpr bool kFitsRecurrent =
     Tile::shape.shared_bytes() <= kSharedLimit&& kRowPadding % Tile::shape.depth == 0 && kRowPadding % Tile::shape.units
                                                                                              == 0;
-static_assert(kFitsRecurrent<RecurrentWide> && kFitsRecurrent<RecurrentNarrow>,
+static_assert(kFitsRecurrent<RecurrentWide> && kFitsRecurrent<RecurrentNarrow> && kFitsRecurrent<RecurrentTall>,
               "a recurrent FFMA tile needs more than a block has on sm_89");
 
 // NOLINTEND(readability-identifier-naming)

@@ -11,133 +11,11 @@
 // the sums in a fixed order.
 // A feature costs a thread 5 shared loads of 16 bytes and 96 FMAs. Bound by FMA issue.
 
-#include "backends/cuda/per_step/kernel/pipeline.cuh"
+#include "backends/cuda/per_step/kernel/simt_recurrent.cuh"
 #include "backends/cuda/per_step/kernel_functions.hpp"
 
 namespace gru::cuda {
 namespace {
-
-constexpr int kThreadRows = RecurrentShape::kThreadRows;
-constexpr int kThreadUnits = RecurrentShape::kThreadUnits;
-
-__device__ float at(const float4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
-
-/// A thread's place in the tile. Its rows: four from first_row() on and four from the middle on.
-template <class Tile>
-struct Place {
-  static constexpr RecurrentShape kTile = Tile::shape;
-  static constexpr int kAcross = kTile.units / kThreadUnits;
-  static constexpr int kThreads = kTile.threads();
-  static constexpr int kTeam = kThreads / kTile.splits;  ///< threads that share a split of the features
-  static __device__ int split() { return static_cast<int>(threadIdx.x) / kTeam; }
-  static __device__ int member() { return static_cast<int>(threadIdx.x) % kTeam; }
-  static __device__ int first_unit() { return member() % kAcross * kThreadUnits; }
-  static __device__ int row(int i) { return member() / kAcross * 4 + i % 4 + i / 4 * (kTile.rows / 2); }
-};
-
-/// One feature of the thread's rows and weights.
-template <class Tile>
-struct Feature {
-  static constexpr RecurrentShape kTile = Tile::shape;
-  float4 value[2];
-  float4 weight[3];
-
-  __device__ void load(const float* shared) {
-    const float* values = shared + Place<Tile>::row(0);
-    const float* weights = shared + kTile.rows + Place<Tile>::first_unit();
-    value[0] = *reinterpret_cast<const float4*>(values);
-    value[1] = *reinterpret_cast<const float4*>(values + kTile.rows / 2);
-#pragma unroll
-    for (int g = 0; g < 3; ++g) weight[g] = *reinterpret_cast<const float4*>(weights + g * kTile.units);
-  }
-};
-
-template <class Tile>
-struct RecurrentProduct {
-  static constexpr RecurrentShape kTile = Tile::shape;
-  static constexpr int kPitch = kTile.rows + 3 * kTile.units;  ///< floats from feature to feature
-  static constexpr int kStage = kTile.depth * kPitch;
-  static constexpr int kSteps = kTile.depth / kTile.splits;  ///< features of a slice that a thread multiplies
-  float sums[kThreadRows][3][kThreadUnits] = {};
-
-  __device__ void add(const Feature<Tile>& f) {
-#pragma unroll
-    for (int i = 0; i < kThreadRows; ++i) {
-#pragma unroll
-      for (int g = 0; g < 3; ++g) {
-#pragma unroll
-        for (int j = 0; j < kThreadUnits; ++j) {
-          sums[i][g][j] = fmaf(at(f.value[i / 4], i % 4), at(f.weight[g], j), sums[i][g][j]);
-        }
-      }
-    }
-  }
-
-  __device__ void multiply(const float* stage) {
-    const float* from = stage + Place<Tile>::split() * kSteps * kPitch;
-    Feature<Tile> feature[2];
-    feature[0].load(from);
-#pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
-      if (k + 1 < kSteps) feature[(k + 1) % 2].load(from + (k + 1) * kPitch);
-      add(feature[k % 2]);
-    }
-  }
-};
-
-/// Slices of states and weights on their way through shared memory. `ready` is called once, after the first weights are
-/// on their way and before any state is read.
-template <class Tile, class Ready>
-__device__ void multiply_all(float* shared, const float* states, int state_rows, const float* weights, int slices,
-                             RecurrentProduct<Tile>& product, Ready ready) {
-  using Product = RecurrentProduct<Tile>;
-  constexpr RecurrentShape kTile = Tile::shape;
-  constexpr int kThreads = Place<Tile>::kThreads;
-  constexpr int kRowPieces = kTile.rows / 4;
-  constexpr int kWeightPieces = 3 * kTile.units / 4;
-  static_assert(kTile.depth * kRowPieces % kThreads == 0 && kTile.depth * kWeightPieces % kThreads == 0,
-                "a slice must divide evenly among the threads");
-  const int thread = static_cast<int>(threadIdx.x);
-  const auto load_weights = [&](int slice) {
-    float* to = shared + slice % kTile.stages * Product::kStage + kTile.rows;
-    const float* from = weights + static_cast<std::int64_t>(slice) * kTile.depth * 3 * kTile.units;
-#pragma unroll
-    for (int i = 0; i < kTile.depth * kWeightPieces / kThreads; ++i) {
-      const int p = thread + i * kThreads;
-      copy_async<16>(to + p / kWeightPieces * Product::kPitch + p % kWeightPieces * 4, from + p * 4, 16);
-    }
-  };
-  const auto load_states = [&](int slice) {
-    float* to = shared + slice % kTile.stages * Product::kStage;
-    const float* from = states + static_cast<std::int64_t>(slice) * kTile.depth * state_rows;
-#pragma unroll
-    for (int i = 0; i < kTile.depth * kRowPieces / kThreads; ++i) {
-      const int p = thread + i * kThreads;
-      copy_async<16>(to + p / kRowPieces * Product::kPitch + p % kRowPieces * 4,
-                     from + static_cast<std::int64_t>(p / kRowPieces) * state_rows + p % kRowPieces * 4, 16);
-    }
-  };
-
-  for (int s = 0; s < kTile.stages - 1; ++s) {
-    if (s < slices) load_weights(s);
-  }
-  ready();
-  for (int s = 0; s < kTile.stages - 1; ++s) {
-    if (s < slices) load_states(s);
-    copy_async_commit();
-  }
-  for (int slice = 0; slice < slices; ++slice) {
-    copy_async_wait<kTile.stages - 2>();
-    __syncthreads();
-    const int next = slice + kTile.stages - 1;
-    if (next < slices) {
-      load_weights(next);
-      load_states(next);
-    }
-    copy_async_commit();
-    product.multiply(shared + slice % kTile.stages * Product::kStage);
-  }
-}
 
 /// Gates and stores of one thread's share of the tile: four rows x four units at a time, or one row where splits were
 /// added.
@@ -246,34 +124,6 @@ struct RecurrentFinish {
   }
 };
 
-/// The splits' sums added, first to last; thread (split s, member m) gets row s of member m.
-template <class Tile>
-__device__ void add_splits(float4* shared, const RecurrentProduct<Tile>& product, float4 (&total)[3]) {
-  using Position = Place<Tile>;
-  constexpr int kSplits = Tile::shape.splits;
-  static_assert(kSplits == kThreadRows, "a split finishes one row of each thread");
-  __syncthreads();  // the stages have been read
-#pragma unroll
-  for (int i = 0; i < kThreadRows; ++i) {
-#pragma unroll
-    for (int g = 0; g < 3; ++g) {
-      const float(&s)[kThreadUnits] = product.sums[i][g];
-      shared[((Position::split() * kThreadRows + i) * 3 + g) * Position::kTeam + Position::member()] =
-          make_float4(s[0], s[1], s[2], s[3]);
-    }
-  }
-  __syncthreads();
-#pragma unroll
-  for (int g = 0; g < 3; ++g) {
-    total[g] = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
-#pragma unroll
-    for (int s = 0; s < kSplits; ++s) {
-      const float4 v = shared[((s * kThreadRows + Position::split()) * 3 + g) * Position::kTeam + Position::member()];
-      total[g] = make_float4(total[g].x + v.x, total[g].y + v.y, total[g].z + v.z, total[g].w + v.w);
-    }
-  }
-}
-
 template <class Tile>
 __global__ void __launch_bounds__(Tile::shape.threads(), Tile::shape.blocks)
     recurrent_step(const __grid_constant__ StepArgs a, const __grid_constant__ CallTensors inline_call) {
@@ -290,15 +140,15 @@ __global__ void __launch_bounds__(Tile::shape.threads(), Tile::shape.blocks)
   prefetch_projection<Place<Tile>::kThreads, kTile.rows, kTile.units>(a, d, row0, u0, static_cast<int>(threadIdx.x));
   RecurrentProduct<Tile> product;
   const auto multiply = [&](auto ready) {
-    multiply_all<Tile>(reinterpret_cast<float*>(recurrent_shared),
-                       static_cast<const float*>(a.formed_in) + state + row0, a.formed_rows, w,
-                       (a.hidden + kTile.depth - 1) / kTile.depth, product, ready);
+    multiply_all<Tile, kTile.thread_rows>(reinterpret_cast<float*>(recurrent_shared),
+                                          static_cast<const float*>(a.formed_in) + state + row0, a.formed_rows, w,
+                                          (a.hidden + kTile.depth - 1) / kTile.depth, product, ready);
   };
   if constexpr (kTile.splits == 1) {
     multiply([] { wait_for_previous(); });
     RecurrentFinish<Tile> finish(a, c, d, u0 + Place<Tile>::first_unit(), row0);
 #pragma unroll
-    for (int first = 0; first < kThreadRows; first += 4) {
+    for (int first = 0; first < kTile.thread_rows; first += 4) {
       finish.load(first);
       finish.finish(first, [&](int i, int g, int j) { return product.sums[first + i][g][j]; });
     }
@@ -310,8 +160,16 @@ __global__ void __launch_bounds__(Tile::shape.threads(), Tile::shape.blocks)
       finish.load(row);
     });
     float4 total[3];
-    add_splits<Tile>(recurrent_shared, product, total);
+    constexpr int kRows = kTile.thread_rows, kOnce = kRows < kTile.splits ? kRows : kTile.splits;
+    static_assert(kOnce == kTile.splits, "a split has a row of each thread to finish");
+    add_splits<Tile, kRows, 0, kOnce>(recurrent_shared, product, total);
     finish.finish(row, [&](int, int g, int j) { return at(total[g], j); });
+    if constexpr (kRows > kOnce) {
+      const bool more = row + kOnce < kRows;
+      if (more) finish.load(kOnce + row);
+      add_splits<Tile, kRows, kOnce, kRows - kOnce>(recurrent_shared, product, total);
+      if (more) finish.finish(kOnce + row, [&](int, int g, int j) { return at(total[g], j); });
+    }
   }
 }
 
@@ -341,7 +199,8 @@ __global__ void transpose_state(const __grid_constant__ StepArgs a, const __grid
 }  // namespace
 
 const void* recurrent_function(const TileShape& tile) {
-  return tile.rows == RecurrentWide::shape.rows ? reinterpret_cast<const void*>(&recurrent_step<RecurrentWide>)
+  if (tile.rows == RecurrentWide::shape.rows) return reinterpret_cast<const void*>(&recurrent_step<RecurrentWide>);
+  return tile.rows == RecurrentTall::shape.rows ? reinterpret_cast<const void*>(&recurrent_step<RecurrentTall>)
                                                 : reinterpret_cast<const void*>(&recurrent_step<RecurrentNarrow>);
 }
 
