@@ -52,6 +52,7 @@ struct PipelinedProducer {
   }
 
   /// Those of weights. Bytes may come before who copies the rows expects them: that thread's arrival ends the phase.
+  /// It waits for stages that it has nothing for, too: a barrier tells only odd phases from even ones.
   __device__ void copy_weights(const std::byte* weights, int slices, int resident) {
     const std::int64_t slice = static_cast<std::int64_t>(3) * block.a.hidden_padded * kRowBytes;
     constexpr int kPart = kTile.share_weights ? kWeightBytes / PipelinedShape::kPair : kWeightBytes;
@@ -59,8 +60,8 @@ struct PipelinedProducer {
     weights += skipped + resident * slice;
 #pragma unroll 1
     for (int s = 0; s < slices; ++s) {
+      wait_for_stage();
       if (s >= resident) {
-        wait_for_stage();
         const unsigned bar = full + place.stage * 8,
                        to = shared + place.stage * Block::kStageBytes + kRowsBytes + skipped;
         if constexpr (kTile.share_weights)
