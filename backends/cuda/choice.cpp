@@ -204,7 +204,7 @@ Estimates estimate(const Problem& problem, const Build& build) {
           clocks_as_seconds(decide_persistent(half, build), half) * projections_in(half),
           per_step_seconds(p, build),
           clocks_as_seconds(decide_slices(half, build), half),
-          tiles_seconds(half, build),
+          tiles_seconds(problem, build),
           dense.accepted ? dense.seconds : kNever};
 }
 
@@ -237,7 +237,8 @@ std::size_t fastest(const Estimates& e) {
 Problem problem_for(std::string_view engine, const Problem& problem) {
   if (engine == "cuda-training" && trains_in_16_bits(problem)) return problem;
   const bool has_16_bits = engine != "cuda-per-step" && std::ranges::find(kEngines, engine) != kEngines.end();
-  const bool own = problem.options.math == Math::tf32x3 ? engine == "cuda-dense-step" : has_16_bits;
+  const bool own =
+      problem.options.math == Math::tf32x3 ? engine == "cuda-dense-step" || engine == "cuda-tiles" : has_16_bits;
   return own ? problem : with_exacter_math(problem);
 }
 

@@ -139,8 +139,11 @@ TEST_CASE("choice: in 16 bits the engines that keep weights on chip take what th
 }
 
 TEST_CASE("choice: three products of TF32 are for many rows, and sum up long projections in parts") {
-  CHECK(taken(problem(1024, 1024, 64, Math::tf32x3)) == "cuda-dense-step");
-  CHECK(taken(problem(512, 256, 128, Math::tf32x3)) == "cuda-dense-step");
+  CHECK(taken(problem(1024, 1024, 64, Math::tf32x3)) == "cuda-tiles");
+  CHECK(taken(problem(512, 256, 128, Math::tf32x3)) == "cuda-tiles");
+  Problem other = problem(1024, 1024, 64, Math::tf32x3);
+  other.device.compute_capability = 89;
+  CHECK(taken(other) == "cuda-dense-step");
   CHECK(taken(problem(256, 10, 512, Math::tf32x3)) == "cuda-persistent");
   CHECK(make_dense_step_schedule(problem(1024, 64, 64, Math::tf32x3), kAll).accepted);
   CHECK_FALSE(make_dense_step_schedule(problem(1025, 64, 64, Math::tf32x3), kAll).accepted);

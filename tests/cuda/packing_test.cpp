@@ -38,10 +38,11 @@ struct Packed {
   PackForm form;
   Stored stored;
   std::int64_t elements;  ///< of memory
+  bool in_two_parts() const { return stored == Stored::tf32x3 && form.kind == PackForm::Kind::sliced; }
   std::int64_t bytes() const {
     return elements * (stored == Stored::float64                                 ? 8
                        : stored == Stored::float16 || stored == Stored::bfloat16 ? 2
-                       : stored == Stored::tf32x3                                ? 12
+                       : stored == Stored::tf32x3                                ? (in_two_parts() ? 8 : 12)
                                                                                  : 4);
   }
 };
@@ -60,6 +61,15 @@ std::vector<std::byte> matrix_on_host(const Packed& p, const std::vector<double>
       case Stored::float16: append(bytes, place.to, rounded_to<Float16>(narrow)); break;
       case Stored::bfloat16: append(bytes, place.to, rounded_to<BFloat16>(narrow)); break;
       case Stored::tf32x3: {
+        if (p.in_two_parts()) {  // eight rows of 32 features of the one, then of the other
+          const std::int64_t to = place.to / 256 * 512 + place.to % 256;
+          const bool finite = std::isfinite(narrow);
+          const float cut = finite ? std::bit_cast<float>(std::bit_cast<std::uint32_t>(narrow) & ~0x1fffU) : narrow;
+          const float rest = finite ? to_tf32(narrow - cut) : narrow;
+          append(bytes, to, cut);
+          append(bytes, to + 256, narrow != 0.0F && narrow == cut && finite ? std::copysign(0x1p-126F, narrow) : rest);
+          break;
+        }
         const float big = to_tf32(narrow), small = std::isfinite(big) ? to_tf32(narrow - big) : 0.0F;
         const std::int64_t pitch = p.form.rows.pitch, row = place.to / pitch * 3 * pitch + place.to % pitch;
         append(bytes, row, std::isfinite(big) ? big : 0.0F);
@@ -111,6 +121,7 @@ std::vector<Packed> forms(std::int64_t columns) {
   found.push_back({GatesForm{units, pitch}, Stored::float32, all});
   found.push_back({TiledForm{units, pitch, 16}, Stored::tf32, all});
   found.push_back({SlicedForm{units, pitch, 16}, Stored::tf32, all});
+  found.push_back({SlicedForm{units, pitch, 16}, Stored::tf32x3, all});
   const LanesForm by_lanes{lanes, 2};
   found.push_back({by_lanes, Stored::float32, by_lanes.count()});
   found.push_back({SlicedForm{units, static_cast<int>(round_up(columns, 64)), 16, 8}, Stored::float16,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
 
+#include <vector>
+
 #include "backends/cuda/tiles/schedule.hpp"
 #include "tests/cuda/profiles.hpp"
 
@@ -41,9 +43,12 @@ TEST_CASE("tiles schedule: large batches have large tiles, and their blocks are 
 }
 
 TEST_CASE("tiles schedule: what each tile has in a multiprocessor's shared memory") {
-  for (const PipelinedShape& tile : kPipelinedShapes) {
+  std::vector<PipelinedShape> all(kPipelinedShapes.begin(), kPipelinedShapes.end());
+  all.insert(all.end(), kPartsShapes.begin(), kPartsShapes.end());
+  for (const PipelinedShape& tile : all) {
     CAPTURE(tile.rows);
     CAPTURE(tile.units);
+    CAPTURE(tile.parts);
     CHECK(tile.shared_bytes() <= 227 * 1024);
     CHECK(tile.shared_bytes() + static_cast<std::size_t>(tile.weight_bytes()) > 227 * 1024);  // no more would fit
     CHECK(tile.resident() >= 1);
@@ -62,8 +67,9 @@ TEST_CASE("tiles schedule: tiles in turn are spread evenly over the multiprocess
 }
 
 TEST_CASE("tiles schedule: modes, devices and builds") {
-  for (const Math math : {Math::tf32, Math::fp16, Math::bf16}) CHECK(decide_tiles(problem(1024, 1024, 64, math), kAll));
-  for (const Math math : {Math::strict, Math::tf32x3}) CHECK_FALSE(decide_tiles(problem(1024, 1024, 64, math), kAll));
+  for (const Math math : {Math::tf32x3, Math::tf32, Math::fp16, Math::bf16})
+    CHECK(decide_tiles(problem(1024, 1024, 64, math), kAll));
+  CHECK_FALSE(decide_tiles(problem(1024, 1024, 64, Math::strict), kAll));
   CHECK_FALSE(decide_tiles(problem(1024, 1024, 64), Build{.cublaslt = true}));
   CHECK(decide_tiles(problem(1024, 1024, 64), Build{.hopper = true}));
   Problem p = problem(1024, 1024, 64);
@@ -91,6 +97,15 @@ TEST_CASE("tiles schedule: a step's kernel, what it multiplies and how weights a
   CHECK_FALSE(each.step.cooperative);
   CHECK(each.plain_states);
   CHECK(each.pack.factors == Factors::float32);
+  const Schedule parts = *decide_tiles(problem(512, 256, 128, Math::tf32x3), kAll).schedule;
+  CHECK(parts.step.cooperative);
+  CHECK(parts.step.tile.units == PartsSmall::shape.units);
+  CHECK(parts.step.parts == 2);
+  CHECK(parts.form_state.parts == 2);
+  CHECK(parts.form_input.parts == 2);
+  CHECK(parts.pack.parts == 2);
+  CHECK(each.pack.parts == 1);
+  CHECK(tile_arrangements(problem(512, 256, 128, Math::tf32x3)).size() == 2);
   const Config config{.input_size = 70, .hidden_size = 100, .num_layers = 2, .bidirectional = true};
   CHECK(sliced_depth(config, 0, Factors::float16) == 128);
   CHECK(sliced_depth(config, 0, Factors::float32) == 96);

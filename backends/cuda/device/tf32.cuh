@@ -27,4 +27,25 @@ struct Tf32Parts {
   }
 };
 
+/// A value in two parts of TF32, 21 bits of mantissa in all, for products of each with both parts of another value, but
+/// for the small ones with each other. Both have the value's sign and neither is zero where the value is not, so that
+/// what an infinity is multiplied by decides alone: the first part is cut off, not rounded.
+struct Tf32Pair {
+  float big, small;
+
+  __device__ explicit Tf32Pair(float value) {
+    const unsigned bits = __float_as_uint(value);
+    if ((bits & 0x7f800000U) == 0x7f800000U) {
+      big = small = rounded_to_tf32(value);
+      return;
+    }
+    big = __uint_as_float(bits & ~0x1fffU);
+    const float rest = value - big;
+    small = rest == 0.0F && value != 0.0F ? copysignf(kLeast, value) : rounded_to_tf32(rest);
+  }
+
+ private:
+  static constexpr float kLeast = 0x1p-126F;
+};
+
 }  // namespace gru::cuda

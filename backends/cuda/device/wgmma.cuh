@@ -25,8 +25,10 @@ __device__ inline std::uint64_t wgmma_descriptor(const void* shared) {
 
 /// Its two halves apart: the first counts 16 bytes, so that a kernel moves on by a sum of 32 bits.
 __device__ inline unsigned wgmma_place(unsigned shared) { return (shared & 0x3ffffU) >> 4U | 1U << 16U; }
-__device__ inline std::uint64_t wgmma_descriptor_at(unsigned place) {
-  return static_cast<std::uint64_t>(1024U >> 4U | 1U << 30U) << 32U | place;
+/// kParts: groups of eight rows of so many operands lie in turn, 1024 bytes each; the second one's: + 64.
+template <int kParts = 1>
+__device__ std::uint64_t wgmma_descriptor_at(unsigned place) {
+  return static_cast<std::uint64_t>(kParts * 1024U >> 4U | 1U << 30U) << 32U | place;
 }
 
 /// Registers move from the producer's warps to the multiplying ones; both numbers are multiples of 8.

@@ -36,6 +36,14 @@ __device__ void store(const PackTask& t, Index to, float value) {
     case Stored::float16: static_cast<Float16*>(t.to)[to] = rounded_to<Float16>(value); return;
     case Stored::bfloat16: static_cast<BFloat16*>(t.to)[to] = rounded_to<BFloat16>(value); return;
     case Stored::tf32x3: {
+      if (t.form.kind == PackForm::Kind::sliced) {
+        constexpr int eight_rows = 8 * 32;
+        const Tf32Pair pair(value);
+        float* const place = static_cast<float*>(t.to) + to + to / eight_rows * eight_rows;
+        place[0] = pair.big;
+        place[eight_rows] = pair.small;
+        return;
+      }
       const Index pitch = t.form.rows.pitch;
       const Tf32Parts parts(value);
       float* const row = static_cast<float*>(t.to) + to + to / pitch * 2 * pitch;

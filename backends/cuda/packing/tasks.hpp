@@ -16,7 +16,8 @@ enum class Stored : std::uint8_t {
   float32,
   float64,
   tf32,    ///< float32 rounded to 10 bits of mantissa
-  tf32x3,  ///< two such parts of a value in three places: [big | small | big] over the whole row, RowsForm alone
+  tf32x3,  ///< two such parts of a value in three places: [big | small | big] over the whole row of a RowsForm; of a
+           ///< SlicedForm in two, eight rows of the one and eight of the other
   float16,
   bfloat16,
 };

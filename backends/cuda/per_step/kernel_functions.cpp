@@ -17,10 +17,10 @@ const void* function_of(const Kernel& kernel) {
     case KernelFamily::by_length: return by_length_function(kernel.phase, kernel.tile);
     case KernelFamily::gather: return gather_function(kernel.phase);
     case KernelFamily::hopper: return hopper_function(kernel.tile);
-    case KernelFamily::slice_state: return slice_function(kernel.factors);
+    case KernelFamily::slice_state: return slice_function(kernel.factors, kernel.parts);
     case KernelFamily::sequence: return sequence_function(kernel.factors);
-    case KernelFamily::pipelined: return pipelined_function(kernel.tile, kernel.factors);
-    case KernelFamily::slice_input: return slice_input_function(kernel.factors);
+    case KernelFamily::pipelined: return pipelined_function(kernel.tile, kernel.factors, kernel.parts);
+    case KernelFamily::slice_input: return slice_input_function(kernel.factors, kernel.parts);
     case KernelFamily::copy_input: return copy_input_function(kernel.factors);
   }
   return nullptr;

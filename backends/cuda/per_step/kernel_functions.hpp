@@ -16,7 +16,7 @@ const void* transpose_function();
 const void* by_length_function(Phase phase, const TileShape& tile);
 const void* gather_function(Phase phase);
 const void* hopper_function(const TileShape& tile);
-const void* slice_function(Factors factors);
+const void* slice_function(Factors factors, int parts);
 const void* sequence_function(Factors factors);
 const void* copy_input_function(Factors factors);
 

@@ -115,19 +115,22 @@ Kernel pipelined_kernel(const PipelinedShape& shape, Factors factors, bool at_on
           .cluster = PipelinedShape::kPair,
           .pair_rows = shape.share_weights,
           .cooperative = at_once,
-          .factors = factors};
+          .factors = factors,
+          .parts = shape.parts};
 }
 
-Kernel slice_input_kernel(Factors factors) {
+Kernel slice_input_kernel(Factors factors, int parts) {
   return {.family = KernelFamily::slice_input,
           .tile = {.rows = kCopyRows, .units = 0, .depth = kSliceFeatures, .stages = 0, .warps = 8},
-          .factors = factors};
+          .factors = factors,
+          .parts = parts};
 }
 
-Kernel slice_kernel(Factors factors) {
+Kernel slice_kernel(Factors factors, int parts) {
   return {.family = KernelFamily::slice_state,
           .tile = {.rows = 32, .units = kSliceFeatures, .depth = kSliceFeatures, .stages = 0, .warps = 8},
-          .factors = factors};
+          .factors = factors,
+          .parts = parts};
 }
 
 Kernel copy_input_kernel(Factors factors) {

@@ -51,6 +51,7 @@ struct Kernel {
   /// What the state and its weights are multiplied as, where a family has kernels for several: float32 (TF32), float16 or
   /// bfloat16.
   Factors factors = Factors::float32;
+  int parts = 1;  ///< of TF32 that a factor is: two for Math::tf32x3
   /// Reads weights alone, and the call where it is an argument, before the launch before it has ended.
   bool waits_first = false;
 
@@ -72,14 +73,14 @@ Kernel projection_by_length_kernel();
 Kernel gather_state_kernel();
 Kernel gather_input_kernel();
 
-Kernel hopper_kernel(bool wide);            ///< float, products in TF32; a step whose projection is there
-Kernel sequence_kernel(Factors factors);    ///< float, products in TF32 or 16 bits; all steps of a portion
-Kernel slice_kernel(Factors factors);       ///< what these and pipelined_kernel multiply: h0
-Kernel copy_input_kernel(Factors factors);  ///< what a dense product reads: the caller's inputs of some steps
+Kernel hopper_kernel(bool wide);                      ///< float, products in TF32; a step whose projection is there
+Kernel sequence_kernel(Factors factors);              ///< float, products in TF32 or 16 bits; all steps of a portion
+Kernel slice_kernel(Factors factors, int parts = 1);  ///< what these and pipelined_kernel multiply: h0
+Kernel copy_input_kernel(Factors factors);            ///< what a dense product reads: the caller's inputs of some steps
 
 struct PipelinedShape;
 /// float, products in TF32 or 16 bits; inputs and state; a step, or all steps of a layer at once.
 Kernel pipelined_kernel(const PipelinedShape& shape, Factors factors, bool at_once);
-Kernel slice_input_kernel(Factors factors);  ///< what pipelined_kernel multiplies: the caller's inputs
+Kernel slice_input_kernel(Factors factors, int parts = 1);  ///< what pipelined_kernel multiplies: the caller's inputs
 
 }  // namespace gru::cuda

@@ -25,6 +25,7 @@ struct PackOptions {
   bool slices_inputs = false;  ///< W_ih is sliced: K_x is sliced_depth()
   int group = 0;
   Factors factors = Factors::float32;  ///< of both matrices: of 16 bits with W_hh sliced alone
+  int parts = 1;                       ///< of TF32 that a factor is; two where both matrices are sliced
 };
 
 /// Features of a layer's inputs in whole slices; above the first layer the directions' outputs, each padded.

@@ -41,8 +41,11 @@ std::shared_ptr<const PackedWeights> pack_weights(StreamRef stream, const Weight
   const bool wide = options.dtype == DType::float64;
   const Stored bias_stored = wide ? Stored::float64 : Stored::float32;
   const bool halves = options.factors != Factors::float32;
-  const Stored stored = halves ? stored_as(options.factors) : options.tf32 ? Stored::tf32 : bias_stored;
-  const std::int64_t factor = halves ? 2 : element;  // bytes
+  const Stored stored = options.parts > 1 ? Stored::tf32x3
+                        : halves          ? stored_as(options.factors)
+                        : options.tf32    ? Stored::tf32
+                                          : bias_stored;
+  const std::int64_t factor = (halves ? 2 : element) * options.parts;  // bytes
   const std::int64_t state = factor * 3 * rows * rows, bias = element * 4 * rows;
   std::int64_t total = 0;
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {

@@ -25,11 +25,12 @@ StepWorkspace::StepWorkspace(StreamRef stream, const Problem& problem, const Sch
   // Tall tiles are no multiple of what forms states, nor of the tiles that follow lengths.
   if (schedule.kind == StepKind::recurrent) formed_rows = round_up(formed_rows, RecurrentNarrow::shape.rows);
   const bool slices = schedule.pack.slices_inputs;
-  const std::int64_t factor = schedule.pack.factors == Factors::float32 ? 4 : 2;  // bytes
+  const std::int64_t parts_of = schedule.pack.parts,
+                     factor = parts_of * (schedule.pack.factors == Factors::float32 ? 4 : 2);
 
   const std::int64_t state = directions * o.batch_size * hidden * element;
   const std::int64_t plain = schedule.plain_states ? state : 0;
-  const std::int64_t formed = schedule.form_state ? directions * formed_rows * hidden * element : 0;
+  const std::int64_t formed = schedule.form_state ? directions * formed_rows * hidden * element * parts_of : 0;
   const std::int64_t output =
       slices ? steps * formed_rows * directions * hidden * factor : steps * o.batch_size * output_width * element;
   // Both directions read one copy where a portion is the whole sequence.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "backends/cuda/common/integers.hpp"
@@ -23,6 +24,7 @@ struct TileCosts {
   double product_rate = 1.765e9;    ///< clocks of tensor work a second
   double slice = 0.095e-6;          ///< of a slice: instructions of who copies and who multiplies,
   double slice_of_products = 0.72;  ///< beside so much of its products
+  double gather = 0.1e-6;           ///< a run's sums to those of all runs
   double block_bytes = 67e9;        ///< a second, from L2 into one multiprocessor
   double device_bytes = 7.5e12;     ///< and into all of them
   double step = 1.1e-6;             ///< the exchange that the input's products do not hide
@@ -33,6 +35,13 @@ struct TileCosts {
   double memory_bytes = 4e12;       ///< a second: inputs into slices
 };
 constexpr TileCosts kTileCosts{};
+
+bool in_parts(const Problem& p) { return p.options.math == Math::tf32x3; }
+
+std::span<const PipelinedShape> shapes_for(const Problem& p) {
+  if (in_parts(p)) return kPartsShapes;
+  return kPipelinedShapes;
+}
 
 std::int64_t slice_features(const Problem& p) { return has_16_bits(p.options.math) ? 64 : 32; }
 
@@ -52,11 +61,13 @@ double block_seconds(const PipelinedShape& tile, const Problem& p, std::int64_t 
   const std::int64_t batch = round_up(std::max<std::int64_t>(p.options.batch_size, 1), 16);
   const auto rows = static_cast<double>(std::min<std::int64_t>(tile.rows, batch));
   const double streamed = std::max(0.0, slices - tile.resident()) * tile.weight_bytes();
-  const double bytes = tile.share_weights ? slices * rows * 128 + streamed / 2 : slices * rows * 64 + streamed;
+  const double bytes =
+      tile.share_weights ? slices * rows * 128 + streamed / 2 : slices * tile.parts * rows * 64 + streamed;
   const double rate = std::min(kTileCosts.block_bytes, kTileCosts.device_bytes / static_cast<double>(busy));
-  const double products = tile.rows * tile.units * 6 / 64 / kTileCosts.product_rate;
+  const double products = (tile.parts > 1 ? 3 : 1) * tile.rows * tile.units * 6 / 64 / kTileCosts.product_rate;
   const double slice = std::max(products, kTileCosts.slice + kTileCosts.slice_of_products * products);
-  return std::max(slices * slice, bytes / rate);
+  const double gathers = tile.parts > 1 ? slices / kRunOfParts * kTileCosts.gather : 0.0;
+  return std::max(slices * slice, bytes / rate) + gathers;
 }
 
 std::int64_t places_of(const Problem& p) {
@@ -73,8 +84,8 @@ TileChoice choice_of(const PipelinedShape& tile, const Problem& p, std::optional
   const double elements = tile.rows * tile.units;
   double seconds = kTileCosts.start;
   const auto rows = static_cast<double>(p.options.seq_len * p.options.batch_size);
-  seconds +=
-      rows * static_cast<double>(p.config.input_size) * (has_16_bits(p.options.math) ? 6 : 8) / kTileCosts.memory_bytes;
+  seconds += rows * static_cast<double>(p.config.input_size) * (has_16_bits(p.options.math) ? 6 : 4 + 4 * tile.parts) /
+             kTileCosts.memory_bytes;
   for (std::int64_t layer = 0; layer < p.config.num_layers; ++layer) {
     double block = block_seconds(tile, p, p.config.layer_input_size(layer), std::min(extent.blocks, there)) +
                    kTileCosts.step + kTileCosts.element * elements;
@@ -92,8 +103,8 @@ std::string refusal_of(const Problem& p, const Build& build) {
     return fmt::format("needs compute capability 9.0, the device has {}.{}", p.device.compute_capability / 10,
                        p.device.compute_capability % 10);
   }
-  if (o.math != Math::tf32 && !has_16_bits(o.math)) {
-    return fmt::format("multiplies in tf32, fp16 and bf16, the plan is {}", name_of(o.math));
+  if (o.math != Math::tf32 && !in_parts(p) && !has_16_bits(o.math)) {
+    return fmt::format("multiplies in tf32, tf32x3, fp16 and bf16, the plan is {}", name_of(o.math));
   }
   if (o.dtype != DType::float32) return fmt::format("keeps its state in float32, the plan is {}", name_of(o.dtype));
   if (!p.config.reset_after) return "reset-before needs two products a step that depend on each other";
@@ -112,7 +123,7 @@ std::string name_of(const PipelinedShape& tile) { return fmt::format("{}x{}", ti
 
 TileChoice best_tile(const Problem& p) {
   TileChoice best{.seconds = std::numeric_limits<double>::infinity()};
-  for (const PipelinedShape& tile : kPipelinedShapes) {
+  for (const PipelinedShape& tile : shapes_for(p)) {
     if (!p.options.arrangement.empty() && p.options.arrangement != name_of(tile)) continue;
     const TileChoice choice = choice_of(tile, p);
     if (choice.seconds < best.seconds) best = choice;
@@ -125,7 +136,7 @@ std::vector<std::string> tile_arrangements(const Problem& p) {
   own.options.arrangement.clear();
   const PipelinedShape chosen = best_tile(own).tile;
   std::vector<std::string> names;
-  for (const PipelinedShape& tile : kPipelinedShapes) {
+  for (const PipelinedShape& tile : shapes_for(p)) {
     if (!(tile == chosen)) names.push_back(name_of(tile));
   }
   return names;
@@ -139,7 +150,7 @@ unsigned tiles_at_once(const Problem& p, std::int64_t columns, std::int64_t all)
 }
 
 double tile_seconds_as_planned(const Schedule& planned, const Problem& call) {
-  for (const PipelinedShape& tile : kPipelinedShapes) {
+  for (const PipelinedShape& tile : shapes_for(call)) {
     if (planned.step.tile.rows == tile.rows && planned.step.tile.units == tile.units)
       return choice_of(tile, call, planned.step.cooperative).seconds;
   }
@@ -154,8 +165,8 @@ Decision<Schedule> decide_tiles(const Problem& p, const Build& build) {
   Schedule s;
   s.kind = StepKind::pipelined;
   s.step = pipelined_kernel(choice.tile, factors, choice.at_once);
-  s.form_state = slice_kernel(factors);
-  s.form_input = slice_input_kernel(factors);
+  s.form_state = slice_kernel(factors, choice.tile.parts);
+  s.form_input = slice_input_kernel(factors, choice.tile.parts);
   s.plain_states = !choice.at_once;
   s.pack.dtype = p.options.dtype;
   s.pack.tf32 = true;
@@ -163,6 +174,7 @@ Decision<Schedule> decide_tiles(const Problem& p, const Build& build) {
   s.pack.slices_inputs = true;
   s.pack.group = choice.tile.units;
   s.pack.factors = factors;
+  s.pack.parts = choice.tile.parts;
   s.seconds = choice.seconds;
   s.remark =
       fmt::format("tiles of {} rows x {} units multiply inputs and state, {}", choice.tile.rows, choice.tile.units,

@@ -34,7 +34,7 @@ unsigned tiles_at_once(const Problem& problem, std::int64_t columns, std::int64_
 /// Seconds of a call, `call` being the plan's problem with the call's T and B, by what was planned for more.
 double tile_seconds_as_planned(const Schedule& planned, const Problem& call);
 
-/// Yes for TF32 and 16 bits on sm_90a. The schedule's step is a step, or, if cooperative, all of a layer's.
+/// Yes for TF32, three products of TF32 and 16 bits on sm_90a. The schedule's step is a step, or, if cooperative, all of a layer's.
 Decision<Schedule> decide_tiles(const Problem& problem, const Build& build);
 
 }  // namespace gru::cuda

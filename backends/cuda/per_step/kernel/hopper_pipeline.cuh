@@ -16,12 +16,26 @@ namespace gru::cuda {
 
 inline constexpr int kSlice = kSliceFeatures;
 
-/// Element (row, k) of a sliced operand of `rows` rows.
-template <class Element = float>
+/// Element (row, k) of a sliced operand of `rows` rows. Of kParts parts: of the first, the next lies kNextPart further,
+/// as groups of eight rows of each lie in turn.
+template <class Element = float, int kParts = 1>
 __device__ inline std::int64_t sliced_at(int rows, int row, int k) {
   constexpr int features = 16 / sizeof(Element), slice = 8 * features;
-  const int piece = k % slice / features ^ row % 8;
-  return (static_cast<std::int64_t>(k / slice) * rows + row) * slice + piece * features + k % features;
+  const int piece = k % slice / features ^ row % 8, place = kParts == 1 ? row : row / 8 * 8 * kParts + row % 8;
+  return (static_cast<std::int64_t>(k / slice) * rows * kParts + place) * slice + piece * features + k % features;
+}
+inline constexpr int kNextPart = 8 * kSlice;
+
+/// Four features in the parts of TF32 that products have.
+template <int kParts>
+__device__ inline void store_tf32(float* to, float4 v) {
+  if constexpr (kParts == 1) {
+    *reinterpret_cast<float4*>(to) = rounded_to_tf32(v);
+  } else {
+    const Tf32Pair x(v.x), y(v.y), z(v.z), w(v.w);
+    *reinterpret_cast<float4*>(to) = make_float4(x.big, y.big, z.big, w.big);
+    *reinterpret_cast<float4*>(to + kNextPart) = make_float4(x.small, y.small, z.small, w.small);
+  }
 }
 
 template <class Tile>

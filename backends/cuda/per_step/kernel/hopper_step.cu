@@ -23,7 +23,7 @@ namespace gru::cuda {
 namespace {
 
 /// h0 into the sliced form, zero where none is given. Block: 32 rows x 32 features.
-template <class Element>
+template <class Element, int kParts = 1>
 __global__ void slice_state(const __grid_constant__ StepArgs a, const __grid_constant__ CallTensors inline_call) {
   const CallTensors& c = a.call != nullptr ? *a.call : inline_call;
   let_next_start();
@@ -35,10 +35,11 @@ __global__ void slice_state(const __grid_constant__ StepArgs a, const __grid_con
   const Matrix<float> h = state_before<float>(a, c, d);
   float4 v = make_float4(0.0F, 0.0F, 0.0F, 0.0F);
   if (h.data != nullptr) v = load_features(h.row(row), h.stride_k, h.vectors, k, a.hidden);
-  auto* to = static_cast<Element*>(a.formed_out) + static_cast<std::int64_t>(d) * a.hidden_padded * a.formed_rows +
-             sliced_at<Element>(a.formed_rows, row, k);
+  auto* to = static_cast<Element*>(a.formed_out) +
+             static_cast<std::int64_t>(d) * kParts * a.hidden_padded * a.formed_rows +
+             sliced_at<Element, kParts>(a.formed_rows, row, k);
   if constexpr (sizeof(Element) == 4)
-    *reinterpret_cast<float4*>(to) = rounded_to_tf32(v);
+    store_tf32<kParts>(to, v);
   else
     *reinterpret_cast<uint2*>(to) = make_uint2(rounded_pair<Element>(v.x, v.y), rounded_pair<Element>(v.z, v.w));
 }
@@ -266,8 +267,9 @@ const void* hopper_function(const TileShape& tile) {
                                                : reinterpret_cast<const void*>(&hopper_step<HopperNarrow>);
 }
 
-const void* slice_function(Factors factors) {
-  return factors == Factors::float16    ? reinterpret_cast<const void*>(&slice_state<Float16>)
+const void* slice_function(Factors factors, int parts) {
+  return parts > 1                      ? reinterpret_cast<const void*>(&slice_state<float, 2>)
+         : factors == Factors::float16  ? reinterpret_cast<const void*>(&slice_state<Float16>)
          : factors == Factors::bfloat16 ? reinterpret_cast<const void*>(&slice_state<BFloat16>)
                                         : reinterpret_cast<const void*>(&slice_state<float>);
 }

@@ -35,8 +35,10 @@ struct RingPlace {
 template <class Tile, class Element>
 struct PipelinedBlock : PipelinedNumbers<Tile> {
   using Numbers = PipelinedNumbers<Tile>;
-  using Numbers::kResident, Numbers::kStageBytes, Numbers::kStages, Numbers::kTile, Numbers::kWeightBytes;
+  using Numbers::kParts, Numbers::kResident, Numbers::kStageBytes, Numbers::kStages, Numbers::kTile,
+      Numbers::kWeightBytes;
   static constexpr int kFeatures = kRowBytes / static_cast<int>(sizeof(Element));  ///< of a slice
+  static constexpr int kPartsBytes = kParts * kRowBytes;                           ///< of a row in one
 
   const StepArgs& a;
   std::byte* shared;
@@ -84,7 +86,7 @@ struct PipelinedBlock : PipelinedNumbers<Tile> {
   __device__ std::byte* state(int step) const {
     void* const both[] = {const_cast<void*>(a.formed_in), a.formed_out};
     return static_cast<std::byte*>((step - a.step) % 2 == 0 ? both[0] : both[1]) +
-           static_cast<std::int64_t>(d) * (a.hidden_padded / kFeatures) * a.formed_rows * kRowBytes;
+           static_cast<std::int64_t>(d) * (a.hidden_padded / kFeatures) * a.formed_rows * kPartsBytes;
   }
 };
 

@@ -31,6 +31,8 @@ struct PipelinedConsumer {
   static constexpr int kRowsBytes = Block::kRowsBytes, kWeightBytes = Block::kWeightBytes;
   static constexpr int kPairs = Product::kPairs;
   static constexpr int kShare = kTile.units / 2;  ///< sums of a gate
+  static constexpr int kParts = Block::kParts;
+  using Sums = float[3 * kShare];
   static constexpr bool kHalves = !std::is_same_v<Element, float>;
 
   struct Row {
@@ -101,12 +103,12 @@ struct PipelinedConsumer {
   }
 
   /// A gate's sums begin with its bias. gate: of the sums; bias: r, z, n of the input, n of the state.
-  __device__ void begin(Product& product, int gate, int bias) const {
+  __device__ void begin(Sums& sums_of, int gate, int bias) const {
     const float* from = block.biases() + bias * kTile.units;
 #pragma unroll
     for (int pair = 0; pair < kPairs; ++pair) {
       const float2 b = *reinterpret_cast<const float2*>(from + Product::unit(pair));
-      float* const sums = product.sums + (gate * Product::kGateTiles + pair) * 4;
+      float* const sums = sums_of + (gate * Product::kGateTiles + pair) * 4;
       sums[0] = sums[2] = b.x;
       sums[1] = sums[3] = b.y;
     }
@@ -119,56 +121,113 @@ struct PipelinedConsumer {
   }
 
   /// The input's share of n is complete, its sums become the state's.
-  __device__ void part(Product& product, float (&x_n)[kShare]) const {
+  __device__ void part(Sums& sums, float (&x_n)[kShare]) const {
 #pragma unroll
-    for (int j = 0; j < kShare; ++j) x_n[j] = product.sums[2 * kShare + j];
-    begin(product, 2, 3);
+    for (int j = 0; j < kShare; ++j) x_n[j] = sums[2 * kShare + j];
+    begin(sums, 2, 3);
+  }
+
+  /// A run's sums to those of all runs.
+  static __device__ void gather(Product& product, Sums& all) {
+    product.settle();
+#pragma unroll
+    for (int j = 0; j < 3 * kShare; ++j) {
+      all[j] += product.sums[j];
+      product.sums[j] = 0.0F;
+    }
+  }
+
+  /// A slice: the small products before the big one.
+  static __device__ void multiply_slice(Product& product, unsigned rows, unsigned weights) {
+    const std::uint64_t a = wgmma_descriptor_at<kParts>(rows), b = wgmma_descriptor_at<kParts>(weights);
+    constexpr int kSmall = 1024 / 16;
+    if constexpr (kParts > 1) {
+#pragma unroll
+      for (int k = 0; k < 4; ++k) wgmma_of<Element>(product.sums, a + kSmall + 2 * k, b + 2 * k);
+#pragma unroll
+      for (int k = 0; k < 4; ++k) wgmma_of<Element>(product.sums, a + 2 * k, b + kSmall + 2 * k);
+    }
+#pragma unroll
+    for (int k = 0; k < 4; ++k) wgmma_of<Element>(product.sums, a + 2 * k, b + 2 * k);
   }
 
   /// All slices of a step, the input's first. The wait for a part's last product ends a block of the outer loop: within
-  /// one block ptxas has moved what reads the sums before the wait.
-  __device__ void multiply(Product& product, float (&x_n)[kShare]) {
+  /// one block ptxas has moved what reads the sums before the wait. all: of factors in parts, the sums of all runs.
+  __device__ void multiply(Product& product, Sums& all, float (&x_n)[kShare]) {
     // The same in all lanes, which the compiler can't see.
     const int group = __shfl_sync(~0U, static_cast<int>(threadIdx.x) / 128, 0);
     const unsigned ring = wgmma_place(shared_address(block.shared));
-    const unsigned rows_at = ring + group * (64 * kRowBytes / 16), weights_at = ring + kRowsBytes / 16;
+    const unsigned rows_at = ring + group * (64 * Block::kPartsBytes / 16), weights_at = ring + kRowsBytes / 16;
     const unsigned full = shared_address(block.full());
 #pragma unroll 1
     for (int which = 0; which < 2; ++which) {
       const int slices = which == 0 ? block.x_slices : block.h_slices;
       const int resident = which == 0 ? block.resident_x : block.resident_h;
       unsigned kept = wgmma_place(shared_address(block.resident(which == 0 ? block.resident_h : 0)));
-      int before = 0;
+      const auto run = [&](int from, int to) {
+        int before = 0;
 #pragma unroll 1
-      for (int s = 0; s < slices; ++s) {
-        const unsigned stage = place.stage * (Block::kStageBytes / 16);
-        const std::uint64_t states = wgmma_descriptor_at(rows_at + stage);
-        const std::uint64_t weights = wgmma_descriptor_at(s < resident ? kept : weights_at + stage);
-        kept += kWeightBytes / 16;
-        mbarrier_wait(full + place.stage * 8, place.phase);
-        wgmma_begin();
-#pragma unroll
-        for (int k = 0; k < 4; ++k) wgmma_of<Element>(product.sums, states + 2 * k, weights + 2 * k);
-        wgmma_commit();
-        wgmma_wait<1>();
-        if (s > 0) release(before);
-        before = place.stage;
-        place.advance();
+        for (int s = from; s < to; ++s) {
+          const unsigned stage = place.stage * (Block::kStageBytes / 16);
+          const unsigned weights = s < resident ? kept : weights_at + stage;
+          kept += kWeightBytes / 16;
+          mbarrier_wait(full + place.stage * 8, place.phase);
+          wgmma_begin();
+          multiply_slice(product, rows_at + stage, weights);
+          wgmma_commit();
+          wgmma_wait<1>();
+          if (s > from) release(before);
+          before = place.stage;
+          place.advance();
+        }
+        wgmma_wait<0>();
+        release(before);
+      };
+      if constexpr (kParts == 1) {
+        run(0, slices);
+        if (which == 0) part(product.sums, x_n);
+      } else {
+#pragma unroll 1
+        for (int s = 0; s < slices; s += kRunOfParts) {
+          gather(product, all);
+          run(s, min(s + kRunOfParts, slices));
+        }
+        gather(product, all);
+        if (which == 0) part(all, x_n);
       }
-      wgmma_wait<0>();
-      release(before);
-      if (which == 0) part(product, x_n);
     }
     product.settle();
   }
 
+  /// Of a step, with the biases.
+  __device__ void sum(Product& product, float (&x_n)[kShare]) {
+    Sums all;
+    Sums& first = kParts == 1 ? product.sums : all;
+#pragma unroll
+    for (int gate = 0; gate < 3; ++gate) begin(first, gate, gate);
+    if constexpr (kParts > 1) {
+#pragma unroll
+      for (float& v : product.sums) v = 0.0F;
+    }
+    multiply(product, all, x_n);
+    if constexpr (kParts > 1) {
+#pragma unroll
+      for (int j = 0; j < 3 * kShare; ++j) product.sums[j] = all[j];
+    }
+  }
+
   /// Two units of row b in the form that products read, from the slices of one matrix on.
   __device__ void store_sliced(void* slices, int b, int unit, float2 v) const {
-    Element* const at = static_cast<Element*>(slices) + sliced_at<Element>(a.formed_rows, b, unit);
-    if constexpr (kHalves)
+    Element* const at = static_cast<Element*>(slices) + sliced_at<Element, kParts>(a.formed_rows, b, unit);
+    if constexpr (kHalves) {
       *reinterpret_cast<unsigned*>(at) = rounded_pair<Element>(v.x, v.y);
-    else
+    } else if constexpr (kParts == 1) {
       *reinterpret_cast<float2*>(at) = make_float2(rounded_to_tf32(v.x), rounded_to_tf32(v.y));
+    } else {
+      const Tf32Pair x(v.x), y(v.y);
+      *reinterpret_cast<float2*>(at) = make_float2(x.big, y.big);
+      *reinterpret_cast<float2*>(at + kNextPart) = make_float2(x.small, y.small);
+    }
   }
 
   /// Past H the weights are zero, but zero times infinity is not: what the next step multiplies must stay zero.
@@ -209,7 +268,7 @@ struct PipelinedConsumer {
   __device__ void store_output() {
     Element* above = nullptr;
     if (a.output.data != nullptr) {
-      const std::int64_t step = static_cast<std::int64_t>(a.directions) * a.hidden_padded * a.formed_rows;
+      const std::int64_t step = static_cast<std::int64_t>(a.directions) * kParts * a.hidden_padded * a.formed_rows;
       above = static_cast<Element*>(a.output.data) + time * step;
     }
 #pragma unroll
@@ -278,10 +337,7 @@ struct PipelinedConsumer {
     Product product;
     float x_n[kShare];
     for (int i = 0; i < a.steps_here; ++i) {
-      begin(product, 0, 0);
-      begin(product, 1, 1);
-      begin(product, 2, 2);
-      multiply(product, x_n);
+      sum(product, x_n);
       const bool ends = i + 1 == a.steps_here;
       finish(product, x_n, ends && a.last_step ? nullptr : block.state(a.step + i + 1));
       if (!ends) {

@@ -34,7 +34,7 @@ struct PipelinedProducer {
 
   /// Slices of rows of one product; the first `resident` ones' weights are there.
   __device__ void copy_rows(const std::byte* rows, int slices, int resident) {
-    const std::int64_t slice = static_cast<std::int64_t>(block.a.formed_rows) * kRowBytes;
+    const std::int64_t slice = static_cast<std::int64_t>(block.a.formed_rows) * Block::kPartsBytes;
     const int part = kTile.share_weights ? row_bytes : row_bytes / PipelinedShape::kPair;
     const int skipped = kTile.share_weights ? 0 : rank * part;
     rows += skipped;
@@ -54,7 +54,7 @@ struct PipelinedProducer {
   /// Those of weights. Bytes may come before who copies the rows expects them: that thread's arrival ends the phase.
   /// It waits for stages that it has nothing for, too: a barrier tells only odd phases from even ones.
   __device__ void copy_weights(const std::byte* weights, int slices, int resident) {
-    const std::int64_t slice = static_cast<std::int64_t>(3) * block.a.hidden_padded * kRowBytes;
+    const std::int64_t slice = static_cast<std::int64_t>(3) * block.a.hidden_padded * Block::kPartsBytes;
     constexpr int kPart = kTile.share_weights ? kWeightBytes / PipelinedShape::kPair : kWeightBytes;
     const int skipped = kTile.share_weights ? rank * kPart : 0;
     weights += skipped + resident * slice;
@@ -77,7 +77,7 @@ struct PipelinedProducer {
   __device__ void copy_resident(const std::byte* w_hh, const std::byte* w_ih) const {
     const int all = block.resident_h + block.resident_x;
     if (all == 0) return;
-    const std::int64_t weight_slice = static_cast<std::int64_t>(3) * block.a.hidden_padded * kRowBytes;
+    const std::int64_t weight_slice = static_cast<std::int64_t>(3) * block.a.hidden_padded * Block::kPartsBytes;
     mbarrier_expect(block.resident_full(), all * kWeightBytes);
     for (int s = 0; s < all; ++s) {
       const std::byte* from =
@@ -98,9 +98,9 @@ struct PipelinedProducer {
   /// Of the block's tile, all steps of the launch.
   __device__ void run_rows() {
     const StepArgs& a = block.a;
-    const std::int64_t row_at = static_cast<std::int64_t>(block.row0) * kRowBytes;
-    const std::int64_t step_bytes = static_cast<std::int64_t>(block.x_slices) * a.formed_rows * kRowBytes;
-    row_bytes = min(kTile.rows, max(16, (a.batch - block.row0 + 15) / 16 * 16)) * kRowBytes;
+    const std::int64_t row_at = static_cast<std::int64_t>(block.row0) * Block::kPartsBytes;
+    const std::int64_t step_bytes = static_cast<std::int64_t>(block.x_slices) * a.formed_rows * Block::kPartsBytes;
+    row_bytes = min(kTile.rows, max(16, (a.batch - block.row0 + 15) / 16 * 16)) * Block::kPartsBytes;
     for (int step = a.step; step < a.step + a.steps_here; ++step) {
       const std::byte* x = static_cast<const std::byte*>(a.copied_input) + time_of(a, block.d, step) * step_bytes;
       copy_rows(x + row_at, block.x_slices, block.resident_x);
@@ -110,8 +110,9 @@ struct PipelinedProducer {
   }
 
   __device__ const std::byte* weights_of(const void* matrices, int slices) const {
-    const std::int64_t slice = static_cast<std::int64_t>(3) * block.a.hidden_padded * kRowBytes;
-    return static_cast<const std::byte*>(matrices) + block.d * slices * slice + std::int64_t{3} * block.u0 * kRowBytes;
+    const std::int64_t slice = static_cast<std::int64_t>(3) * block.a.hidden_padded * Block::kPartsBytes;
+    return static_cast<const std::byte*>(matrices) + block.d * slices * slice +
+           std::int64_t{3} * block.u0 * Block::kPartsBytes;
   }
 
   __device__ void run_weights(bool first) {

@@ -10,7 +10,7 @@ namespace gru::cuda {
 namespace {
 
 /// Block: 32 rows x a slice, a thread 16 bytes of it; x: rows of all steps, y: slices.
-template <class Element>
+template <class Element, int kParts = 1>
 __global__ void slice_input(const __grid_constant__ StepArgs a, const __grid_constant__ CallTensors inline_call) {
   constexpr int kFeatures = 16 / static_cast<int>(sizeof(Element));
   const CallTensors& c = a.call != nullptr ? *a.call : inline_call;
@@ -21,11 +21,12 @@ __global__ void slice_input(const __grid_constant__ StepArgs a, const __grid_con
   const int t = static_cast<int>(row / a.batch), b = static_cast<int>(row % a.batch);
   const int k = (static_cast<int>(blockIdx.y) * 8 + static_cast<int>(threadIdx.x) % 8) * kFeatures;
   const Matrix<float> x = input_at<float>(a, c, t);
-  auto* to = static_cast<Element*>(a.copied_input) + static_cast<std::int64_t>(t) * a.input_padded * a.formed_rows +
-             sliced_at<Element>(a.formed_rows, b, k);
+  auto* to = static_cast<Element*>(a.copied_input) +
+             static_cast<std::int64_t>(t) * kParts * a.input_padded * a.formed_rows +
+             sliced_at<Element, kParts>(a.formed_rows, b, k);
   const float4 v = load_features(x.row(b), x.stride_k, x.vectors, k, a.input_size);
   if constexpr (sizeof(Element) == 4) {
-    *reinterpret_cast<float4*>(to) = rounded_to_tf32(v);
+    store_tf32<kParts>(to, v);
   } else {
     const float4 w = load_features(x.row(b), x.stride_k, x.vectors, k + 4, a.input_size);
     *reinterpret_cast<uint4*>(to) = make_uint4(rounded_pair<Element>(v.x, v.y), rounded_pair<Element>(v.z, v.w),
@@ -35,14 +36,16 @@ __global__ void slice_input(const __grid_constant__ StepArgs a, const __grid_con
 
 }  // namespace
 
-const void* slice_input_function(Factors factors) {
-  return factors == Factors::float16    ? reinterpret_cast<const void*>(&slice_input<Float16>)
+const void* slice_input_function(Factors factors, int parts) {
+  return parts > 1                      ? reinterpret_cast<const void*>(&slice_input<float, 2>)
+         : factors == Factors::float16  ? reinterpret_cast<const void*>(&slice_input<Float16>)
          : factors == Factors::bfloat16 ? reinterpret_cast<const void*>(&slice_input<BFloat16>)
                                         : reinterpret_cast<const void*>(&slice_input<float>);
 }
 
-const void* pipelined_function(const TileShape& tile, Factors factors) {
-  return factors == Factors::float16    ? pipelined_float16(tile)
+const void* pipelined_function(const TileShape& tile, Factors factors, int parts) {
+  return parts > 1                      ? pipelined_parts(tile)
+         : factors == Factors::float16  ? pipelined_float16(tile)
          : factors == Factors::bfloat16 ? pipelined_bfloat16(tile)
                                         : pipelined_tf32(tile);
 }
