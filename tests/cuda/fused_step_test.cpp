@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include "backends/cuda/choice.hpp"
+#include "backends/cuda/training/narrow.hpp"
 #include "tests/cuda/profiles.hpp"
 
 // Which tiles a training step in one launch takes, from numbers alone.
@@ -63,6 +65,27 @@ TEST_CASE("fused training step: twice the batch takes longer, and few rows take 
   };
   CHECK(clocks(1024) > 1.5 * clocks(512));
   CHECK(clocks(1) == clocks(64));
+}
+
+TEST_CASE("training in 16 bits: only for such maths, float32 inside, reset-after and operands at 16 bytes") {
+  Problem p = problem_on("h200", 512, 256, 128);
+  p.options.math = Math::fp16;
+  CHECK_FALSE(trains_in_16_bits(p));  // it does not train
+  p.options.training = Training::keep_gates;
+  CHECK(trains_in_16_bits(p));
+  CHECK(problem_for("cuda-training", p).options.math == Math::fp16);
+  for (const std::int64_t hidden : {8, 32, 63, 72, 500, 544}) {
+    Problem q = problem_on("h200", hidden, 256, 16);
+    q.options.training = Training::keep_gates;
+    q.options.math = Math::bf16;
+    CHECK(trains_in_16_bits(q) == (hidden % 8 == 0));
+    CHECK(problem_for("cuda-training", q).options.math == (hidden % 8 == 0 ? Math::bf16 : Math::tf32));
+  }
+  p.config.reset_after = false;
+  CHECK_FALSE(trains_in_16_bits(p));
+  p.config.reset_after = true;
+  p.options.math = Math::tf32;
+  CHECK_FALSE(trains_in_16_bits(p));
 }
 
 }  // namespace

@@ -199,7 +199,9 @@ bool offered(const Target& target) {
   if (target.dtype == DType::float16 && target.math != Math::fp16) return false;
   if (target.dtype == DType::bfloat16 && target.math != Math::bf16) return false;
   const PlanOptions sequence{.batch_size = 16, .seq_len = 16};
+  const PlanOptions training{.batch_size = 16, .seq_len = 16, .training = Training::keep_gates};
   return target.supports({.input_size = 4, .hidden_size = 4}, {}) ||
+         target.supports({.input_size = 4, .hidden_size = 8}, training) ||
          target.supports({.input_size = 4, .hidden_size = 4}, sequence) ||
          target.supports({.input_size = 4, .hidden_size = 256}, sequence);
 }
