@@ -155,7 +155,7 @@ class Model {
 
   bool read(Tensors& t, nb::handle module, nb::handle x, nb::handle h0, int rank) const {
     if (!framework_.is_plain(x) || !(h0.is_none() || framework_.is_plain(h0)) || !framework_.is_quiet()) return false;
-    if (!take_parameters(t, module)) return false;
+    if (is_negated(x) || (!h0.is_none() && is_negated(h0)) || !take_parameters(t, module)) return false;
     if (framework_.records() && wants_gradients(t, x, h0)) return false;
     try {
       t.input = t.reader.read(x, "input");
@@ -164,6 +164,11 @@ class Model {
     } catch (const std::exception&) {
       return false;  // such as tensors without memory, or on several devices
     }
+  }
+
+  // Whether a bit of the tensor's says that the numbers in its memory are to be negated, as of conj().imag.
+  bool is_negated(nb::handle tensor) const {
+    return is_true(made(PyObject_CallMethodNoArgs(tensor.ptr(), is_neg_.ptr())));
   }
 
   // By name and anew: parametrizations, functional_call and FSDP put other tensors there.
@@ -176,6 +181,7 @@ class Model {
       if (!found.is_valid()) {
         if (PyErr_Occurred() != nullptr) throw nb::python_error();
         found = made(PyObject_GetAttr(module.ptr(), name.ptr()));  // a parametrization's
+        if (framework_.is_plain(found) && is_negated(found)) return false;
       }
       if (!framework_.is_plain(found)) return false;
       t.parameters.push_back(std::move(found));
@@ -239,6 +245,7 @@ class Model {
   std::vector<nb::object> names_;
   PlanKey key_;
   nb::object parameters_ = nb::steal(PyUnicode_InternFromString("_parameters"));
+  nb::object is_neg_ = nb::steal(PyUnicode_InternFromString("is_neg"));
   nb::object requires_grad_ = nb::steal(PyUnicode_InternFromString("requires_grad"));
 };
 

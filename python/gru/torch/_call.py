@@ -57,12 +57,16 @@ def cell(bias: bool, math: str) -> _core.Model:
 
 
 def _plain(tensors: list[Tensor]) -> bool:
-    """Nobody looks on, and there are numbers: no tracing, no transform, no mode, no tensor subclass, no meta device."""
+    """Nobody looks on, and there are numbers: no tracing, no transform, no mode, no tensor subclass, no meta device, no
+    bit that says that the numbers in memory are to be negated."""
     return (
         not torch.compiler.is_compiling()
         and not any(watcher() for watcher in _WATCHERS)
         and forward_ad._current_level < 0
-        and all(type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_meta for tensor in tensors)
+        and all(
+            type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_meta and not tensor.is_neg()
+            for tensor in tensors
+        )
     )
 
 
@@ -92,7 +96,7 @@ def forward(
     )
     training = ("remake" if recompute else "keep") if needs_gradient else "none"
     settings = (num_layers, bias, bidirectional, batch_first, dropout, math, training)
-    if not needs_gradient and _plain([x, *weights]):
+    if not needs_gradient and _plain([x, *weights] if h0 is None else [x, h0, *weights]):
         output, h_n, _ = _ops.compute_forward(x, h0, lengths, weights, seed, *settings)
     else:
         output, h_n, _ = forward_op(x, h0, lengths, weights, seed, *settings)

@@ -36,13 +36,39 @@ def _backward_context(ctx, inputs, output):
     ctx.settings = settings
 
 
+class _Last(torch.autograd.Function):
+    """The first `count` values, which whoever differentiates them is refused: else a part of the gradient would be missing.
+    The others are what they depend on."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(count, *values):
+        return tuple(value.clone() for value in values[:count])
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise RuntimeError(
+            "gru.torch: gradients of a third order are not there: expected at most two derivatives of a GRU, one more is "
+            "asked; compute it with torch.nn.GRU, which reads the same state_dict"
+        )
+
+
 def _second_gradients(ctx, grads, weight_needs):
     """The GRU once more in differentiable operations, differentiated twice: gradients of grad_output, grad_h_n, x, h0, weights."""
     grad_output, grad_h_n, x, h0, lengths, seed, *weights = ctx.saved_tensors
     needs = [*ctx.needs_input_grad[:4], *weight_needs]
-    return _reference.second_gradients(
+    results = _reference.second_gradients(
         grad_output, grad_h_n, x, h0, lengths, weights, seed, ctx.wanted, grads, needs, ctx.settings
     )
+    found = [result.detach() for result in results if result is not None]
+    sources = [value for value in (grad_output, grad_h_n, x, h0, *weights, *grads) if value is not None]
+    given = iter(_Last.apply(len(found), *found, *sources))
+    return [None if result is None else next(given) for result in results]
 
 
 def _backward_gradients(ctx, grads):

@@ -36,7 +36,9 @@ def gru(
     there, output is 0 from then on. recompute: keep little and make the gates again in the backward pass.
 
     float16 and bfloat16 tensors are computed in float32 and rounded at the end; so is everything under autocast.
+    Elsewhere a RuntimeError says which of input, hx and weights differ in dtype; everywhere, which lie on two devices.
     """
+    _check_alike(input, hx, weights[0])
     result_dtype = input.dtype
     if under_autocast(input):
         result_dtype = _autocast_dtype(input, weights[0])
@@ -53,6 +55,28 @@ def gru(
     return output, h_n
 
 
+def _check_alike(input: Tensor, hx: Tensor | None, weight: Tensor) -> None:
+    """torch's errors: one device, one floating dtype. Nothing may be rounded to input's dtype that is none of the model's."""
+    if input.device != weight.device:
+        raise RuntimeError(
+            "Input and parameter tensors are not at the same device, "
+            f"found input tensor at {input.device} and parameter tensor at {weight.device}"
+        )
+    if hx is not None and hx.device != input.device:
+        raise RuntimeError(
+            "Input and hidden tensors are not at the same device, "
+            f"found input tensor at {input.device} and hidden tensor at {hx.device}"
+        )
+    autocast = under_autocast(input)
+    for name, tensor in (("input", input), ("hx", hx)):
+        if tensor is None or tensor.dtype == weight.dtype or (autocast and tensor.is_floating_point()):
+            continue
+        raise RuntimeError(
+            f"{name} has dtype {tensor.dtype}, the weights have {weight.dtype}; they must have the same dtype: "
+            f"{name}.to({weight.dtype})"
+        )
+
+
 def gru_cell(
     input: Tensor, hx: Tensor | None, weights: Sequence[Tensor], *, bias: bool = True, math: str = "strict"
 ) -> Tensor:
@@ -61,6 +85,8 @@ def gru_cell(
     if input.size(1) != weights[0].size(1):
         raise RuntimeError(f"input has inconsistent input_size: got {input.size(1)} expected {weights[0].size(1)}")
     if hx is not None:
+        if hx.dim() != 2:
+            raise RuntimeError(f"Expected 2D hidden0 (batch x hidden_size), but got {hx.dim()}D tensor")
         if input.size(0) != hx.size(0):
             raise RuntimeError(f"Input batch size {input.size(0)} doesn't match hidden0 batch size {hx.size(0)}")
         if hx.size(1) != hidden:

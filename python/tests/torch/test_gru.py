@@ -201,6 +201,59 @@ def test_cells(device):
     close(ours(x[0]), theirs(x[0]))
 
 
+@pytest.mark.parametrize("gradients", [False, True])
+def test_dtypes_and_devices_that_differ_are_refused_as_by_torch(gradients):
+    others = [torch.float64, torch.float16, torch.bfloat16, torch.int64]
+    x, h = torch.randn(T, B, I), torch.randn(1, B, H)
+    for kind, x, h in ((nn.GRU, x, h), (nn.GRUCell, x[0], h[0])):
+        theirs = kind(I, H).requires_grad_(gradients)
+        wrong = [(x, h.to(dtype)) for dtype in others]
+        if kind is nn.GRU:  # GRUCell of the meta device is torch's own matter, another dtype of x a ValueError in a GRU
+            wrong += [(x, h.to("meta")), (x.to("meta"), None)]
+        else:
+            wrong += [(x.to(dtype), h) for dtype in others]
+        for module in (theirs, gru.torch.from_torch(theirs)):
+            for arguments in wrong:
+                with pytest.raises(RuntimeError):
+                    module(*arguments)
+
+
+def test_a_cells_state_without_a_batch():
+    for module in (nn.GRUCell(I, H), gru.torch.GRUCell(I, H)):
+        with pytest.raises(RuntimeError, match="Expected 2D hidden0"):
+            module(torch.randn(H, I), torch.randn(H))
+        with pytest.raises(RuntimeError, match="Expected 2D hidden0"):
+            module(torch.randn(I), torch.randn(B, H))
+
+
+def test_a_second_gradient_ends_there():
+    module = gru.torch.GRU(I, H, dtype=torch.float64)
+    x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
+    first = torch.autograd.grad(module(x)[0].pow(2).sum(), x, create_graph=True)[0]
+    second = torch.autograd.grad(first.pow(2).sum(), x, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="third order"):
+        torch.autograd.grad(second.pow(2).sum(), x, retain_graph=True)
+    last = torch.autograd.grad(first.pow(2).sum(), x)[0]
+    close(last, second)
+    assert not last.requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tensors_with_the_negative_bit(dtype):
+    theirs = nn.GRU(I, H, dtype=dtype).requires_grad_(False)
+    ours = gru.torch.from_torch(theirs)
+    cell = nn.GRUCell(I, H, dtype=dtype).requires_grad_(False)
+    x, h = torch.randn(T, B, I, dtype=dtype), torch.randn(1, B, H, dtype=dtype)
+    negated = torch._neg_view(x), torch._neg_view(h)
+    for arguments in ((negated[0],), (x, negated[1]), negated):
+        plain = [-(-value) for value in arguments]
+        assert all(torch.equal(one, other) for one, other in zip(ours(*arguments), ours(*plain)))
+        step, plain_step = [value[0] for value in arguments], [value[0] for value in plain]
+        assert torch.equal(gru.torch.from_torch(cell)(*step), gru.torch.from_torch(cell)(*plain_step))
+    if dtype == torch.float32:
+        close(ours(*negated)[0], theirs(*negated)[0])
+
+
 def test_convert_and_from_torch():
     class Model(nn.Module):
         def __init__(self):
