@@ -68,8 +68,9 @@ int parse_and_work(int argc, char** argv) {
     return kBadInput;  // never reached: a subcommand is required
   } catch (const CLI::ParseError& error) {
     if (program.get_subcommands().empty() && !program.remaining().empty()) {
-      return fail(kBadInput,
-                  fmt::format("there is no subcommand '{}'; see {} --help", program.remaining().front(), argv[0]));
+      const std::string unknown = program.remaining().front();
+      return fail(kBadInput, fmt::format("there is no {} '{}'; see {} --help",
+                                         unknown.starts_with('-') ? "option" : "subcommand", unknown, argv[0]));
     }
     return program.exit(error, std::cout, std::cerr) == 0 ? 0 : kBadInput;
   } catch (const gru::Error& error) {

@@ -4,7 +4,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <cmath>
 #include <random>
+#include <string>
 #include <utility>
 
 #include "cli/devices.hpp"
@@ -13,6 +15,22 @@
 #include "store_element.hpp"
 
 namespace gru::cli {
+
+namespace {
+
+CLI::Validator at_least(int least, const char* name) {
+  const auto check = [least](const std::string& text) {
+    double number = 0;
+    const bool right = CLI::detail::lexical_cast(text, number) && number >= least && std::isfinite(number);
+    return right ? std::string() : fmt::format("expected a number of at least {}, got '{}'", least, text);
+  };
+  return {check, name};
+}
+
+}  // namespace
+
+CLI::Validator positive() { return at_least(1, "POSITIVE"); }
+CLI::Validator non_negative() { return at_least(0, "NONNEGATIVE"); }
 
 void add_weight_flags(CLI::App& app, FileFlags& flags) {
   flags.weights_option =
@@ -48,7 +66,7 @@ void add_input_flags(CLI::App& app, FileFlags& flags, bool with_state) {
 
 void add_size_flags(CLI::App& app, SizeFlags& flags) {
   const auto size = [&](const char* name, std::int64_t& to, const char* meaning) {
-    return app.add_option(name, to, meaning)->type_name("N")->check(CLI::PositiveNumber)->capture_default_str();
+    return app.add_option(name, to, meaning)->type_name("N")->check(positive())->capture_default_str();
   };
   flags.model_options = {
       size("--input-size", flags.config.input_size, "I of a random model"),
@@ -90,7 +108,7 @@ void add_plan_flags(CLI::App& app, PlanFlags& flags) {
       ->type_name("NAME");
   app.add_option("--reserve-sms", flags.reserve_sms, "Leave so many of the GPU's multiprocessors to other work")
       ->type_name("N")
-      ->check(CLI::NonNegativeNumber);
+      ->check(non_negative());
 }
 
 void add_tuning_flag(CLI::App& app, PlanFlags& flags) {

@@ -16,6 +16,11 @@
 
 namespace gru::cli {
 
+/// Takes numbers of at least 1. CLI11's own check names the largest double in 309 digits.
+CLI::Validator positive();
+/// Takes finite numbers of at least 0.
+CLI::Validator non_negative();
+
 /// A model and its data in files.
 struct FileFlags {
   std::string weights, input, h0, lengths;

@@ -35,11 +35,11 @@ class Bench final : public Command {
         ->expected(0, 1);
     app->add_option("--repeats", options_.effort.repeats, "Independent repeats, whose median counts")
         ->type_name("N")
-        ->check(CLI::PositiveNumber)
+        ->check(positive())
         ->capture_default_str();
     app->add_option("--min-time", options_.effort.min_time, "Seconds of calls in each repeat; 0: one call")
         ->type_name("S")
-        ->check(CLI::NonNegativeNumber)
+        ->check(non_negative())
         ->capture_default_str();
     add_weight_flags(*app, files_);
     add_input_flags(*app, files_, false);

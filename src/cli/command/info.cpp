@@ -34,7 +34,7 @@ class Info final : public Command {
     batch_size_ = app->add_option("--batch-size", options_.batch_size, "B that the backends are asked about");
     seq_len_ = app->add_option("--seq-len", options_.seq_len, "T that the backends are asked about");
     for (CLI::Option* option : {batch_size_, seq_len_}) {
-      option->type_name("N")->check(CLI::PositiveNumber)->capture_default_str()->needs(files_.weights_option);
+      option->type_name("N")->check(positive())->capture_default_str()->needs(files_.weights_option);
     }
     add_plan_flags(*app, plan_);
     app->footer(
