@@ -20,4 +20,10 @@ def load_weights(path: str | os.PathLike[str], *, prefix: str | None = None, res
 
 def weights(arrays: Mapping[str, Any], *, prefix: str | None = None, reset_after: bool = True) -> _core.Weights:
     """The GRU among arrays of host memory by name, such as a state_dict. The arrays are kept, not copied."""
-    return _core.weights_from_arrays(dict(arrays), prefix, reset_after)
+    named = {}
+    for name, array in dict(arrays).items():
+        if not isinstance(name, str):
+            raise _core.Error(f"gru.weights: expected tensors by name, got the key {name!r}; give a state_dict")
+        # torch's bit for numbers that are to be negated is not seen through DLPack.
+        named[name] = array.resolve_neg() if hasattr(array, "resolve_neg") else array
+    return _core.weights_from_arrays(named, prefix, reset_after)

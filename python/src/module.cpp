@@ -64,22 +64,28 @@ PyWeights load(const std::filesystem::path& path, const std::optional<std::strin
 }
 
 PyWeights from_arrays(const nb::dict& arrays, const std::optional<std::string>& prefix, bool reset_after) {
-  // The views live as long as the reader. Its last owner may let go of it on a thread without the GIL.
-  const std::shared_ptr<ArrayReader> reader(new ArrayReader, [](ArrayReader* last) {
+  // The views live as long as the reader and the arrays, which it does not keep where the exchange interface reads them.
+  // The last owner may let go of them on a thread without the GIL.
+  struct Kept {
+    ArrayReader reader;
+    std::vector<nb::object> arrays;
+  };
+  const std::shared_ptr<Kept> kept(new Kept, [](Kept* last) {
     const nb::gil_scoped_acquire acquire;
     delete last;
   });
   NamedTensors tensors;
   for (const auto& [key, value] : arrays) {
     const auto name = nb::cast<std::string>(key);
-    const Array array = reader->read(value, name.c_str());
+    const Array array = kept->reader.read(value, name.c_str());
+    kept->arrays.push_back(nb::borrow(value));
     if (array.place.is_cuda) {
       throw Error(fmt::format("gru.weights: {}: expected host memory, got an array on {}; copy it to the host first",
                               name, array.place.name()));
     }
     tensors.emplace_back(name, array.view);
   }
-  return {std::make_shared<const Weights>(weights_from_tensors(tensors, {prefix, reset_after}, reader))};
+  return {std::make_shared<const Weights>(weights_from_tensors(tensors, {prefix, reset_after}, kept))};
 }
 
 nb::dict state_dict(nb::handle self) {

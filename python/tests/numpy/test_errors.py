@@ -80,6 +80,8 @@ def test_weights_that_are_none(tmp_path):
         gru.load_weights(tmp_path / "nothing.safetensors")
     with pytest.raises(gru.Error):
         gru.weights({})
+    with pytest.raises(gru.Error, match="the key 3"):
+        gru.weights({3: np.zeros(3, np.float32)})
     arrays = random_arrays(np.random.default_rng(0), I, H)
     arrays["weight_hh_l0"] = arrays["weight_hh_l0"][:, 1:]
     with pytest.raises(gru.Error, match="weight_hh_l0"):

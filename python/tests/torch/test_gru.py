@@ -252,6 +252,17 @@ def test_tensors_with_the_negative_bit(dtype):
         assert torch.equal(gru.torch.from_torch(cell)(*step), gru.torch.from_torch(cell)(*plain_step))
     if dtype == torch.float32:
         close(ours(*negated)[0], theirs(*negated)[0])
+        weights = gru.weights({name: torch._neg_view(-value) for name, value in theirs.state_dict().items()})
+        close(gru.forward(weights, x)[0], theirs(x)[0])
+
+
+def test_weights_keep_tensors_that_nobody_else_keeps():
+    module = nn.GRU(I, H)
+    x = torch.randn(T, B, I)
+    weights = gru.weights({name: value.clone() for name, value in module.state_dict().items()})
+    others = [torch.full_like(value, 9.0) for value in module.state_dict().values() for _ in range(50)]
+    close(gru.forward(weights, x)[0], module(x)[0].detach())
+    del others
 
 
 def test_convert_and_from_torch():
