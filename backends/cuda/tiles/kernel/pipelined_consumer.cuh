@@ -34,6 +34,8 @@ struct PipelinedConsumer {
   static constexpr int kParts = Block::kParts;
   using Sums = float[3 * kShare];
   static constexpr bool kHalves = !std::is_same_v<Element, float>;
+  /// Products of two parts keep the relative accuracy of values near 0, so the gates must, too.
+  using Gates = std::conditional_t<kParts == 1, TileMath, SfuPolynomialMath>;
 
   struct Row {
     bool inside;  ///< of the batch
@@ -252,9 +254,8 @@ struct PipelinedConsumer {
                      s_n = product.gate(2, half, pair);
         const int at = pair * 4 + half * 2;
         float2& h = r.state[pair];
-        const float2 next =
-            make_float2(blend<TileMath>(s_z.x, fmaf(TileMath::sigmoid(s_r.x), s_n.x, x_n[at]), h.x),
-                        blend<TileMath>(s_z.y, fmaf(TileMath::sigmoid(s_r.y), s_n.y, x_n[at + 1]), h.y));
+        const float2 next = make_float2(blend<Gates>(s_z.x, fmaf(Gates::sigmoid(s_r.x), s_n.x, x_n[at]), h.x),
+                                        blend<Gates>(s_z.y, fmaf(Gates::sigmoid(s_r.y), s_n.y, x_n[at + 1]), h.y));
         h = make_float2(valid ? next.x : h.x, valid ? next.y : h.y);
       }
       if (!whole) clear_padding(r);
