@@ -105,7 +105,7 @@ struct SmallInputs {
 
   /// Starts the copies of step i, one step after the other; one group, empty past the end.
   __device__ __forceinline__ void fetch(int i) {
-    if (i < (kSorted ? role.end : a.steps)) {
+    if (i < role.end) {
       if constexpr (!rows)
         fetch_shares(i);
       else if (a.tensors.x.vectors)

@@ -2,8 +2,6 @@
 #include "backends/cuda/training/recurrence.hpp"
 
 #include <algorithm>
-#include <limits>
-#include <utility>
 
 #include "backends/cuda/common/integers.hpp"
 #include "backends/cuda/common/launch.hpp"
@@ -29,8 +27,6 @@ constexpr double kClocksPerMicrosecond = 1900;
 constexpr std::int64_t kMostProductRows = 32;
 /// Products run beside a recurrence that takes at most so much of a device: else they would only hold up its next launch.
 constexpr double kMostBeside = 0.75;
-/// One direction after the other must promise clearly less than both at once, which have been measured.
-constexpr double kApartDoubt = 1.25;
 
 double clocks_of(const RecurrenceKernel& k, std::int64_t slices, bool clusters) {
   // Backwards reads three gradients from shared memory where forwards reads the state: 128 bytes a clock.
@@ -51,10 +47,9 @@ double clocks_of_teams(const RecurrenceKernel& k, std::int64_t teams, std::int64
   return std::max(kTeamClocks * std::ceil(warps / kTeamWarps), kTeamIssue * warps / 4);
 }
 
-/// `layers` at once by one kernel, `apart` one direction after the other; without one where it can't.
-RecurrenceSchedule fit(const Problem& p, const RecurrenceKernel& k, std::int64_t layers, bool clusters, bool apart) {
-  const std::int64_t launches = apart ? p.config.num_directions() : 1;
-  const std::int64_t cells = layers * p.config.num_directions() / launches, batch = p.options.batch_size;
+/// `layers` at once by one kernel; without one where it can't.
+RecurrenceSchedule fit(const Problem& p, const RecurrenceKernel& k, std::int64_t layers, bool clusters) {
+  const std::int64_t cells = layers * p.config.num_directions(), batch = p.options.batch_size;
   RecurrenceSchedule none(TrainingPace(p, false, 1, 0.0));
   if (p.config.hidden_size > k.depth ||
       std::max(k.shared_bytes[0], k.shared_bytes[1]) > p.device.shared_memory_per_block)
@@ -74,8 +69,7 @@ RecurrenceSchedule fit(const Problem& p, const RecurrenceKernel& k, std::int64_t
   const std::int64_t slices = ceil_div(ceil_div(batch, groups), k.pack);
   if (slices * k.pack > kMaxGroupSequences) return none;
   if (clusters && k.shared_bytes[1] + at(slices) * k.slice_bytes > p.device.shared_memory_per_block) return none;
-  const double clocks = static_cast<double>(launches) * clocks_of(k, slices, clusters);
-  RecurrenceSchedule s(TrainingPace(p, true, layers, clocks / kClocksPerMicrosecond));
+  RecurrenceSchedule s(TrainingPace(p, true, layers, clocks_of(k, slices, clusters) / kClocksPerMicrosecond));
   if (layers > 1 && !(s.pace.at_once > 1)) return none;  // as one layer at once, which has more groups
   s.kernel = &k;
   s.group_blocks = static_cast<int>(group);
@@ -83,7 +77,6 @@ RecurrenceSchedule fit(const Problem& p, const RecurrenceKernel& k, std::int64_t
   s.slices = static_cast<int>(slices);
   s.batch_groups = static_cast<int>(ceil_div(batch, slices * k.pack));
   s.most_cells = static_cast<int>(cells);
-  s.apart = apart;
   return s;
 }
 
@@ -112,28 +105,20 @@ RecurrenceSchedule choose(const Problem& p) {
   if (!c.reset_after) return no("reset-before needs two exchanges a step");
   if (p.options.seq_len < kMinRecurrenceSteps) return no("a single step has no recurrence");
   RecurrenceSchedule best = separate;
-  double least = std::numeric_limits<double>::infinity();
   for (std::int64_t at_once = 1; at_once <= layers; ++at_once) {
     for (const auto& kernels : {team_kernels(), recurrence_kernels()}) {
       for (const RecurrenceKernel& k : kernels) {
         for (const bool clusters : {false, true}) {
           if (clusters && (k.in_cluster == nullptr || p.device.max_cluster_size < k.cluster_blocks)) continue;
-          for (const bool apart : {false, true}) {
-            if (apart && (k.teams > 0 || at_once > 1 || c.num_directions() == 1)) continue;
-            RecurrenceSchedule s = fit(p, k, at_once, clusters, apart);
-            if (!s.possible()) continue;
-            const double promised = s.pace.microseconds * (apart ? kApartDoubt : 1.0);
-            if (promised >= least) continue;
-            least = promised;
-            best = std::move(s);
-          }
+          const RecurrenceSchedule s = fit(p, k, at_once, clusters);
+          if (s.possible() && (!best.possible() || s.pace.microseconds < best.pace.microseconds)) best = s;
         }
       }
     }
   }
   if (!best.possible()) {
-    return no(fmt::format("W_hh of a cell with H={} does not fit on {} multiprocessors", c.hidden_size,
-                          p.device.sm_count - p.options.reserve_sms));
+    return no(fmt::format("W_hh of {} cells with H={} does not fit on {} multiprocessors", c.num_directions(),
+                          c.hidden_size, p.device.sm_count - p.options.reserve_sms));
   }
   if (best.pace.microseconds > separate.pace.microseconds) return no(fmt::format("that is faster for B={}", batch));
   if (best.kernel->teams > 0) {
@@ -143,10 +128,9 @@ RecurrenceSchedule choose(const Problem& p) {
   }
   best.reason = fmt::format(
       "the recurrence in one launch a stage, {} of {} layers at once: {} groups of {} blocks, {} slices of {} "
-      "sequences{}{}",
+      "sequences{}",
       best.pace.at_once, c.num_layers, best.most_cells * best.batch_groups, best.group_blocks, best.slices,
-      best.kernel->pack, best.clusters ? ", backwards in clusters" : "",
-      best.apart ? ", one direction after the other" : "");
+      best.kernel->pack, best.clusters ? ", backwards in clusters" : "");
   return best;
 }
 
@@ -219,8 +203,8 @@ bool Recurrence::clusters_fit(StreamRef stream, int blocks) const {
 void Recurrence::run(const CellArgs& cells, bool backwards, StreamRef stream) const {
   if (cells.stage.batch == 0) return;
   const RecurrenceKernel& k = *schedule_.kernel;
+  const int at_work = cells.stage.layers * cells.stage.directions;
   if (k.teams > 0) {
-    const int at_work = cells.stage.layers * cells.stage.directions;
     const std::int64_t blocks = ceil_div(std::int64_t{at_work} * cells.stage.batch, std::int64_t{k.teams});
     Launch(dim3(static_cast<unsigned>(blocks)), dim3(static_cast<unsigned>(k.threads)), 0, stream)
         .start(k.function[backwards ? 1 : 0], "the launch of a recurrence", cells);
@@ -237,14 +221,6 @@ void Recurrence::run(const CellArgs& cells, bool backwards, StreamRef stream) co
   args.blocks_done = counters_ + 1;
   args.aborted = waits_.aborted();
   args.spin_limit = waits_.limit();
-  args.directions = schedule_.apart ? 1 : cells.stage.directions;
-  for (; args.first_direction < cells.stage.directions; args.first_direction += args.directions)
-    launch(args, backwards, stream);
-}
-
-void Recurrence::launch(const RecurrenceArgs& args, bool backwards, StreamRef stream) const {
-  const RecurrenceKernel& k = *schedule_.kernel;
-  const int at_work = args.cells.stage.layers * args.directions;
   const dim3 grid(static_cast<unsigned>(at_work * args.batch_groups * args.group_blocks));
   if (backwards && schedule_.clusters) {
     Launch launch(grid, dim3(kRecurrenceThreads), cluster_bytes(), stream);

@@ -47,7 +47,6 @@ struct RecurrenceSchedule {
   int slices = 0;         ///< of a group's sequences
   bool clusters = false;  ///< the backward exchanges inside clusters
   int most_cells = 0;     ///< at work at once
-  bool apart = false;     ///< a launch for each direction: both at once would not fit
   TrainingPace pace;
   bool beside = false;         ///< the backward recurrence leaves multiprocessors for products beside it
   FusedSteps fused;            ///< where steps are launches of their own
@@ -63,7 +62,6 @@ RecurrenceSchedule make_recurrence_schedule(const Problem& problem);
 /// One launch: cells x batch_groups x group_blocks blocks.
 struct RecurrenceArgs {
   CellArgs cells;
-  int directions = 1, first_direction = 0;  ///< of the launch's cells: all of the stage's, or one
   int group_blocks = 0, batch_groups = 0, slices = 0;
   void* exchange = nullptr;             ///< EpochValue [group][2][slices][pack][K]
   std::uint32_t* epoch_base = nullptr;  ///< in device memory, advanced by the last block out
@@ -91,7 +89,7 @@ class BoundedWaits {
 class Recurrence {
  public:
   Recurrence(StreamRef stream, const Problem& problem, RecurrenceSchedule schedule);
-  /// All steps of the stage's chunks: launches once, or once for each direction.
+  /// All steps of the stage's chunks: launches once.
   void run(const CellArgs& cells, bool backwards, StreamRef stream) const;
   std::size_t workspace_bytes() const { return workspace_bytes_; }
   BoundedWaits& waits() { return waits_; }
@@ -99,7 +97,6 @@ class Recurrence {
 
  private:
   bool clusters_fit(StreamRef stream, int blocks) const;
-  void launch(const RecurrenceArgs& args, bool backwards, StreamRef stream) const;
   std::size_t cluster_bytes() const {
     return schedule_.kernel->shared_bytes[1] +
            static_cast<std::size_t>(schedule_.slices) * schedule_.kernel->slice_bytes;

@@ -44,10 +44,10 @@ class RecurrenceBlock {
  public:
   __device__ explicit RecurrenceBlock(const RecurrenceArgs& args)
       : a_(args), s_(args.cells.stage), guard_{args}, thread_(static_cast<int>(threadIdx.x)), lane_(thread_ % 32) {
-    const int group = static_cast<int>(blockIdx.x) / a_.group_blocks, place = group / a_.batch_groups;
+    const int group = static_cast<int>(blockIdx.x) / a_.group_blocks, cell = group / a_.batch_groups;
     rank_ = static_cast<int>(blockIdx.x) % a_.group_blocks;
-    i_ = place / a_.directions;
-    direction_ = a_.first_direction + place % a_.directions;
+    i_ = cell / s_.directions;
+    direction_ = cell % s_.directions;
     cell_ = (s_.first_layer + i_) * s_.directions + direction_;
     first_sequence_ = group % a_.batch_groups * a_.slices * Tile::pack;
     steps_ = s_.end(i_) - s_.begin(i_);
