@@ -12,6 +12,7 @@
 #include "format.hpp"
 #include "gru/error.hpp"
 #include "io/file.hpp"
+#include "io/recognise.hpp"
 
 namespace gru {
 namespace {
@@ -103,7 +104,7 @@ void InputFile::examine() {
 }
 
 void InputFile::read_to_end() {
-  constexpr std::size_t kChunk = std::size_t{1} << 20U;
+  constexpr std::size_t kChunk = std::size_t{1} << 20U, kEnoughToTell = 4096;
   for (;;) {
     with_memory(size_ + kChunk, [&] {
       if (memory_.size() < size_ + kChunk) memory_.resize(std::max<std::size_t>(2 * memory_.size(), size_ + kChunk));
@@ -114,6 +115,8 @@ void InputFile::read_to_end() {
     if (got < 0) refuse("could not be read: " + reason_of(errno));
     if (got == 0) break;
     size_ += static_cast<std::uint64_t>(got);
+    // A stream of anything else may never end. What is there by then tells its reader what it is.
+    if (size_ >= kEnoughToTell && !begins_readable({memory_.data(), size_})) break;
   }
   memory_.resize(size_);
   path_.reset();

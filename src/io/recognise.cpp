@@ -134,6 +134,10 @@ bool begins_safetensors(std::string_view begin) {
   return begin.size() >= kSafetensorsBegin && begin[kSafetensorsBegin - 1] == '{' && begin.substr(4, 4) == "\0\0\0\0"sv;
 }
 
+bool begins_readable(std::string_view begin) {
+  return begin.starts_with("\x93NUMPY") || begins_safetensors(begin) || begins_json(begin);
+}
+
 std::string recognise(std::string_view begin, Wanted wanted) {
   for (const Sign& sign : kSigns) {
     if (begin.size() > sign.at && begin.substr(sign.at).starts_with(sign.bytes)) return std::string(sign.what);

@@ -30,4 +30,7 @@ bool begins_json(std::string_view begin);
 bool begins_safetensors(std::string_view begin);
 constexpr std::size_t kSafetensorsBegin = 9;
 
+/// Whether the bytes begin anything that this library reads: a .npy file, a safetensors file, the index of several.
+bool begins_readable(std::string_view begin);
+
 }  // namespace gru

@@ -83,6 +83,10 @@ TEST_CASE("gru run: standard input that is read twice, closed or nothing exits 2
   refused({"--weights", weights, "--input", "-"}, "exec </dev/null; ", "standard input: ");
   refused({"--weights", weights, "--input", "-"}, ": | ", "standard input: not a .npy file: it has 0 bytes");
   refused({"--weights", weights, "--input", "/dev/fd/77"}, "", "/dev/fd/77: is not open");
+  // Streams that do not end by themselves: nobody waits for the end of what can't be read anyway.
+  refused({"--weights", weights, "--input", "-"}, "timeout 60 yes | ", "standard input: is a text");
+  refused({"--weights", "-", "--input", files.path("x.npy")}, "timeout 60 yes | ",
+          "standard input: is a text, not a safe");
 }
 
 TEST_CASE("gru run: an output to standard output is there alone, and the report is on stderr") {
