@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "backends/cuda/training/args.hpp"
-#include "backends/cuda/training/fused_step.hpp"
+#include "backends/cuda/training/recurrence/fused_step.hpp"
 #include "backends/cuda/training/narrow.hpp"
 #include "gru/problem.hpp"
 

@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "backends/cuda/common/on_stream.hpp"
-#include "backends/cuda/training/recurrence.hpp"
+#include "backends/cuda/training/recurrence/recurrence.hpp"
 #include "gru/training.hpp"
 
 namespace gru {

@@ -19,7 +19,7 @@
 
 #include "backends/cuda/device/cp_async.cuh"
 #include "backends/cuda/device/dependent_launch.cuh"
-#include "backends/cuda/training/fused_step.hpp"
+#include "backends/cuda/training/recurrence/fused_step.hpp"
 #include "backends/cuda/training/kernel/cell_math.cuh"
 
 namespace gru::cuda {

@@ -4,7 +4,7 @@
 // What the recurrence of a stage in one launch is made of: sizes, sums over lanes, addresses that move.
 
 #include "backends/cuda/training/kernel/cell_math.cuh"
-#include "backends/cuda/training/recurrence.hpp"
+#include "backends/cuda/training/recurrence/recurrence.hpp"
 
 namespace gru::cuda {
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backends/cuda/training/fused_step.hpp"
+#include "backends/cuda/training/recurrence/fused_step.hpp"
 
 #include <algorithm>
 #include <span>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backends/cuda/training/recurrence.hpp"
+#include "backends/cuda/training/recurrence/recurrence.hpp"
 
 #include <algorithm>
 
@@ -8,7 +8,7 @@
 #include "backends/cuda/common/spin_limit.hpp"
 #include "backends/cuda/device/words.hpp"
 #include "backends/cuda/training/layout.hpp"
-#include "backends/cuda/training/persistent_forward.hpp"
+#include "backends/cuda/training/recurrence/persistent_forward.hpp"
 #include "gru/backend.hpp"
 #include "gru/error.hpp"
 #include "src/format.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backends/cuda/training/front_stream.hpp"
+#include "backends/cuda/training/recurrence/front_stream.hpp"
 
 #include "backends/cuda/common/runtime.hpp"
 

@@ -13,7 +13,7 @@
 #include "backends/cuda/persistent/schedule/schedule.hpp"
 #include "backends/cuda/training/args.hpp"
 #include "backends/cuda/training/layout.hpp"
-#include "backends/cuda/training/recurrence.hpp"
+#include "backends/cuda/training/recurrence/recurrence.hpp"
 #include "gru/problem.hpp"
 
 namespace gru::cuda {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backends/cuda/training/persistent_forward.hpp"
+#include "backends/cuda/training/recurrence/persistent_forward.hpp"
 
 #include <algorithm>
 
