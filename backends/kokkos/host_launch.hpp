@@ -45,6 +45,12 @@ int pool_threads(const Space& space) {
   }
 }
 
+/// Threads that pack weights: all of the pool, as libgomp ends those that a smaller region leaves out.
+template <class Space>
+int packing_threads(const Space& space) {
+  return kIsOpenMP<Space> && !forked_from_threads() ? pool_threads(space) : 1;
+}
+
 /// Tells Kokkos' tools of a kernel while it lives.
 template <class Space>
 class ToldKernel {

@@ -10,6 +10,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "backends/kokkos/host_launch.hpp"
 #include "backends/kokkos/multiply.hpp"
@@ -67,14 +68,14 @@ class TypedEngine final : public Engine<Space> {
       if (weights.are_zeros()) {
         std::fill_n(weights_.get(), packed, T(0));  // whatever their order
       } else {
-        pack_weights(shape_, weights, weights_.get());
+        pack_weights<T>(shape_, weights, weights_.get(), nullptr, packing_threads(space_));
       }
     } else {
       const auto host = std::make_unique_for_overwrite<T[]>(packed);
-      pack_weights(shape_, weights, host.get());
+      pack_weights<T>(shape_, weights, host.get(), nullptr, 1);
       SpaceTraits<Space>::copy_in(space_, weights_.get(), host.get(), packed * sizeof(T));
     }
-    if (trains()) trainer_ = Trainer<Space, T, Multiply>(space_, problem_, shape_, weights);
+    if (trains()) trainer_ = Trainer<Space, T, Multiply>(space_, shape_, weights);
     allocate();
   }
 
@@ -125,11 +126,21 @@ class TypedEngine final : public Engine<Space> {
   }
 
   void set_weights(std::span<const CellWeights> cells) override {
-    const std::string& label = Kokkos::Tools::profileLibraryLoaded() ? pack_label_ : unlabelled_;
+    packs_.clear();
     for (int layer = 0; layer < shape_.layers; ++layer) {
       for (int d = 0; d < shape_.directions; ++d) {
-        const auto pack = pack_cell(shape_, layer, d, cells[static_cast<std::size_t>(layer * shape_.directions + d)],
-                                    weights_.get(), trainer_.weights());
+        packs_.push_back(pack_cell(shape_, layer, d, cells[packs_.size()], weights_.get(), trainer_.weights()));
+      }
+    }
+    if constexpr (HostSpace<Space>) {
+      const std::span<const PackCell<T>> all = packs_;
+      const ToldKernel<Space> told(pack_label_, space_);
+      const auto turn = turn_of(space_);
+      on_threads(pays_threads(all) ? packing_threads(space_) : 1,
+                 [all](int rank, int size) { pack_cells(all, rank, size); });
+    } else {
+      const std::string& label = Kokkos::Tools::profileLibraryLoaded() ? pack_label_ : unlabelled_;
+      for (const PackCell<T>& pack : packs_) {
         using Elements = Kokkos::RangePolicy<Space, Kokkos::IndexType<std::ptrdiff_t>>;
         Kokkos::parallel_for(label, Elements(space_, 0, pack.size()), pack);
       }
@@ -232,6 +243,7 @@ class TypedEngine final : public Engine<Space> {
 
   void allocate() {
     schedule_ = make_schedule();
+    packs_.reserve(static_cast<std::size_t>(shape_.layers) * static_cast<std::size_t>(shape_.directions));
     place_ = workspace_of(shape_, schedule_, static_cast<int>(problem_.options.seq_len));
     workspace_ = allocate_array<T>("gru::kokkos::workspace", workspace_elements());
     lengths_ = allocate_array<std::int32_t>("gru::kokkos::lengths", lengths_elements());
@@ -273,6 +285,7 @@ class TypedEngine final : public Engine<Space> {
   std::shared_ptr<std::int32_t> order_;    // (2, batch_size): rows sorted by length, and as the tiles have them
   HostThreads threads_;                    // where the backend wakes threads itself
   Trainer<Space, T, Multiply> trainer_;    // of plans for training
+  std::vector<PackCell<T>> packs_;         // of the last new weights
   int parity_ = 0;
   std::optional<Policy> teams_;  // made once, as Kokkos 4 makes a policy on the heap
   const std::string label_ = "gru::kokkos::recurrence";

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "backends/kokkos/backward_sums.hpp"
-#include "backends/kokkos/pack_cell.hpp"
+#include "backends/kokkos/host_launch.hpp"
+#include "backends/kokkos/pack.hpp"
 #include "backends/kokkos/recurrence.hpp"
 #include "gru/call.hpp"
 #include "gru/problem.hpp"
@@ -30,22 +30,14 @@ class Trainer {
   Trainer() = default;
 
   /// Packs the weights.
-  Trainer(const Space& space, const Problem& problem, const Shape& shape, const Weights& weights) {
-    const BackOffsets last = back_offsets(shape, shape.layers - 1, shape.directions - 1);
+  Trainer(const Space& space, const Shape& shape, const Weights& weights) {
     weights_ = Values(Kokkos::view_alloc(space, Kokkos::WithoutInitializing, "gru::kokkos::back_weights"),
-                      static_cast<std::size_t>(last.end));
+                      packed_back_size(shape));
     const auto host = Kokkos::create_mirror_view(Kokkos::WithoutInitializing, weights_);
-    if (weights.are_zeros()) std::fill_n(host.data(), last.end, T(0));
-    for (std::int64_t layer = 0; layer < problem.config.num_layers && !weights.are_zeros(); ++layer) {
-      for (std::int64_t d = 0; d < problem.config.num_directions(); ++d) {
-        const std::vector<T> ih = to_vector<T>(weights.cell(layer, d).weight_ih);
-        const std::vector<T> hh = to_vector<T>(weights.cell(layer, d).weight_hh);
-        PackCell<T> pack{shape, static_cast<int>(layer), static_cast<int>(d)};
-        pack.weight_ih = {ih.data(), problem.config.layer_input_size(layer), 1};
-        pack.weight_hh = {hh.data(), problem.config.hidden_size, 1};
-        pack.back_weights = host.data();
-        for (std::ptrdiff_t i = pack.forward_size(); i < pack.size(); ++i) pack(i);
-      }
+    if (weights.are_zeros()) {
+      std::fill_n(host.data(), weights_.extent(0), T(0));
+    } else {
+      pack_weights<T>(shape, weights, nullptr, host.data(), packing_threads(space));
     }
     Kokkos::deep_copy(space, weights_, host);
     space.fence("gru::kokkos::pack");

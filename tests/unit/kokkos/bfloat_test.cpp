@@ -51,7 +51,7 @@ TEST_CASE("kokkos: weights are rounded to the nearest bfloat16, ties to even, an
                              nullptr);
   gru::kokkos::Shape shape{.input = 3, .hidden = 1, .lanes = 1, .blocks = 1, .per_element = 2};
   std::vector<float> packed(gru::kokkos::packed_size(shape));
-  gru::kokkos::pack_weights(shape, weights, packed.data());
+  gru::kokkos::pack_weights<float>(shape, weights, packed.data(), nullptr);
   for (std::size_t gate = 0; gate < 3; ++gate) {
     for (std::size_t k = 0; k < 3; ++k) {
       const auto bits = std::bit_cast<std::uint32_t>(packed[k / 2 * 3 + gate]);
