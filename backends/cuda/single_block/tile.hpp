@@ -33,36 +33,38 @@ inline constexpr SmallShape kSmallShapes[] = {
     {.units = 16, .depth = 64, .input_depth = 0, .sequences = 4},
 };
 
+// A tile's numbers are named as the members of a shape are, not as constants.
+// NOLINTBEGIN(readability-identifier-naming)
+
 /// Sizes of one kernel instantiation. A team of `warps` warps holds all weights of one direction and serves `sequences`
-/// sequences. A lane of a warp holds the r, z and n rows of one unit: `Depth` columns of W_hh and `InputDepth` of W_ih
-/// in registers; the 32/Units lane groups of a warp split the columns. InputDepth 0: the input's shares are made
+/// sequences. A lane of a warp holds the r, z and n rows of one unit: `depth` columns of W_hh and `input_depth` of W_ih
+/// in registers; the 32/units lane groups of a warp split the columns. input_depth 0: the input's shares are made
 /// beforehand.
 template <SmallShape kShape>
 struct SmallTile {
-  static constexpr int Units = kShape.units, Depth = kShape.depth, InputDepth = kShape.input_depth;
-  static constexpr int Sequences = kShape.sequences;
-  static constexpr int units = Units;
-  static constexpr int depth = Depth;
-  static constexpr int input_depth = InputDepth;
-  static constexpr int sequences = Sequences;
-  static constexpr int splits = 32 / Units;
-  static constexpr int k = Depth * splits;             // largest H
-  static constexpr int input_k = InputDepth * splits;  // largest I
-  static constexpr int warps = k / Units;              // of a team
+  static constexpr int units = kShape.units;
+  static constexpr int depth = kShape.depth;
+  static constexpr int input_depth = kShape.input_depth;
+  static constexpr int sequences = kShape.sequences;
+  static constexpr int splits = 32 / units;
+  static constexpr int k = depth * splits;              // largest H
+  static constexpr int input_k = input_depth * splits;  // largest I
+  static constexpr int warps = k / units;               // of a team
   static constexpr int team_threads = 32 * warps;
   static constexpr int max_teams = warps >= 4 ? 1 : 4 / warps;  // of a block: a warp for each scheduler
   static constexpr int max_threads = team_threads * max_teams;
   static constexpr int blocks_per_sm = max_threads >= 256 ? 1 : 2;            // 8 warps leave 255 registers a thread
-  static constexpr int vectors = 3 * (Depth + InputDepth) / 4;                // weights of a lane
-  static constexpr int items = Sequences >= splits ? Sequences / splits : 1;  // sequences that a lane finishes
+  static constexpr int vectors = 3 * (depth + input_depth) / 4;               // weights of a lane
+  static constexpr int items = sequences >= splits ? sequences / splits : 1;  // sequences that a lane finishes
   static constexpr int stages = 8;                                            // steps whose inputs are on their way
   static constexpr int pitch = k + (splits > 1 ? 16 : 0);  // a pair of sequences is stored to different banks
-  static constexpr int state_floats = 2 * Sequences * pitch;
-  static constexpr int stage_floats = InputDepth > 0 ? (Sequences* input_k) : (3 * items * team_threads);
+  static constexpr int state_floats = 2 * sequences * pitch;
+  static constexpr int stage_floats = input_depth > 0 ? (sequences* input_k) : (3 * items * team_threads);
   static constexpr int team_bytes = 4 * (state_floats + stages * stage_floats);
-  static_assert(Units == 32 || Units == 16, "one lane group or two");
-  static_assert(Depth % 4 == 0 && InputDepth % 4 == 0, "weights are read by four");
+  static_assert(units == 32 || units == 16, "one lane group or two");
+  static_assert(depth % 4 == 0 && input_depth % 4 == 0, "weights are read by four");
   static_assert(max_teams * team_bytes <= 99 * 1024, "every device since sm_80 takes it");
 };
+// NOLINTEND(readability-identifier-naming)
 
 }  // namespace gru::cuda
