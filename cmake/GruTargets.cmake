@@ -95,7 +95,7 @@ endfunction()
 # instrumenting every register of them takes the compiler minutes. Their tests put guards around every buffer.
 function(gru_add_simd_source target file)
   set(generic "")
-  set(avx2 -mavx2 -mfma)
+  set(avx2 -mavx2 -mfma -mf16c)
   set(avx512 -mavx2 -mfma -mavx512f -mavx512dq -mavx512bw -mavx512vl)
   gru_simd_sets(sets)
   foreach(isa IN ITEMS avx2 avx512)

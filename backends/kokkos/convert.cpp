@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <type_traits>
 
 #include "backends/kokkos/host_launch.hpp"
+#include "backends/kokkos/simd/select.hpp"
 #include "backends/storage/convert_elements.hpp"
 #if GRU_ENABLE_CUDA && defined(KOKKOS_ENABLE_CUDA)
 #include "backends/cuda/common/runtime.hpp"
@@ -14,17 +16,35 @@
 namespace gru::storage {
 namespace {
 
+/// Columns begin .. begin + count of one row: side by side by the kernels of this machine.
+template <class Half, Way way>
+void convert_run(const simd::Kernels<float>& kernels, const Conversion& c, std::int64_t plane, std::int64_t row,
+                 std::int64_t begin, std::int64_t count) {
+  if (c.from_strides[2] != 1 || c.to_strides[2] != 1) return convert_columns<Half, way>(c, plane, row, begin, count);
+  constexpr auto stored = std::is_same_v<Half, Float16> ? simd::Stored::float16 : simd::Stored::bfloat16;
+  const auto* const from = static_cast<const typename Element<Half, way>::From*>(c.from) + plane * c.from_strides[0] +
+                           row * c.from_strides[1] + begin;
+  auto* const to =
+      static_cast<typename Element<Half, way>::To*>(c.to) + plane * c.to_strides[0] + row * c.to_strides[1] + begin;
+  if constexpr (way == Way::widen) {
+    kernels.widen(stored, {&from->bits, 0, 0, 1, count}, to);
+  } else {
+    (way == Way::add ? kernels.add_rounded : kernels.round)(stored, from, {&to->bits, 0, 0, 1, count});
+  }
+}
+
 /// A host's threads take one part each of all elements in a row.
 template <class Half, Way way>
 struct ConvertParts {
   Conversions conversions;
 
   void operator()(int rank, int size) const {
-    for (int i = 0; i < conversions.count; ++i) convert(conversions.list[i], rank, size);
+    static const simd::Kernels<float>& kernels = simd::select_kernels<float>();
+    for (int i = 0; i < conversions.count; ++i) convert(kernels, conversions.list[i], rank, size);
   }
 
  private:
-  static void convert(const Conversion& c, int rank, int size) {
+  static void convert(const simd::Kernels<float>& kernels, const Conversion& c, int rank, int size) {
     const std::int64_t elements = c.planes * c.rows * c.columns;
     const std::int64_t part = (elements + size - 1) / size;
     const std::int64_t end = std::min(elements, part * (rank + 1));
@@ -32,7 +52,7 @@ struct ConvertParts {
       const std::int64_t row = at / c.columns;
       const std::int64_t column = at % c.columns;
       const std::int64_t count = std::min(c.columns - column, end - at);
-      convert_columns<Half, way>(c, row / c.rows, row % c.rows, column, count);
+      convert_run<Half, way>(kernels, c, row / c.rows, row % c.rows, column, count);
       at += count;
     }
   }

@@ -44,10 +44,12 @@ namespace {
 constexpr std::int64_t kLargestSize = std::int64_t{1} << 27;  // so that sums of a few sizes stay within 31 bits
 constexpr int kPortableLanes = 32;                            // threads of a warp: neighbours load neighbouring weights
 
-template <class Space, Multiplier M, class T>
+/// Computes in T; x, h0, output and h_n are of type Tensor.
+template <class Space, Multiplier M, class T, class Tensor = T>
 class TypedEngine final : public Engine<Space> {
   static constexpr bool kSimd = M == Multiplier::host_simd;
   using Multiply = std::conditional_t<kSimd, HostMultiply<T>, PortableMultiply<T>>;
+  using Forward = Recurrence<T, Multiply, Tensor>;
   using Policy = Kokkos::TeamPolicy<Space>;
 
  public:
@@ -92,7 +94,7 @@ class TypedEngine final : public Engine<Space> {
   }
 
   void execute(const Call& call) override {
-    Recurrence<T, Multiply> r;
+    Forward r;
     r.shape = shape_;
     r.schedule = schedule_;
     r.place = place_;
@@ -101,10 +103,10 @@ class TypedEngine final : public Engine<Space> {
     r.workspace = workspace_.get();
     r.lengths = lengths_.get();
     r.given = {call.lengths.data, call.lengths.strides[0], call.lengths.dtype == DType::int64};
-    r.x = strided<const T>(call.x);
-    r.h0 = strided<const T>(call.h0);
-    r.output = strided<T>(call.output);
-    r.h_n = strided<T>(call.h_n);
+    r.x = strided<const Tensor>(call.x);
+    r.h0 = strided<const Tensor>(call.h0);
+    r.output = strided<Tensor>(call.output);
+    r.h_n = strided<Tensor>(call.h_n);
     r.steps = static_cast<int>(call.x.extents[0]);
     r.batch = static_cast<int>(call.x.extents[1]);
     r.tile_rows = std::min(schedule_.tile_rows, (r.batch + schedule_.teams - 1) / schedule_.teams);
@@ -118,11 +120,13 @@ class TypedEngine final : public Engine<Space> {
 
   std::size_t reserve_bytes() const override { return trainer_.reserve_bytes(); }
 
-  void backward(const BackwardCall& call) override {
-    const auto batch = static_cast<int>(call.x.extents[1]);
-    const int tile_rows = std::min(schedule_.tile_rows, (batch + schedule_.teams - 1) / schedule_.teams);
-    trainer_.backward(call, shape_, multiply_, weights_.get(), lengths_.get(), tile_rows,
-                      [this](const std::string& label, const auto& functor) { launch(label, functor); });
+  void backward([[maybe_unused]] const BackwardCall& call) override {
+    if constexpr (!Forward::kStages) {  // else the plan is one for inference
+      const auto batch = static_cast<int>(call.x.extents[1]);
+      const int tile_rows = std::min(schedule_.tile_rows, (batch + schedule_.teams - 1) / schedule_.teams);
+      trainer_.backward(call, shape_, multiply_, weights_.get(), lengths_.get(), tile_rows,
+                        [this](const std::string& label, const auto& functor) { launch(label, functor); });
+    }
   }
 
   void set_weights(std::span<const CellWeights> cells) override {
@@ -159,7 +163,7 @@ class TypedEngine final : public Engine<Space> {
  private:
   /// Rows by falling length, so that a step has those alone that take part. Longest first, dealt to the teams in turn: all have
   /// about the same to do, and a tile's rows end at about the same time. Where the lengths lie on a device nobody here has looked.
-  void order_rows(Recurrence<T, Multiply>& r) const {
+  void order_rows(Forward& r) const {
     const Lengths given = std::exchange(r.given, {});
     const auto length = [&](std::int32_t row) { return given.at(row, r.steps); };
     std::int32_t* const sorted = order_.get();
@@ -225,7 +229,7 @@ class TypedEngine final : public Engine<Space> {
       return schedule_for_host(problem_, host);
     } else {
       const Policy probe(space_, 1, 1);
-      const int most = probe.team_size_max(Recurrence<T, Multiply>{}, Kokkos::ParallelForTag());
+      const int most = probe.team_size_max(Forward{}, Kokkos::ParallelForTag());
       return schedule_for_device(problem_, lanes(), most);
     }
   }
@@ -244,7 +248,7 @@ class TypedEngine final : public Engine<Space> {
   void allocate() {
     schedule_ = make_schedule();
     packs_.reserve(static_cast<std::size_t>(shape_.layers) * static_cast<std::size_t>(shape_.directions));
-    place_ = workspace_of(shape_, schedule_, static_cast<int>(problem_.options.seq_len));
+    place_ = workspace_of(shape_, schedule_, static_cast<int>(problem_.options.seq_len), Forward::kStages);
     workspace_ = allocate_array<T>("gru::kokkos::workspace", workspace_elements());
     lengths_ = allocate_array<std::int32_t>("gru::kokkos::lengths", lengths_elements());
     if (order_elements() > 0) order_ = allocate_array<std::int32_t>("gru::kokkos::order", order_elements());
@@ -305,8 +309,8 @@ Decision<> KokkosPatterns<S, M>::decide(const Problem& problem) {
     return Decision<>::no("it computes in math strict" + std::string(rounds ? " or bf16" : " only") + ", asked for " +
                           std::string(name_of(math)));
   }
-  if (rounded && problem.options.dtype != DType::float32) {
-    return Decision<>::no("math bf16 rounds the weights of float32 plans, asked for " +
+  if (rounded && problem.options.dtype == DType::float64) {
+    return Decision<>::no("math bf16 rounds the weights of plans that compute in float32, asked for " +
                           std::string(name_of(problem.options.dtype)));
   }
   const PlanOptions& options = problem.options;
@@ -330,7 +334,16 @@ Decision<> KokkosPatterns<S, M>::decide(const Problem& problem) {
 template <KokkosSpace S, kokkos::Multiplier M>
 KokkosPatterns<S, M>::KokkosPatterns(const S& space, const Problem& problem, const Decision<>&,
                                      const Weights& weights) {
-  if (problem.options.dtype == DType::float32) {
+  const DType dtype = problem.options.dtype;
+  if constexpr (streams_16_bits) {
+    if (dtype == DType::float16) {
+      engine_ = std::make_unique<kokkos::TypedEngine<S, M, float, Float16>>(space, problem, weights);
+    } else if (dtype == DType::bfloat16) {
+      engine_ = std::make_unique<kokkos::TypedEngine<S, M, float, BFloat16>>(space, problem, weights);
+    }
+    if (engine_ != nullptr) return;
+  }
+  if (dtype == DType::float32) {
     engine_ = std::make_unique<kokkos::TypedEngine<S, M, float>>(space, problem, weights);
   } else {
     engine_ = std::make_unique<kokkos::TypedEngine<S, M, double>>(space, problem, weights);

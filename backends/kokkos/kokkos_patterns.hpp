@@ -39,6 +39,8 @@ class KokkosPatterns {
  public:
   using Space = S;
   static constexpr std::string_view name = kokkos::backend_name<S, M>();
+  /// Inference reads x and h0 and stores results in 16 bits itself; training takes float32.
+  static constexpr bool streams_16_bits = M == kokkos::Multiplier::host_simd;
 
   /// Everything in strict math, up to sizes of 2^27 in each dimension; with SIMD kernels also math bf16 in float32: the
   /// weights (no bias) rounded to bfloat16 when packed, to nearest, ties to even, and all else float32.

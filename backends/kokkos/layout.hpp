@@ -4,10 +4,12 @@
 #include <Kokkos_Core.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "backends/kokkos/schedule.hpp"
 #include "backends/kokkos/simd/kernels.hpp"
 #include "gru/detail/philox.hpp"
+#include "gru/half.hpp"
 
 namespace gru::kokkos {
 
@@ -62,14 +64,28 @@ struct Workspace {
   std::ptrdiff_t reset = 0;     ///< (slots, rows, padded): r * h; reset-before only
   std::ptrdiff_t gates = 0;     ///< (gate_buffers, slots, blocks, chunk_steps, rows, 4, lanes)
   std::ptrdiff_t sequence = 0;  ///< (buffers, buffer_steps, rows, D * padded): outputs of inner layers
+  std::ptrdiff_t staging = 0;   ///< tensors of 16 bits only: (threads, staging_thread)
   std::ptrdiff_t end = 0;
   int buffers = 0;
   int buffer_steps = 0;
+  std::ptrdiff_t staging_thread = 0;  ///< (D, staged_input), then (D, rows, padded) where it stages states
+  std::ptrdiff_t staged_input = 0;    ///< (chunk_steps, rows, I), in whole cache lines
+  bool stages_states = false;
 };
+
+/// Rows of h0 that each thread widens for itself rather than meet the others once.
+inline constexpr int kStagedRows = 16;
+
+/// How elements of a type lie in a tensor.
+template <class Tensor>
+constexpr simd::Stored stored_as() {
+  if (std::is_same_v<Tensor, Float16>) return simd::Stored::float16;
+  return std::is_same_v<Tensor, BFloat16> ? simd::Stored::bfloat16 : simd::Stored::whole;
+}
 
 /// Buffers between layers: two that take turns when layer follows layer, else one between each two layers that holds
 /// what the upper one reads while the lower one writes the next chunk.
-KOKKOS_INLINE_FUNCTION Workspace workspace_of(const Shape& s, const Schedule& c, int max_steps) {
+KOKKOS_INLINE_FUNCTION Workspace workspace_of(const Shape& s, const Schedule& c, int max_steps, bool stages) {
   const std::ptrdiff_t slots = static_cast<std::ptrdiff_t>(c.layers_in_flight) * s.directions;
   const std::ptrdiff_t row = static_cast<std::ptrdiff_t>(c.tile_rows) * s.padded();
   Workspace w;
@@ -78,7 +94,13 @@ KOKKOS_INLINE_FUNCTION Workspace workspace_of(const Shape& s, const Schedule& c,
   w.reset = w.state + slots * 2 * row;
   w.gates = w.reset + (s.reset_after ? 0 : slots * row);
   w.sequence = w.gates + c.gate_buffers * slots * c.chunk_steps * simd::kGateSlots * row;
-  w.end = w.sequence + static_cast<std::ptrdiff_t>(w.buffers) * w.buffer_steps * s.directions * row;
+  w.staging = w.sequence + static_cast<std::ptrdiff_t>(w.buffers) * w.buffer_steps * s.directions * row;
+  if (stages) {
+    w.stages_states = c.tile_rows <= kStagedRows;
+    w.staged_input = (static_cast<std::ptrdiff_t>(c.chunk_steps) * c.tile_rows * s.input + 15) / 16 * 16;
+    w.staging_thread = s.directions * (w.staged_input + (w.stages_states ? row : 0));
+  }
+  w.end = w.staging + c.team_size * w.staging_thread;
   return w;
 }
 

@@ -388,7 +388,7 @@ struct PortableMultiply {
     a.next[row * a.state_row + unit] = ended ? old : fresh;
     if (a.output != nullptr && unit < a.hidden) {
       const int at = a.output_order == nullptr ? row : a.output_order[row];
-      a.output[at * a.output_row + unit * a.output_feature] = ended ? T(0) : fresh;
+      static_cast<T*>(a.output)[at * a.output_row + unit * a.output_feature] = ended ? T(0) : fresh;
     }
   }
 };

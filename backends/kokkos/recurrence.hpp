@@ -35,8 +35,13 @@ namespace gru::kokkos {
 ///     steps_beside(rows, feature_stride, features, hidden), beside_tiles(args)  whether step_beside takes them, and of
 ///                                                                               how many tiles
 ///     project / step / step_with_input / step_beside / reset_step / update_step(member, args)
-template <class T, class Multiply>
+///
+/// Tensor is what x, h0, output and h_n are made of: T or, with HostMultiply, 16 bits (recurrence_halves.hpp).
+template <class T, class Multiply, class Tensor = T>
 struct Recurrence {
+  static constexpr bool kStages = !std::is_same_v<T, Tensor>;
+  static constexpr simd::Stored kStored = stored_as<Tensor>();
+
   Shape shape;
   Schedule schedule;
   Workspace place;
@@ -47,10 +52,10 @@ struct Recurrence {
   const std::int32_t* order =
       nullptr;  ///< (B): row i of the tiles is row order[i] of the call, has length lengths[i]; or null
   Lengths given;
-  Strided<const T> x;         ///< (T, B, I)
-  Strided<const T> h0;        ///< (L*D, B, H) or null
-  Strided<T> output;          ///< (T, B, D*H) or null
-  Strided<T> h_n;             ///< (L*D, B, H) or null
+  Strided<const Tensor> x;    ///< (T, B, I)
+  Strided<const Tensor> h0;   ///< (L*D, B, H) or null
+  Strided<Tensor> output;     ///< (T, B, D*H) or null
+  Strided<Tensor> h_n;        ///< (L*D, B, H) or null
   int steps = 0;              ///< T of this call
   int batch = 0;              ///< B of this call
   int tile_rows = 0;          ///< <= schedule.tile_rows
@@ -66,7 +71,8 @@ struct Recurrence {
     int steps = 0;  ///< T, or the length of the longest row
     int begin = 0;  ///< blocks [begin, end) of directions' blocks one after the other
     int end = 0;
-    T* memory = nullptr;  ///< the team's workspace
+    T* memory = nullptr;   ///< the team's workspace
+    T* staging = nullptr;  ///< the member's own part of it: what it widened
     KOKKOS_FUNCTION int block_begin(int direction, int blocks) const {
       const int b = begin - direction * blocks;
       return b < 0 ? 0 : b > blocks ? blocks : b;
@@ -94,6 +100,7 @@ struct Recurrence {
       part.begin = own.begin;
       part.end = own.end;
       part.memory = workspace + member.league_rank() * place.end;
+      part.staging = part.memory + place.staging + member.team_rank() * place.staging_thread;
       run_tile(member, part, tile + member.league_size() >= tiles);
     }
   }
@@ -147,16 +154,18 @@ struct Recurrence {
         if (t < 0 || t >= steps_of_part) continue;
         for (int d = d_begin; d < d_end; ++d) {
           simd::StepArgs<T> args = step_args(part, layer + i, d, t);
+          const bool beside = schedule.gate_buffers == 2 &&
+                              multiply.steps_beside(part.rows, input(part, layer + i, d, t).feature_stride,
+                                                    shape.features(layer + i), shape.hidden);
+          if constexpr (kStages) stage_for(part, layer + i, d, t, beside);
           if (delay == 1 && shape.reset_after && multiply.fuses(args.rows, shape.features(layer + i), shape.hidden)) {
             add_input(part, layer + i, d, t, args);
             multiply.step_with_input(member, args);
             continue;
           }
-          const bool beside = schedule.gate_buffers == 2 &&
-                              multiply.steps_beside(part.rows, input(part, layer + i, d, t).feature_stride,
-                                                    shape.features(layer + i), shape.hidden);
           if (t % delay == 0 && (t == 0 || !beside)) multiply.project(member, project_args(part, layer + i, d, t));
           if (beside && t - t % delay + delay < steps_of_part) {
+            if constexpr (kStages) stage_next(part, layer + i, d, t);
             multiply.step_beside(member, args, beside_args(part, layer + i, d, t));
           } else if (shape.reset_after) {
             multiply.step(member, args);
@@ -183,10 +192,20 @@ struct Recurrence {
   KOKKOS_FUNCTION std::ptrdiff_t slot(int layer, int d) const {
     return static_cast<std::ptrdiff_t>(layer % schedule.layers_in_flight) * shape.directions + d;
   }
-  /// Whether the first step reads h0 where the caller has it: rows as far apart as a state's, and no padding.
+  /// Whether the first step reads h0 where the caller has it: rows as far apart as a state's, and no padding. If it has 16
+  /// bits, where each thread widened all of it: few rows.
   KOKKOS_FUNCTION bool reads_h0() const {
+    if (kStages) return order == nullptr && h0.data != nullptr && place.stages_states;
     return order == nullptr && h0.data != nullptr && h0.stride[2] == 1 && shape.padded() == shape.hidden &&
            (batch == 1 || h0.stride[1] == shape.padded());
+  }
+  /// The state before step 0 where reads_h0().
+  KOKKOS_FUNCTION const T* first_state(const Part& part, [[maybe_unused]] int layer, int d) const {
+    if constexpr (kStages) {
+      return staged_state(part, d);
+    } else {
+      return h0.at(layer * shape.directions + d, part.row, 0);
+    }
   }
   /// The state before step t: (rows, padded).
   KOKKOS_FUNCTION T* state(const Part& part, int layer, int d, int t) const {
@@ -249,28 +268,11 @@ struct Recurrence {
     return rows_at(part, time(part, d, d == 0 ? t : t + chunk_length(part, t) - 1));
   }
 
+  /// x at a direction's step t and on.
+  KOKKOS_FUNCTION simd::InputView<T> given_input(const Part& part, int d, int t) const;
   /// What a layer's direction reads at its step t and on: x, or the output of the layer below.
-  KOKKOS_FUNCTION simd::InputView<T> input(const Part& part, int layer, int d, int t) const {
-    if (layer == 0) {
-      const bool ordered = order != nullptr && part.rows > 1;
-      return {x.at(time(part, d, t), ordered ? 0 : place_of(part, 0), 0), d == 0 ? x.stride[0] : -x.stride[0],
-              x.stride[1], x.stride[2], ordered ? order + part.row : nullptr};
-    }
-    const std::ptrdiff_t width = static_cast<std::ptrdiff_t>(shape.directions) * shape.padded();
-    const bool kept = kept_outputs != nullptr && !dropout.active();
-    const std::ptrdiff_t step = (kept ? part.rows : schedule.tile_rows) * width;
-    const T* const from =
-        kept ? sequence(part, layer - 1, time(part, d, t)) : dropped(part, layer - 1, time(part, d, t));
-    return {from, d == 0 ? step : -step, width, 1, nullptr};
-  }
-
-  KOKKOS_FUNCTION void add_input(const Part& part, int layer, int d, int t, simd::StepArgs<T>& a) const {
-    const CellOffsets at = cell_offsets(shape, layer, d);
-    a.input_weights = weights + at.weight_ih;
-    a.input_bias = weights + at.bias_ih;
-    a.x = input(part, layer, d, t);
-    a.features = shape.features(layer);
-  }
+  KOKKOS_FUNCTION simd::InputView<T> input(const Part& part, int layer, int d, int t) const;
+  KOKKOS_FUNCTION void add_input(const Part& part, int layer, int d, int t, simd::StepArgs<T>& a) const;
 
   /// Of the chunk that begins with step t.
   KOKKOS_FUNCTION simd::ProjectArgs<T> project_args(const Part& part, int layer, int d, int t) const {
@@ -309,7 +311,7 @@ struct Recurrence {
     a.gates = gates(part, layer, d, t) +
               static_cast<std::ptrdiff_t>(within) * chunk_rows(part, d, t - within) * simd::kGateSlots * shape.lanes;
     a.gates_block = gates_block(part);
-    a.state = t == 0 && reads_h0() ? h0.at(layer * shape.directions + d, part.row, 0) : state(part, layer, d, t);
+    a.state = t == 0 && reads_h0() ? first_state(part, layer, d) : state(part, layer, d, t);
     a.next = state(part, layer, d, t + 1);
     a.reset = part.memory + place.reset + slot(layer, d) * schedule.tile_rows * shape.padded();
     a.state_row = shape.padded();
@@ -321,6 +323,7 @@ struct Recurrence {
       a.output =
           output.at(time(part, d, t), ordered ? 0 : place_of(part, 0), static_cast<std::ptrdiff_t>(d) * shape.hidden);
       a.output_order = ordered ? order + part.row : nullptr;
+      a.stored = kStored;
       a.output_row = output.stride[1];
       a.output_feature = output.stride[2];
     }
@@ -343,7 +346,7 @@ struct Recurrence {
     multiply.for_each(member, part.rows * units, [&](int i) { f(i / units, unit + i % units); });
   }
 
-  // What lies before the steps and after them: recurrence_edges.hpp.
+  // What lies before the steps and after them, and what they read: recurrence_edges.hpp.
 
   /// Kept outputs are memory of the caller: whatever stood in the padding must not be read.
   template <class Member>
@@ -364,8 +367,31 @@ struct Recurrence {
   /// The state after the last step into h_n.
   template <class Member>
   KOKKOS_FUNCTION void store_state(const Member& member, const Part& part, int layer, int d) const;
+
+  // Tensors of 16 bits: recurrence_halves.hpp.
+
+  /// What step t reads first: h0, and the chunk of x that begins with it, if no step before it had to widen that.
+  KOKKOS_FUNCTION void stage_for(const Part& part, int layer, int d, int t, bool beside) const;
+  /// Of a chunk's first step: the next chunk of x, which is projected beside this one's steps.
+  KOKKOS_FUNCTION void stage_next(const Part& part, int layer, int d, int t) const {
+    if (layer == 0 && t % schedule.chunk_steps == 0) stage_input(part, d, t + schedule.chunk_steps);
+  }
+  KOKKOS_FUNCTION void stage_input(const Part& part, int d, int t) const;
+  KOKKOS_FUNCTION void stage_state(const Part& part, int layer, int d) const;
+  /// load_state and store_state.
+  KOKKOS_FUNCTION void load_halves(const Part& part, int layer, int d) const;
+  KOKKOS_FUNCTION void store_halves(const Part& part, int layer, int d) const;
+  /// Elements from one widened step to the next.
+  KOKKOS_FUNCTION std::ptrdiff_t staged_step() const {
+    return static_cast<std::ptrdiff_t>(schedule.tile_rows) * shape.input;
+  }
+  KOKKOS_FUNCTION T* staged_state(const Part& part, int d) const {
+    return part.staging + shape.directions * place.staged_input +
+           static_cast<std::ptrdiff_t>(d) * schedule.tile_rows * shape.padded();
+  }
 };
 
 }  // namespace gru::kokkos
 
 #include "backends/kokkos/recurrence_edges.hpp"
+#include "backends/kokkos/recurrence_halves.hpp"

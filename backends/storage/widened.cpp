@@ -20,10 +20,12 @@ WidenedLayout widened_layout(const Problem& problem, const WidenedUse& use) {
     return begin;
   };
   const std::int64_t states = c.num_layers * c.num_directions();
-  layout.x = take({o.seq_len, o.batch_size, c.input_size});
-  layout.h0 = take({states, o.batch_size, c.hidden_size});
-  layout.output = take({o.seq_len, o.batch_size, c.num_directions() * c.hidden_size});
-  layout.h_n = take({states, o.batch_size, c.hidden_size});
+  if (use.tensors) {
+    layout.x = take({o.seq_len, o.batch_size, c.input_size});
+    layout.h0 = take({states, o.batch_size, c.hidden_size});
+    layout.output = take({o.seq_len, o.batch_size, c.num_directions() * c.hidden_size});
+    layout.h_n = take({states, o.batch_size, c.hidden_size});
+  }
   if (use.gradients) {
     layout.grad_output =
         use.outputs ? take({o.seq_len, o.batch_size, c.num_directions() * c.hidden_size}) : layout.output;
@@ -57,7 +59,11 @@ std::size_t place_cells(const Config& config, std::byte* begin, std::vector<Cell
   return end;
 }
 
-std::string widened_remark(const Problem& problem, std::size_t bytes, std::string_view own) {
+std::string widened_remark(const Problem& problem, const WidenedUse& use, std::size_t bytes, std::string_view own) {
+  if (!use.tensors) {
+    return fmt::format("{} is widened to float32 as it is read and results are rounded as they are stored{}{}",
+                       name_of(problem.options.dtype), own.empty() ? "" : "; ", own);
+  }
   return fmt::format("{} is widened to float32 and results are rounded back, in {:.3g} MB of workspace{}{}",
                      name_of(problem.options.dtype), static_cast<double>(bytes) * 1e-6, own.empty() ? "" : "; ", own);
 }

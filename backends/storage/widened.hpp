@@ -37,6 +37,13 @@ concept Packs16Bits = requires(B& b, std::span<const CellWeights> cells) {
   b.set_weights(cells);
 };
 
+/// A backend that in inference widens x and h0 as it reads them and rounds results as it stores them: only what it trains with
+/// and new weights are widened for it.
+template <class B>
+concept Streams16Bits = requires {
+  requires B::streams_16_bits;
+};
+
 /// The problem that is computed: with float32 in the place of 16 bits.
 inline Problem in_float32_if_16_bits(Problem problem) {
   if (has_16_bits(problem.options.dtype)) problem.options.dtype = DType::float32;
@@ -45,6 +52,7 @@ inline Problem in_float32_if_16_bits(Problem problem) {
 
 /// What a plan needs in float32 beside x, h0, output and h_n.
 struct WidenedUse {
+  bool tensors = true;     ///< x, h0, output and h_n
   bool gradients = false;  ///< it trains
   bool outputs = false;    ///< its backward reads the output
   bool weights = false;    ///< new weights are widened, too
@@ -89,7 +97,7 @@ class ConversionList {
 };
 
 /// "float16 is widened to float32 and results rounded back, in 12.3 MB of workspace", and B's own remark.
-std::string widened_remark(const Problem& problem, std::size_t bytes, std::string_view own);
+std::string widened_remark(const Problem& problem, const WidenedUse& use, std::size_t bytes, std::string_view own);
 
 /// B for tensors of 16 bits: README.md.
 template <Backend B>
@@ -100,16 +108,18 @@ class Widened {
 
   using Answer = decltype(B::decide(std::declval<const Problem&>()));
   static Answer decide(const Problem& problem) {
-    Answer answer = ask<B>(in_float32_if_16_bits(problem));
-    if (answer) answer.reason = widened_remark(problem, widened_layout(problem, use_of(problem)).end, answer.reason);
+    const WidenedUse use = use_of(problem);
+    Answer answer = ask<B>(as_computed(problem));
+    if (answer) answer.reason = widened_remark(problem, use, widened_layout(problem, use).end, answer.reason);
     return answer;
   }
 
   Widened(const Space& space, const Problem& problem, Answer answer, const Weights& weights)
-      : Widened(space, problem, B(space, in_float32_if_16_bits(problem), std::move(answer), weights)) {}
+      : Widened(space, problem, B(space, as_computed(problem), std::move(answer), weights)) {}
 
   void execute(const Call& call) {
     require_reachable(space_, call);
+    if (!use_.tensors) return backend_.execute(call);
     if constexpr (requires { backend_.require_no_abort(); }) backend_.require_no_abort();
     const DType half = problem_.options.dtype;
     Call own = call;
@@ -212,8 +222,13 @@ class Widened {
   static WidenedUse use_of(const Problem& problem) {
     const PlanOptions& o = problem.options;
     const bool trains = o.training != Training::none;
-    return {trains, o.training == Training::remake_gates && !ReservesOutputs<B>,
+    return {trains || !Streams16Bits<B>, trains, o.training == Training::remake_gates && !ReservesOutputs<B>,
             trains || (o.takes_weights && !Packs16Bits<B>)};
+  }
+
+  /// The problem that B is asked.
+  static Problem as_computed(const Problem& problem) {
+    return use_of(problem).tensors ? in_float32_if_16_bits(problem) : problem;
   }
 
   static std::string label(const std::string& phase) {

@@ -26,6 +26,20 @@ inline constexpr int kLongestChain = 2048;
 inline constexpr int kPart = 64;  ///< elements of packed weights of a part, in ascending order
 static_assert(kLongestChain % (2 * kPart) == 0, "a group has whole parts, of pairs too");
 
+/// How elements of a plan's tensors are stored: as they are computed, or in 16 bits.
+enum class Stored : std::uint8_t { whole, float16, bfloat16 };
+
+/// Rows of 16 bits and the float32 rows that they are widened to or rounded from; columns lie side by side.
+template <class Bits>
+struct HalfRows {
+  Bits* halves = nullptr;
+  std::ptrdiff_t halves_row = 0;  ///< from one row to the next
+  std::ptrdiff_t floats_row = 0;  ///< likewise
+  std::ptrdiff_t rows = 0;
+  std::ptrdiff_t columns = 0;
+  const std::int32_t* order = nullptr;  ///< if given, row m of the halves lies where the distance has row order[m]
+};
+
 /// Element (step, row, feature) of an input lies at data[step * step_stride + row * row_stride + feature *
 /// feature_stride]; the strides may have any sign.
 template <class T>
@@ -35,6 +49,8 @@ struct InputView {
   std::ptrdiff_t row_stride = 0;
   std::ptrdiff_t feature_stride = 1;
   const std::int32_t* order = nullptr;  ///< if given, row m lies where the strides have row order[m]
+  const void* ahead = nullptr;          ///< if given, where the next step's rows will be read, ahead_row bytes apart
+  std::ptrdiff_t ahead_row = 0;
 };
 
 /// gates[block][step][row][0..2][lane] = bias + W_ih x for every step and row, blocks [block_begin, block_end).
@@ -67,7 +83,8 @@ struct StepArgs {
   T* next = nullptr;         ///< (rows, state_row): h' is written, padding units included (they stay 0)
   T* reset = nullptr;        ///< (rows, state_row): r * h; reset-before only
   std::ptrdiff_t state_row = 0;
-  T* output = nullptr;  ///< (rows, hidden) strided, or null: h', or 0 where the row has ended
+  void* output = nullptr;         ///< (rows, hidden) strided, or null: h', or 0 where the row has ended
+  Stored stored = Stored::whole;  ///< the output's elements
   std::ptrdiff_t output_row = 0;
   std::ptrdiff_t output_feature = 1;
   const std::int32_t* output_order =
@@ -159,8 +176,12 @@ struct Kernels {
   void (*gate_gradients)(const GateGradientArgs<T>&) = nullptr;    ///< reset-after
   void (*update_gradients)(const GateGradientArgs<T>&) = nullptr;  ///< reset-before, first half: z and n
   void (*reset_gradients)(const GateGradientArgs<T>&) = nullptr;   ///< second half, when W_hn^T dn is complete: r
-  void (*sigmoid)(const T* x, T* y, std::size_t n) = nullptr;      ///< the kernels' own sigmoid, for tests
-  void (*tanh)(const T* x, T* y, std::size_t n) = nullptr;         ///< the kernels' own tanh, for tests
+  // 16 bits to float32 and back, for T float: to the nearest value, added up before by add_rounded.
+  void (*widen)(Stored, const HalfRows<const std::uint16_t>& from, T* to) = nullptr;
+  void (*round)(Stored, const T* from, const HalfRows<std::uint16_t>& to) = nullptr;
+  void (*add_rounded)(Stored, const T* from, const HalfRows<std::uint16_t>& to) = nullptr;
+  void (*sigmoid)(const T* x, T* y, std::size_t n) = nullptr;  ///< the kernels' own sigmoid, for tests
+  void (*tanh)(const T* x, T* y, std::size_t n) = nullptr;     ///< the kernels' own tanh, for tests
 };
 
 namespace generic {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "backends/kokkos/simd/halves.hpp"
 #include "backends/kokkos/simd/kernels.hpp"
 #include "backends/kokkos/simd/math.hpp"
 #include "backends/kokkos/simd/tile.hpp"
@@ -46,13 +47,26 @@ GRU_SIMD_INLINE int output_place(const StepArgs<T>& a, int row) {
   return a.output_order == nullptr ? row : a.output_order[row];
 }
 
+/// A register's lanes to the units that there are.
+template <class E, class T>
+GRU_SIMD_INLINE void scatter(const StepArgs<T>& a, int row, int unit, const E* lane) {
+  E* const to = static_cast<E*>(a.output) + output_place(a, row) * a.output_row + unit * a.output_feature;
+  for (int i = 0; i < kLanes<T> && unit + i < a.hidden; ++i) to[i * a.output_feature] = lane[i];
+}
 /// h' into the output, or 0 where the row has ended.
 template <class T>
 [[gnu::noinline]] void store_output(const StepArgs<T>& a, int row, int unit, Vec<T> fresh) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (a.stored != Stored::whole) {
+      std::uint16_t lane[kLanes<T>];
+      a.stored == Stored::float16 ? Half<Stored::float16>::store(fresh, lane)
+                                  : Half<Stored::bfloat16>::store(fresh, lane);
+      return scatter(a, row, unit, lane);
+    }
+  }
   T lane[kLanes<T>];
   fresh.store(lane);
-  T* const to = a.output + output_place(a, row) * a.output_row + unit * a.output_feature;
-  for (int i = 0; i < kLanes<T> && unit + i < a.hidden; ++i) to[i * a.output_feature] = lane[i];
+  scatter(a, row, unit, lane);
 }
 
 /// What the finished rows are like. plain: no row ends, and the output takes whole registers; ordered: the same with
@@ -88,16 +102,27 @@ struct Finished {
 #pragma GCC unroll 8
     for (int i = 0; i < N; ++i) values.v[i].store(states + state[i]);
   }
+  /// Where a pair's output begins.
+  GRU_SIMD_INLINE std::ptrdiff_t output_of(const StepArgs<T>& a, int i) const {
+    const int to = E == Ending::plain ? row[i] : a.output_order[row[i]];
+    return to * a.output_row + unit[i];
+  }
+  template <class Halves>
+  GRU_SIMD_INLINE void store_halves(const StepArgs<T>& a, const Pack<T, N>& fresh) const {
+#pragma GCC unroll 8
+    for (int i = 0; i < N; ++i) Halves::store(fresh.v[i], static_cast<std::uint16_t*>(a.output) + output_of(a, i));
+  }
   /// h' into the next state and the output; a row that has ended keeps its state and outputs 0.
   GRU_SIMD_INLINE void store_states(const StepArgs<T>& a, const Pack<T, N>& old, Pack<T, N> fresh) const {
     if constexpr (E != Ending::any) {
       store(fresh, a.next);
       if (a.output == nullptr) return;
-#pragma GCC unroll 8
-      for (int i = 0; i < N; ++i) {
-        const int to = E == Ending::plain ? row[i] : a.output_order[row[i]];
-        fresh.v[i].store(a.output + to * a.output_row + unit[i]);
+      if constexpr (std::is_same_v<T, float>) {
+        if (a.stored == Stored::float16) return store_halves<Half<Stored::float16>>(a, fresh);
+        if (a.stored == Stored::bfloat16) return store_halves<Half<Stored::bfloat16>>(a, fresh);
       }
+#pragma GCC unroll 8
+      for (int i = 0; i < N; ++i) fresh.v[i].store(static_cast<T*>(a.output) + output_of(a, i));
     } else {
 #pragma GCC unroll 8
       for (int i = 0; i < N; ++i) {
@@ -211,12 +236,13 @@ void finish_pairs(const StepArgs<T>& a, int block, int row, int pairs) {
 template <int Rows, int Blocks, class T>
 GRU_SIMD_INLINE void fetch_output(const StepArgs<T>& a, int block, int row) {
   if (a.output == nullptr) return;
+  const std::ptrdiff_t bytes = a.stored == Stored::whole ? sizeof(T) : sizeof(std::uint16_t);
 #pragma GCC unroll 8
   for (int m = 0; m < Rows; ++m) {
 #pragma GCC unroll 4
     for (int b = 0; b < Blocks; ++b) {
-      __builtin_prefetch(
-          a.output + output_place(a, row + m) * a.output_row + (block + b) * kLanes<T> * a.output_feature, 1);
+      const std::ptrdiff_t at = output_place(a, row + m) * a.output_row + (block + b) * kLanes<T> * a.output_feature;
+      __builtin_prefetch(static_cast<const char*>(a.output) + at * bytes, 1);
     }
   }
 }
@@ -267,9 +293,10 @@ void run_step_with_input(const StepArgs<T>& a) {
   const auto tile_at = [&]<int Rows, int Blocks>(int block, int row, int, int) {
     fetch_output<Rows, Blocks>(a, block, row);
     const T* const x = a.x.data + row * a.x.row_stride;  // if the rows are in order
-    if (block == a.block_begin && a.x.order == nullptr) {
+    if (block == a.block_begin && a.x.ahead != nullptr) {
+      const char* const ahead = static_cast<const char*>(a.x.ahead) + row * a.x.ahead_row;
 #pragma GCC unroll 8
-      for (int m = 0; m < Rows; ++m) __builtin_prefetch(x + m * a.x.row_stride + a.x.step_stride);
+      for (int m = 0; m < Rows; ++m) __builtin_prefetch(ahead + m * a.x.ahead_row);
     }
     Tile<T, Rows, Blocks, 3> tile;
 #pragma GCC unroll 4

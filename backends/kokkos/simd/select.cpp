@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "backends/kokkos/simd/select.hpp"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <cstdlib>
 #include <string>
 #include <type_traits>
@@ -21,14 +25,31 @@ const Kernels<T>* pick(Storage storage, const Kernels<float>& f, const Kernels<f
   }
 }
 
-}  // namespace
+#if defined(__x86_64__)
+/// Conversions of float16, which each processor with AVX2 has; not every compiler's check knows them.
+[[maybe_unused]] bool has_f16c() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+#endif
+
+/// What available_kernels gives, in no memory of the heap.
+template <class T>
+struct Found {
+  const Kernels<T>* list[3];
+  std::size_t count = 0;
+
+  void push_back(const Kernels<T>* kernels) { list[count++] = kernels; }
+  const Kernels<T>* const* begin() const { return list; }
+  const Kernels<T>* const* end() const { return list + count; }
+};
 
 template <class T>
-std::vector<const Kernels<T>*> available_kernels(Storage storage) {
-  std::vector<const Kernels<T>*> found;
+Found<T> find_kernels(Storage storage) {
+  Found<T> found;
 #if defined(__x86_64__)
   // The features that gru_add_simd_source compiles for; the compiler's run-time check includes the operating system's.
-  [[maybe_unused]] const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  [[maybe_unused]] const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
   [[maybe_unused]] const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
                                        __builtin_cpu_supports("avx512vl");
@@ -43,11 +64,19 @@ std::vector<const Kernels<T>*> available_kernels(Storage storage) {
   return found;
 }
 
+}  // namespace
+
+template <class T>
+std::vector<const Kernels<T>*> available_kernels(Storage storage) {
+  const Found<T> found = find_kernels<T>(storage);
+  return {found.begin(), found.end()};
+}
+
 template <class T>
 const Kernels<T>& select_kernels(Storage storage) {
-  const auto found = available_kernels<T>(storage);
+  const Found<T> found = find_kernels<T>(storage);
   const char* wanted = std::getenv("GRU_SIMD");
-  if (wanted == nullptr || *wanted == '\0') return *found.front();
+  if (wanted == nullptr || *wanted == '\0') return **found.begin();
   std::string names;
   for (const Kernels<T>* kernels : found) {
     if (std::string_view(kernels->name) == wanted) return *kernels;

@@ -62,7 +62,7 @@ TEST_CASE_TEMPLATE("simd: how blocks and rows are shared out changes no bit", T,
           one.gates += static_cast<std::ptrdiff_t>(r) * gru::simd::kGateSlots * kernels->lanes;
           one.state += r * one.state_row;
           one.next += r * one.state_row;
-          one.output += r * one.output_row;
+          one.output = static_cast<T*>(one.output) + r * one.output_row;
           one.rows = 1;
           one.block_begin = b;
           one.block_end = b + 1;
