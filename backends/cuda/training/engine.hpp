@@ -8,11 +8,11 @@
 #include <optional>
 
 #include "backends/cuda/common/runtime.hpp"
-#include "backends/cuda/training/recurrence/front_stream.hpp"
 #include "backends/cuda/training/kernels.hpp"
 #include "backends/cuda/training/layout.hpp"
-#include "backends/cuda/training/recurrence/persistent_forward.hpp"
 #include "backends/cuda/training/product.hpp"
+#include "backends/cuda/training/recurrence/front_stream.hpp"
+#include "backends/cuda/training/recurrence/persistent_forward.hpp"
 #include "backends/cuda/training/recurrence/recurrence.hpp"
 #include "backends/cuda/training/training.hpp"
 #include "backends/cuda/training/weights.hpp"

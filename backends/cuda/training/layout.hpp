@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "backends/cuda/training/args.hpp"
-#include "backends/cuda/training/recurrence/fused_step.hpp"
 #include "backends/cuda/training/narrow.hpp"
+#include "backends/cuda/training/recurrence/fused_step.hpp"
 #include "gru/problem.hpp"
 
 namespace gru::cuda {

@@ -19,8 +19,8 @@
 
 #include "backends/cuda/device/cp_async.cuh"
 #include "backends/cuda/device/dependent_launch.cuh"
-#include "backends/cuda/training/recurrence/fused_step.hpp"
 #include "backends/cuda/training/kernel/cell_math.cuh"
+#include "backends/cuda/training/recurrence/fused_step.hpp"
 
 namespace gru::cuda {
 
