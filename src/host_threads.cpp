@@ -23,7 +23,7 @@ std::atomic<bool> child_without_threads{false};
 
 #if defined(__unix__)
 // Kokkos::initialize starts all of OpenMP's threads. The child has the forking thread alone.
-[[maybe_unused]] const int watched = ::pthread_atfork(nullptr, nullptr, [] {
+[[maybe_unused]] const int kWatched = ::pthread_atfork(nullptr, nullptr, [] {
   if (Kokkos::is_initialized()) child_without_threads = true;
 });
 #endif

@@ -124,7 +124,7 @@ std::string folder_of_user() {
     const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): nothing here sets variables
     return std::string(value == nullptr ? "" : value);
   };
-  if (const std::string cache = variable("XDG_CACHE_HOME"); !cache.empty()) return cache;
+  if (std::string cache = variable("XDG_CACHE_HOME"); !cache.empty()) return cache;
   if (const std::string home = variable("HOME"); !home.empty()) return home + "/.cache";
   throw Error("gru: there is no place for measured choices: none of GRU_TUNE_CACHE, XDG_CACHE_HOME and HOME is set");
 }
