@@ -5,7 +5,8 @@
 
 A GPU is often lent for minutes, and ctest runs a program whole or not at all. This runs single cases and says which
 passed, were skipped (no check was made), failed or crashed, and were cut. `--done FILE` keeps what passed, so that the
-next call goes on with the rest. GRU_TEST_TARGETS and GRU_TEST_CONFIGS are the tests' own and pass through. `--wrap "compute-sanitizer --error-exitcode 1"` runs every case under another program.
+next call goes on with the rest. GRU_TEST_TARGETS and GRU_TEST_CONFIGS are the tests' own and pass through.
+`--wrap "compute-sanitizer --error-exitcode 1"` runs every case under another program.
 
 Ends with 0 if every case chosen passed, 1 if one failed, 3 if none failed and some were cut.
 """
@@ -83,7 +84,7 @@ def load_done(path):
 
 
 def save_done(path, done):
-    entries = [{"program": program, "case": case, "seconds": round(seconds, 2)} for (program, case), seconds in done.items()]
+    entries = [{"program": key[0], "case": key[1], "seconds": round(seconds, 2)} for key, seconds in done.items()]
     scratch = path.with_name(path.name + ".part")
     scratch.write_text(json.dumps(entries, indent=1) + "\n")
     scratch.replace(path)
