@@ -14,7 +14,7 @@
 
 #include "backends/kokkos/host_launch.hpp"
 #include "backends/kokkos/multiply.hpp"
-#include "backends/kokkos/pack.hpp"
+#include "backends/kokkos/packing/pack.hpp"
 #include "backends/kokkos/recurrence.hpp"
 #include "backends/kokkos/schedule.hpp"
 #include "backends/kokkos/simd/select.hpp"

@@ -7,7 +7,7 @@
 
 #include "backends/kokkos/backward_sums.hpp"
 #include "backends/kokkos/host_launch.hpp"
-#include "backends/kokkos/pack.hpp"
+#include "backends/kokkos/packing/pack.hpp"
 #include "backends/kokkos/recurrence.hpp"
 #include "gru/call.hpp"
 #include "gru/problem.hpp"

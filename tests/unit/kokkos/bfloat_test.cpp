@@ -10,7 +10,7 @@
 
 #include "backends/eigen/eigen_reference.hpp"
 #include "backends/kokkos/layout.hpp"
-#include "backends/kokkos/pack.hpp"
+#include "backends/kokkos/packing/pack.hpp"
 #include "backends/kokkos/simd/select.hpp"
 #include "gru/gru.hpp"
 #include "tests/unit/kokkos/cases.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "backends/kokkos/pack.hpp"
+#include "backends/kokkos/packing/pack.hpp"
 
 #include <doctest/doctest.h>
 

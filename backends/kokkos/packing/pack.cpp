@@ -7,7 +7,7 @@
 //
 // All is cut into parts of about kPartElements packed elements, of which each thread takes as many, one behind the other.
 // What bounds it is memory: each parameter is read once a form, and each packed element is written once.
-#include "backends/kokkos/pack.hpp"
+#include "backends/kokkos/packing/pack.hpp"
 
 #include <algorithm>
 #include <cstdint>

@@ -3,7 +3,7 @@
 
 #include <span>
 
-#include "backends/kokkos/pack_cell.hpp"
+#include "backends/kokkos/packing/pack_cell.hpp"
 #include "gru/weights.hpp"
 
 namespace gru::kokkos {
