@@ -35,7 +35,8 @@ inline void turn_four(const float* const* rows, int k, float* to, std::ptrdiff_t
   const FourFloats a = row(0), b = row(1), c = row(2), d = row(3);
   const FourFloats ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
   const FourFloats ab2 = __builtin_shufflevector(a, b, 2, 6, 3, 7), cd2 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-  const auto out = [&](int i) -> FourFloats& { return *reinterpret_cast<FourFloats*>(to + (k + i) * stride); };
+  float* const first = to + k * stride;
+  const auto out = [&](int i) -> FourFloats& { return *reinterpret_cast<FourFloats*>(first + i * stride); };
   out(0) = __builtin_shufflevector(ab, cd, 0, 1, 4, 5);
   out(1) = __builtin_shufflevector(ab, cd, 2, 3, 6, 7);
   out(2) = __builtin_shufflevector(ab2, cd2, 0, 1, 4, 5);
