@@ -44,12 +44,16 @@ def contestants(build, effort, math):
     gru = build / "src/cli/gru"
     if not gru.exists():
         sys.exit(f"{gru} is not there; build the project or name its build folder with --build")
-    found["gru"] = lambda names, threads: rows_of(gru, ["bench", *names, "--backend", "kokkos", "--math", math, *effort], threads)
+    found["gru"] = lambda names, threads: rows_of(
+        gru, ["bench", *names, "--backend", "kokkos", "--math", math, *effort], threads
+    )
     onednn = build / "bench/gru_peer_onednn"
     if onednn.exists():
         found["onednn"] = lambda names, threads: rows_of(onednn, [*names, *effort], threads)
     else:
-        print("onednn is left out: gru_peer_onednn was not built (install oneDNN 2, on Debian libdnnl-dev, and configure anew)")
+        print(
+            "onednn is left out: gru_peer_onednn was not built (install oneDNN 2, on Debian libdnnl-dev, and configure anew)"
+        )
     modules = {"onnxruntime": ("torch", "onnx", "onnxruntime"), "torch": ("torch",)}
     for peer, needed in modules.items():
         missing = [name for name in needed if importlib.util.find_spec(name) is None]
@@ -74,7 +78,12 @@ def take_turns(everybody, chosen, threads, rounds):
     watched = sys.stderr.isatty()
     for turn, case, who in itertools.product(range(rounds), chosen, everybody):
         if watched:
-            print(f"\r\033[K{threads} threads, round {turn + 1} of {rounds}: {case.name}, {who}", end="", file=sys.stderr, flush=True)
+            print(
+                f"\r\033[K{threads} threads, round {turn + 1} of {rounds}: {case.name}, {who}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
         content = everybody[who]([case.name], threads)
         context = context or content.get("context", {})
         for row in content["results"]:
@@ -89,10 +98,15 @@ def print_table(rows, everybody, chosen, threads):
     peaks = [row["peak_gflops"] for taken in rows.values() for row in taken if row.get("peak_gflops")]
     peers = [who for who in everybody if who != "gru"]
     math = {row["math"] for taken in rows.values() for row in taken if "math" in row}
-    print(f"\n{threads} {'thread' if threads == 1 else 'threads'}, ours in math {', '.join(math)}, FMA peak {statistics.median(peaks):.0f} GFLOP/s "
-          f"({min(peaks):.0f} to {max(peaks):.0f}); milliseconds")
-    print(f"{'case':13s}{'gru':>11s}{'GFLOP/s':>9s}{'of peak':>9s}" + "".join(f"{who:>13s}" for who in peers) +
-          (f"   {'best peer':12s}{'ratio':>7s}{'of least':>10s}" if peers else ""))
+    print(
+        f"\n{threads} {'thread' if threads == 1 else 'threads'}, ours in math {', '.join(math)}, FMA peak {statistics.median(peaks):.0f} GFLOP/s "
+        f"({min(peaks):.0f} to {max(peaks):.0f}); milliseconds"
+    )
+    print(
+        f"{'case':13s}{'gru':>11s}{'GFLOP/s':>9s}{'of peak':>9s}"
+        + "".join(f"{who:>13s}" for who in peers)
+        + (f"   {'best peer':12s}{'ratio':>7s}{'of least':>10s}" if peers else "")
+    )
     for case in chosen:
         median = {who: statistics.median(map(milliseconds, rows[who, case.name])) for who in everybody}
         shortest = {who: min(map(least, rows[who, case.name])) for who in everybody}
@@ -115,10 +129,14 @@ def main():
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="all of a CPU's by default")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--math", default="strict", help="ours; the peers compute in float32 whatever it is")
-    parser.add_argument("--min-time", type=float, default=0.25, metavar="SECONDS", help="of calls in each of ours' and oneDNN's repeats")
+    parser.add_argument(
+        "--min-time", type=float, default=0.25, metavar="SECONDS", help="of calls in each of ours' and oneDNN's repeats"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="of ours and oneDNN in a round")
     parser.add_argument("--json", metavar="FILE", help="write the rows of every round there")
-    parser.add_argument("--training", choices=("keep", "remake"), help="forward and backward with all gradients; torch alone is a peer")
+    parser.add_argument(
+        "--training", choices=("keep", "remake"), help="forward and backward with all gradients; torch alone is a peer"
+    )
     args = parser.parse_args()
     wrong = [n for n in args.threads if not 1 <= n <= available]
     if wrong:
@@ -135,7 +153,9 @@ def main():
         rows, context = take_turns(everybody, chosen, threads, args.rounds)
         if not stamp:
             stamp = context
-            print(f"{stamp['cpu']}, {stamp['cores']} cores, {stamp['isa']}; gru {stamp['version']} ({stamp['commit']}), {stamp['date']}")
+            print(
+                f"{stamp['cpu']}, {stamp['cores']} cores, {stamp['isa']}; gru {stamp['version']} ({stamp['commit']}), {stamp['date']}"
+            )
         print_table(rows, everybody, chosen, threads)
         results += [row for taken in rows.values() for row in taken]
     if args.json:

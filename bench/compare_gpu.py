@@ -33,7 +33,6 @@ ROOT = HERE.parent
 sys.path.insert(0, str(HERE / "peers"))
 import cases  # noqa: E402
 
-
 MATHS = ("fp32", "tf32x3", "tf32", "fp16", "bf16")
 
 
@@ -41,16 +40,36 @@ def measure(build, names, shapes, samples, maths, training):
     """The JSON of our program with cuDNN in it and, where torch is, of torch_gpu.py."""
     program = build / "bench" / ("gru_peer_training" if training else "gru_peer_cudnn")
     if not program.exists():
-        sys.exit(f"{program} is not there; configure a CUDA preset where cuDNN is installed, build, or name the folder with --build")
+        sys.exit(
+            f"{program} is not there; configure a CUDA preset where cuDNN is installed, build, or name the folder with --build"
+        )
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        commands = [[str(program), *names, "--samples", str(samples), "--math", *maths, *(["--shapes", *shapes] if shapes else [])]]
+        commands = [
+            [
+                str(program),
+                *names,
+                "--samples",
+                str(samples),
+                "--math",
+                *maths,
+                *(["--shapes", *shapes] if shapes else []),
+            ]
+        ]
         if importlib.util.find_spec("torch") is None:
             print("torch is left out: this Python does not have it")
         else:
-            commands.append([sys.executable, str(HERE / "peers/torch_gpu.py"), "--samples", str(samples),
-                             *(["--training"] if training else []),
-                             *(["--cases", *names] if names else []), *(["--shapes", *shapes] if shapes else [])])
+            commands.append(
+                [
+                    sys.executable,
+                    str(HERE / "peers/torch_gpu.py"),
+                    "--samples",
+                    str(samples),
+                    *(["--training"] if training else []),
+                    *(["--cases", *names] if names else []),
+                    *(["--shapes", *shapes] if shapes else []),
+                ]
+            )
         for i, command in enumerate(commands):
             path = pathlib.Path(folder) / f"{i}.json"
             subprocess.run([*command, "--json", str(path)], check=True, stdout=subprocess.DEVNULL)
@@ -88,15 +107,19 @@ def print_contexts(documents):
     for document in documents:
         context = document["context"]
         devices = context.get("devices", context.get("machine", ""))
-        print(f"{context.get('date', '')}  commit {context.get('commit', '-')}  {context.get('versions', {})}  {devices}")
+        print(
+            f"{context.get('date', '')}  commit {context.get('commit', '-')}  {context.get('versions', {})}  {devices}"
+        )
 
 
 def print_training_table(documents):
     """A line for each case, precision and way of keeping: our shortest of direct and graph, and the shortest peers."""
     print_contexts(documents)
     timed = [row for document in documents for row in document["results"] if "ms" in row]
-    print(f"\n{'case':20} {'math':5} {'keeps':7} {'forward':>9} {'backward':>9} {'both ms':>9} {'MB':>7}  {'same ms':>9} {'x':>5}  "
-          f"{'any ms':>9} {'x':>5}  {'nn.GRU MB':>9}  {'error':>8}  best peers")
+    print(
+        f"\n{'case':20} {'math':5} {'keeps':7} {'forward':>9} {'backward':>9} {'both ms':>9} {'MB':>7}  {'same ms':>9} {'x':>5}  "
+        f"{'any ms':>9} {'x':>5}  {'nn.GRU MB':>9}  {'error':>8}  best peers"
+    )
     for case in dict.fromkeys(row["case"] for row in timed):
         rows = [row for row in timed if row["case"] == case]
         peers = [row for row in rows if row["peer"] != "gru"]
@@ -107,8 +130,10 @@ def print_training_table(documents):
             cell = lambda row: f"{row['ms']:9.3f} {row['ms'] / ours['ms']:5.2f}" if row else f"{'-':>9} {'-':>5}"
             memory = f"{torch['memory_mb']:9.0f}" if torch else f"{'-':>9}"
             names = ", ".join(dict.fromkeys(label(row) for row in (same, anyone) if row))
-            print(f"{case:20} {math:5} {keeps:7} {ours['forward_ms']:9.3f} {ours['backward_ms']:9.3f} {ours['ms']:9.3f} "
-                  f"{ours['memory_mb']:7.0f}  {cell(same)}  {cell(anyone)}  {memory}  {ours.get('error', float('nan')):8.1e}  {names}")
+            print(
+                f"{case:20} {math:5} {keeps:7} {ours['forward_ms']:9.3f} {ours['backward_ms']:9.3f} {ours['ms']:9.3f} "
+                f"{ours['memory_mb']:7.0f}  {cell(same)}  {cell(anyone)}  {memory}  {ours.get('error', float('nan')):8.1e}  {names}"
+            )
 
 
 def print_table(documents):
@@ -117,21 +142,33 @@ def print_table(documents):
     for row in results:
         if row["case"] == "empty":
             print(f"floor: {row['peer']}, {row['mode']}: {row['ms'] * 1e3:.2f} us")
-    print(f"\n{'case':20} {'math':6} {'ours ms':>9} {'backend':16} {'same ms':>9} {'x':>5}  {'any ms':>9} {'x':>5}  {'error':>8} {'floor ms':>9}  best peers")
+    print(
+        f"\n{'case':20} {'math':6} {'ours ms':>9} {'backend':16} {'same ms':>9} {'x':>5}  {'any ms':>9} {'x':>5}  {'error':>8} {'floor ms':>9}  best peers"
+    )
     for case, math, ours, same, anyone, floor in table(results):
-        cell = lambda row: (f"{row['ms']:9.4f}", f"{row['ms'] / ours['ms']:5.2f}") if row else (f"{'-':>9}", f"{'-':>5}")
+        cell = lambda row: (
+            (f"{row['ms']:9.4f}", f"{row['ms'] / ours['ms']:5.2f}") if row else (f"{'-':>9}", f"{'-':>5}")
+        )
         (same_ms, same_x), (any_ms, any_x) = cell(same), cell(anyone)
         names = ", ".join(dict.fromkeys(label(row) for row in (same, anyone) if row))
-        print(f"{case:20} {math:6} {ours['ms']:9.4f} {ours['backend']:16} {same_ms} {same_x}  {any_ms} {any_x}  "
-              f"{ours.get('error', float('nan')):8.1e} {cell(floor)[0]}  {names}")
+        print(
+            f"{case:20} {math:6} {ours['ms']:9.4f} {ours['backend']:16} {same_ms} {same_x}  {any_ms} {any_x}  "
+            f"{ours.get('error', float('nan')):8.1e} {cell(floor)[0]}  {names}"
+        )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", default=[], metavar="NAME", help="all GPU cases by default")
-    parser.add_argument("--shapes", nargs="+", default=[], metavar="T,B,I,H,L,D", help="other shapes, named by their numbers")
-    parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build/h100", help="build folder (default build/h100)")
-    parser.add_argument("--math", nargs="+", default=["fp32", "tf32", "fp16"], choices=MATHS, help="default fp32 tf32 fp16; nn.GRU: all")
+    parser.add_argument(
+        "--shapes", nargs="+", default=[], metavar="T,B,I,H,L,D", help="other shapes, named by their numbers"
+    )
+    parser.add_argument(
+        "--build", type=pathlib.Path, default=ROOT / "build/h100", help="build folder (default build/h100)"
+    )
+    parser.add_argument(
+        "--math", nargs="+", default=["fp32", "tf32", "fp16"], choices=MATHS, help="default fp32 tf32 fp16; nn.GRU: all"
+    )
     parser.add_argument("--samples", type=int, default=15, help="samples a median is taken of (default 15)")
     parser.add_argument("--training", action="store_true", help="forward and backward with all gradients")
     parser.add_argument("--json", metavar="FILE", help="write everything measured there")

@@ -50,8 +50,14 @@ def read_measurement(entry):
         who = " ".join(str(entry[key]) for key in ("peer", "math", "mode") if key in entry)
         times, peak = (entry["ms"], entry["ms_min"], entry["ms_max"]), None
     else:
-        who = " ".join([entry["backend"]] + [entry[key] for key, usual in (("dtype", "float32"), ("math", "strict"))
-                                             if entry.get(key, usual) != usual])
+        who = " ".join(
+            [entry["backend"]]
+            + [
+                entry[key]
+                for key, usual in (("dtype", "float32"), ("math", "strict"))
+                if entry.get(key, usual) != usual
+            ]
+        )
         times = entry["execute_ms_median"], entry["execute_ms_min"], entry["execute_ms_max"]
         peak = entry.get("peak_gflops")
     return Measurement(entry["case"], who, entry.get("threads"), *times, entry["gflops"], peak)
@@ -62,10 +68,17 @@ def merged(measurements):
     groups = {}
     for m in measurements:
         groups.setdefault((m.case, m.who, m.threads), []).append(m)
-    return [Measurement(*key, statistics.median(m.ms for m in group), min(m.ms_min for m in group),
-                        max(m.ms_max for m in group), statistics.median(m.gflops for m in group),
-                        max((m.peak_gflops for m in group if m.peak_gflops), default=None))
-            for key, group in groups.items()]
+    return [
+        Measurement(
+            *key,
+            statistics.median(m.ms for m in group),
+            min(m.ms_min for m in group),
+            max(m.ms_max for m in group),
+            statistics.median(m.gflops for m in group),
+            max((m.peak_gflops for m in group if m.peak_gflops), default=None),
+        )
+        for key, group in groups.items()
+    ]
 
 
 def machine_names(context):
@@ -97,9 +110,10 @@ def panels(cases, title, width=4.2, height=2.6):
     """A figure with one axes a case; returns (figure, case -> axes)."""
     columns = min(COLUMNS, len(cases))
     rows = math.ceil(len(cases) / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows + 0.5), squeeze=False,
-                                layout="constrained")
-    for unused in axes.flat[len(cases):]:
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows + 0.5), squeeze=False, layout="constrained"
+    )
+    for unused in axes.flat[len(cases) :]:
         unused.remove()
     figure.suptitle(title, fontsize=10)
     for axis, case in zip(axes.flat, cases):
@@ -128,7 +142,9 @@ def speedups_on_gpu(documents):
         for precision, series in (("fp32", "strict float32"), ("tf32", "TF32"), ("fp16", "float16")):
             alike = [row for row in rows if row["case"] == case and row["math"] == precision]
             ours = min((row["ms"] for row in alike if row["peer"] == "gru"), default=None)
-            best = min((row for row in alike if row["peer"] not in ("gru", "floor")), key=lambda row: row["ms"], default=None)
+            best = min(
+                (row for row in alike if row["peer"] not in ("gru", "floor")), key=lambda row: row["ms"], default=None
+            )
             if ours and best:
                 found.append(Speedup(case, series, ours, best["ms"], best["peer"]))
     return found
@@ -162,14 +178,21 @@ def plot_speedup(paths):
             sys.exit(f"{path}: expected the JSON of compare_gpu.py or compare.py ({error!r})")
         if not bars:
             sys.exit(f"{path}: there is no case with a time of ours and of a peer")
-        device = ", ".join(sorted(machine_names(context) - ({context.get("cpu")} if on_gpu else set()))) or context.get("cpu", "")
+        device = ", ".join(sorted(machine_names(context) - ({context.get("cpu")} if on_gpu else set()))) or context.get(
+            "cpu", ""
+        )
         cases, series = in_order(b.case for b in bars), in_order(b.series for b in bars)
         height = 0.8 / len(series)
         for b in bars:
             place = cases.index(b.case) + (series.index(b.series) - (len(series) - 1) / 2) * height
             ratio = b.best_ms / b.ours_ms
-            axis.barh(place, ratio, height=0.9 * height, color=COLOURS[series.index(b.series)],
-                      label=b.series if b is next(x for x in bars if x.series == b.series) else None)
+            axis.barh(
+                place,
+                ratio,
+                height=0.9 * height,
+                color=COLOURS[series.index(b.series)],
+                label=b.series if b is next(x for x in bars if x.series == b.series) else None,
+            )
             axis.annotate(f" {ratio:.2g}x  {b.ours_ms:.3g} ms", (ratio, place), va="center", fontsize=7)
         axis.axvline(1, color="black", linewidth=1)
         axis.set_yticks(range(len(cases)), cases, fontsize=8)
@@ -198,8 +221,13 @@ def plot_bars(measurements, machine):
         for place, m in enumerate(rows):
             axis.barh(place, m.ms, color=colour[m.who], height=0.7)
             axis.plot([m.ms_min, m.ms_max], [place, place], color="black", linewidth=1)
-            axis.annotate(f" {m.ms:.3g}", (max(m.ms, min(m.ms_max, 0.85 * end)), place), va="center", fontsize=8,
-                          backgroundcolor="white" if m.ms_max > 0.85 * end else "none")
+            axis.annotate(
+                f" {m.ms:.3g}",
+                (max(m.ms, min(m.ms_max, 0.85 * end)), place),
+                va="center",
+                fontsize=8,
+                backgroundcolor="white" if m.ms_max > 0.85 * end else "none",
+            )
         axis.set_yticks(range(len(rows)), [label(m) for m in rows])
         axis.invert_yaxis()
         axis.set_xlim(0, end)
@@ -218,7 +246,9 @@ def plot_scaling(measurements, machine):
         rows = sorted((m for m in measurements if m.case == case), key=lambda m: m.threads)
         for who in in_order(m.who for m in rows):
             mine = [m for m in rows if m.who == who]
-            axis.plot([m.threads for m in mine], [m.gflops for m in mine], "o-", color=colour[who], label=who, markersize=4)
+            axis.plot(
+                [m.threads for m in mine], [m.gflops for m in mine], "o-", color=colour[who], label=who, markersize=4
+            )
         peaks = {m.threads: m.peak_gflops for m in rows if m.peak_gflops}
         if peaks:
             axis.plot(list(peaks), list(peaks.values()), "--", color="black", linewidth=1, label="FMA peak")
@@ -226,15 +256,23 @@ def plot_scaling(measurements, machine):
         axis.set_ylim(0, 1.08 * max([m.gflops for m in rows] + list(peaks.values())))
         axis.set_xlabel("threads", fontsize=8)
     handles = {label: handle for axis in axes.values() for handle, label in zip(*axis.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(5, len(handles)), fontsize=8,
-                  frameon=False)
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(5, len(handles)),
+        fontsize=8,
+        frameon=False,
+    )
     return figure
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", metavar="JSON")
-    parser.add_argument("--out", metavar="FILE", help="picture to write: .svg, .png or .pdf (default: the first JSON's name, .svg)")
+    parser.add_argument(
+        "--out", metavar="FILE", help="picture to write: .svg, .png or .pdf (default: the first JSON's name, .svg)"
+    )
     parser.add_argument("--scaling", action="store_true", help="rates over threads instead of bars")
     parser.add_argument("--speedup", action="store_true", help="ours against the best peer, one panel a file")
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="all by default")

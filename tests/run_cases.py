@@ -25,8 +25,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-DEFAULT_PROGRAMS = ["cuda_tests", "conformance_tests", "golden_tests", "training_tests", "plan_tools_tests",
-                    "runtime_face_tests"]
+DEFAULT_PROGRAMS = [
+    "cuda_tests",
+    "conformance_tests",
+    "golden_tests",
+    "training_tests",
+    "plan_tools_tests",
+    "runtime_face_tests",
+]
 STATES = ("passed", "skipped", "failed", "cut")
 # A case's own limit: a kernel that waits for ever must not take the others' time.
 DEFAULT_CASE_LIMIT_S = 300
@@ -59,8 +65,15 @@ def run_case(program, case, wrap, limit_s):
         return Outcome(program.name, case, "cut", 0.0, 0, "")
     began = time.monotonic()
     command = [*wrap, str(program), "--no-colors=1", f"--test-case={escaped(case)}"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                               cwd=program.parent, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        cwd=program.parent,
+        start_new_session=True,
+    )
     try:
         output, _ = process.communicate(timeout=limit_s)
         state = "passed" if process.returncode == 0 else "failed"
@@ -128,8 +141,10 @@ def main(arguments=None):
     with ThreadPoolExecutor(options.jobs) as pool:
         for outcome in pool.map(run, cases):
             outcomes.append(outcome)
-            print(f"{outcome.state:7} {outcome.seconds:7.1f} s {outcome.asserts:9} {outcome.program}: {outcome.case}",
-                  flush=True)
+            print(
+                f"{outcome.state:7} {outcome.seconds:7.1f} s {outcome.asserts:9} {outcome.program}: {outcome.case}",
+                flush=True,
+            )
             if outcome.state == "failed":
                 print(outcome.output[-4000:], flush=True)
             if outcome.state == "passed":

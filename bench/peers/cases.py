@@ -61,10 +61,12 @@ def choose(cases, names):
 
 
 def parse_shape(text):
-    """"64,16,1024,1024,2,2" as the numbers T, B, I, H, L, D; ends the program if it is not that."""
+    """ "64,16,1024,1024,2,2" as the numbers T, B, I, H, L, D; ends the program if it is not that."""
     numbers = text.split(",")
     if len(numbers) != 6 or not all(n.isascii() and n.isdigit() and int(n) > 0 for n in numbers) or int(numbers[5]) > 2:
-        raise SystemExit(f"shape '{text}': expected T,B,I,H,L,D, six numbers of at least 1, D 1 or 2, as 64,16,1024,1024,2,2")
+        raise SystemExit(
+            f"shape '{text}': expected T,B,I,H,L,D, six numbers of at least 1, D 1 or 2, as 64,16,1024,1024,2,2"
+        )
     return tuple(map(int, numbers))
 
 
@@ -85,15 +87,25 @@ def context(machine, versions):
 def result(case, peer, times_ms, **more):
     """One row: the median with its spread, and the rate that the median means."""
     median = statistics.median(times_ms)
-    return {"case": case.name, "peer": peer, **more, "ms": median, "ms_min": min(times_ms), "ms_max": max(times_ms),
-            "samples": len(times_ms), "gflops": case.flop() / median / 1e6}
+    return {
+        "case": case.name,
+        "peer": peer,
+        **more,
+        "ms": median,
+        "ms_min": min(times_ms),
+        "ms_max": max(times_ms),
+        "samples": len(times_ms),
+        "gflops": case.flop() / median / 1e6,
+    }
 
 
 def row(entry):
     who = " ".join(str(entry[key]) for key in ("peer", "math", "mode") if key in entry)
     threads = f"{entry['threads']:3d}" if "threads" in entry else ""
-    return (f"{entry['case']:14s} {who:28s} {threads} {entry['ms']:10.4f} ms  [{entry['ms_min']:.4f} .. "
-            f"{entry['ms_max']:.4f}]  {entry['gflops']:9.1f} GFLOP/s")
+    return (
+        f"{entry['case']:14s} {who:28s} {threads} {entry['ms']:10.4f} ms  [{entry['ms_min']:.4f} .. "
+        f"{entry['ms_max']:.4f}]  {entry['gflops']:9.1f} GFLOP/s"
+    )
 
 
 def open_beside(path):
@@ -111,7 +123,9 @@ def open_beside(path):
         if target.exists():
             os.chmod(whole, mode)  # what the umask took
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle are a RuntimeError before Python 3.13
-        raise SystemExit(f"{path}: cannot be written: {error}; name a file in a folder that exists and may be written") from None
+        raise SystemExit(
+            f"{path}: cannot be written: {error}; name a file in a folder that exists and may be written"
+        ) from None
     return target, whole, descriptor
 
 

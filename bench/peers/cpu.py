@@ -45,11 +45,13 @@ def run_pinned(command, threads, bind=True, **options):
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     if bind:
         environment |= {"OMP_PROC_BIND": "close", "OMP_PLACES": "threads"}
-    return subprocess.run(command, env=environment, check=True, preexec_fn=lambda: os.sched_setaffinity(0, chosen),
-                          **options)
+    return subprocess.run(
+        command, env=environment, check=True, preexec_fn=lambda: os.sched_setaffinity(0, chosen), **options
+    )
 
 
 # ---- in the pinned process ------------------------------------------------------------------------------------------
+
 
 def timed(call):
     """Milliseconds of each call: two warm-ups, then at least SAMPLES calls and about SECONDS in all."""
@@ -72,7 +74,8 @@ def onnx_model(case, state_dict):
     """
     import numpy as np
     import onnx
-    reorder = lambda v: np.concatenate([v[case.H:2 * case.H], v[:case.H], v[2 * case.H:]])
+
+    reorder = lambda v: np.concatenate([v[case.H : 2 * case.H], v[: case.H], v[2 * case.H :]])
     nodes, constants, current = [], [], "x"
     constant = lambda name, value: constants.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
     constant("shape", np.array([case.T, case.B, case.D * case.H], np.int64))
@@ -85,9 +88,14 @@ def onnx_model(case, state_dict):
         constant(f"rows{layer}", np.arange(layer * case.D, (layer + 1) * case.D, dtype=np.int64))
         nodes += [
             onnx.helper.make_node("Gather", ["h0", f"rows{layer}"], [f"h0_{layer}"], axis=0),
-            onnx.helper.make_node("GRU", [current, f"W{layer}", f"R{layer}", f"B{layer}", "", f"h0_{layer}"],
-                                  [f"Y{layer}", f"hn{layer}"], hidden_size=case.H, linear_before_reset=1,
-                                  direction="bidirectional" if case.D == 2 else "forward"),
+            onnx.helper.make_node(
+                "GRU",
+                [current, f"W{layer}", f"R{layer}", f"B{layer}", "", f"h0_{layer}"],
+                [f"Y{layer}", f"hn{layer}"],
+                hidden_size=case.H,
+                linear_before_reset=1,
+                direction="bidirectional" if case.D == 2 else "forward",
+            ),
             onnx.helper.make_node("Transpose", [f"Y{layer}"], [f"P{layer}"], perm=[0, 2, 1, 3]),
             onnx.helper.make_node("Reshape", [f"P{layer}", "shape"], [f"y{layer}"]),
         ]
@@ -96,12 +104,15 @@ def onnx_model(case, state_dict):
     value = lambda name, shape=None: onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
     inputs = [value("x", [case.T, case.B, case.I]), value("h0", [case.L * case.D, case.B, case.H])]
     graph = onnx.helper.make_graph(nodes, case.name, inputs, [value(current), value("h_n")], constants)
-    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 14)], ir_version=8).SerializeToString()
+    return onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 14)], ir_version=8
+    ).SerializeToString()
 
 
 def measure(peer, names, threads):
     """Yields one row for each case, in this process."""
     import torch
+
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     for case in cases.choose(cases.CPU_CASES, names):
@@ -119,9 +130,12 @@ def measure(peer, names, threads):
 def onnxruntime_call(case, gru, x, h0, threads):
     """What to time for ONNX Runtime, once it has agreed with torch."""
     import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    session = onnxruntime.InferenceSession(onnx_model(case, gru.state_dict()), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        onnx_model(case, gru.state_dict()), options, providers=["CPUExecutionProvider"]
+    )
     feed = {"x": x.numpy(), "h0": h0.numpy()}
     if not abs(gru(x, h0)[0].numpy() - session.run(None, feed)[0]).max() < 1e-4:
         sys.exit(f"{case.name}: ONNX Runtime computes something else than PyTorch")
@@ -129,6 +143,7 @@ def onnxruntime_call(case, gru, x, h0, threads):
 
 
 # ---- in the process that was started --------------------------------------------------------------------------------
+
 
 def peer_results(peer, names, threads):
     command = [sys.executable, __file__, "--inside", peer, "--threads", str(threads)]
@@ -139,6 +154,7 @@ def peer_results(peer, names, threads):
 
 def versions():
     import importlib.metadata
+
     return {"python": sys.version.split()[0]} | {p: importlib.metadata.version(p) for p in ("torch", "onnxruntime")}
 
 

@@ -33,21 +33,31 @@ def draw(ratios):
         batches = sorted({b for _, _, b in cells})
         rows = sorted({(h, i) for h, i, _ in cells})
         width = max(width, LEFT + CELL_WIDTH * len(batches) + 20)
-        parts.append(f'<text x="10" y="{y + 18}" font-weight="bold">{kind}, T = {t}, {layers} layer{"s" * (layers > 1)}, '
-                     f'{directions} direction{"s" * (directions > 1)}: cuDNN / gru</text>')
+        parts.append(
+            f'<text x="10" y="{y + 18}" font-weight="bold">{kind}, T = {t}, {layers} layer{"s" * (layers > 1)}, '
+            f"{directions} direction{'s' * (directions > 1)}: cuDNN / gru</text>"
+        )
         for column, b in enumerate(batches):
-            parts.append(f'<text x="{LEFT + CELL_WIDTH * (column + 0.5)}" y="{y + 42}" text-anchor="middle">B {b}</text>')
+            parts.append(
+                f'<text x="{LEFT + CELL_WIDTH * (column + 0.5)}" y="{y + 42}" text-anchor="middle">B {b}</text>'
+            )
         for row, (h, i) in enumerate(rows):
             top = y + TOP + CELL_HEIGHT * row
-            parts.append(f'<text x="{LEFT - 6}" y="{top + 17}" text-anchor="end">H {h}{"" if i == h else f" I {i}"}</text>')
+            parts.append(
+                f'<text x="{LEFT - 6}" y="{top + 17}" text-anchor="end">H {h}{"" if i == h else f" I {i}"}</text>'
+            )
             for column, b in enumerate(batches):
                 if (h, i, b) not in cells:
                     continue
                 x = cells[h, i, b]
                 left = LEFT + CELL_WIDTH * column
-                parts.append(f'<rect x="{left}" y="{top}" width="{CELL_WIDTH - 2}" height="{CELL_HEIGHT - 2}" fill="{color(x)}"/>'
-                             f'<text x="{left + CELL_WIDTH / 2 - 1}" y="{top + 17}" text-anchor="middle">'
-                             f'{"-" if x is None else f"{x:.2f}"}</text>')
+                parts.append(
+                    f'<rect x="{left}" y="{top}" width="{CELL_WIDTH - 2}" height="{CELL_HEIGHT - 2}" fill="{color(x)}"/>'
+                    f'<text x="{left + CELL_WIDTH / 2 - 1}" y="{top + 17}" text-anchor="middle">'
+                    f"{'-' if x is None else f'{x:.2f}'}</text>"
+                )
         y += TOP + CELL_HEIGHT * len(rows) + 16
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{max(y, 20)}" font-family="sans-serif" font-size="12">'
-            f'<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(parts) + "\n</svg>\n")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{max(y, 20)}" font-family="sans-serif" font-size="12">'
+        f'<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(parts) + "\n</svg>\n"
+    )

@@ -102,7 +102,9 @@ def measure(case, samples):
             return gru(x, h0)[0]
 
         def row(mode, output, times):
-            return cases.result(case, "torch", times, math=math, mode=mode, error_to_fp32=relative_error(output, reference))
+            return cases.result(
+                case, "torch", times, math=math, mode=mode, error_to_fp32=relative_error(output, reference)
+            )
 
         output = work()
         reference = output.double() if reference is None else reference
@@ -159,8 +161,10 @@ def empty_graph(samples):
     """What a graph of one tiny kernel takes alone and in a chain: the floor under every graph time."""
     word = torch.zeros(1, device="cuda")
     graph, _ = capture(lambda: word.add_(1))
-    return [cases.result(EMPTY, "empty graph", timed(graph.replay, samples, repeats), mode=mode)
-            for mode, repeats in (("alone", 1), ("chain", CHAIN))]
+    return [
+        cases.result(EMPTY, "empty graph", timed(graph.replay, samples, repeats), mode=mode)
+        for mode, repeats in (("alone", 1), ("chain", CHAIN))
+    ]
 
 
 EMPTY = cases.Case("empty", 1, 1, 0, 0, 0, 1)
@@ -178,7 +182,9 @@ def print_summary(results):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="all by default")
-    parser.add_argument("--shapes", nargs="+", default=[], metavar="T,B,I,H,L,D", help="other shapes, named by their numbers")
+    parser.add_argument(
+        "--shapes", nargs="+", default=[], metavar="T,B,I,H,L,D", help="other shapes, named by their numbers"
+    )
     parser.add_argument("--samples", type=int, default=15, help="timings a median is taken of (default 15)")
     parser.add_argument("--training", action="store_true", help="forward and backward")
     parser.add_argument("--json", metavar="FILE", help="write the results there too")
@@ -190,8 +196,12 @@ def main():
     cases.check_writable(args.json)
 
     machine = f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).multi_processor_count} SMs"
-    versions = {"python": sys.version.split()[0], "torch": torch.__version__, "cuda": torch.version.cuda,
-                "cudnn": torch.backends.cudnn.version()}
+    versions = {
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+    }
     print(machine, versions, flush=True)
     results = []
     if args.training:

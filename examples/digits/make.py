@@ -62,8 +62,9 @@ def main():
     torch.set_num_threads(1)
     digits = load_digits()
     images = (digits.images / 16).astype(np.float32)  # 0..16 grey levels to 0..1, exact in float32
-    x_train, x_test, y_train, y_test = train_test_split(images, digits.target, test_size=TEST_IMAGES, random_state=SEED,
-                                                        stratify=digits.target)
+    x_train, x_test, y_train, y_test = train_test_split(
+        images, digits.target, test_size=TEST_IMAGES, random_state=SEED, stratify=digits.target
+    )
     model = Classifier()
     train(model, torch.from_numpy(x_train), torch.from_numpy(y_train))
     model.eval()
@@ -75,8 +76,11 @@ def main():
     best_two = logits.topk(2, dim=1).values
 
     # what was trained in float32 went to float64 and comes back unchanged
-    save_file({k: v.to(torch.float32).contiguous() for k, v in model.state_dict().items()}, HERE / "weights.safetensors",
-              metadata={"format": "pt"})
+    save_file(
+        {k: v.to(torch.float32).contiguous() for k, v in model.state_dict().items()},
+        HERE / "weights.safetensors",
+        metadata={"format": "pt"},
+    )
     np.save(HERE / "x.npy", x_test)
     np.save(HERE / "labels.npy", y_test.astype(np.int64))
     np.save(HERE / "logits.npy", logits.numpy())
@@ -88,10 +92,18 @@ def main():
         # implementation predicts the same 360 digits
         "smallest_margin": float(f"{(best_two[:, 0] - best_two[:, 1]).min().item():.3g}"),
         "float32_error_of_torch": float(f"{(single.double() - logits).abs().max().item():.1e}"),
-        "input_size": 8, "hidden_size": HIDDEN, "num_layers": LAYERS, "bidirectional": True, "batch_first": True,
+        "input_size": 8,
+        "hidden_size": HIDDEN,
+        "num_layers": LAYERS,
+        "bidirectional": True,
+        "batch_first": True,
         "split": f"train_test_split(test_size={TEST_IMAGES}, random_state={SEED}, stratify=target)",
-        "versions": {"python": sys.version.split()[0], "torch": torch.__version__, "numpy": np.__version__,
-                     "scikit-learn": sklearn.__version__},
+        "versions": {
+            "python": sys.version.split()[0],
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "scikit-learn": sklearn.__version__,
+        },
     }
     (HERE / "model.json").write_text(json.dumps(summary, indent=1) + "\n")
     print(f"accuracy {correct}/{TEST_IMAGES} = {100 * correct / TEST_IMAGES:.2f} %")

@@ -171,9 +171,18 @@ class Upstream(unittest.TestCase):
 
     def configure_named(self, prefix):
         """Kokkos must have Cuda and is named in Kokkos_ROOT; another one without Cuda is installed."""
-        return self.configure("http://127.0.0.1:9", steps="installed", more=[
-            "-D", "GRU_DEPS_KOKKOS_OPTIONS=-DKokkos_ENABLE_CUDA=ON", "-D", f"Kokkos_ROOT={self.folder / prefix}",
-            "-D", f"CMAKE_PREFIX_PATH={self.folder / 'plain'}"])
+        return self.configure(
+            "http://127.0.0.1:9",
+            steps="installed",
+            more=[
+                "-D",
+                "GRU_DEPS_KOKKOS_OPTIONS=-DKokkos_ENABLE_CUDA=ON",
+                "-D",
+                f"Kokkos_ROOT={self.folder / prefix}",
+                "-D",
+                f"CMAKE_PREFIX_PATH={self.folder / 'plain'}",
+            ],
+        )
 
     def test_a_named_kokkos_is_taken_from_there_alone(self):
         self.leave("plain", "OPENMP;SERIAL")

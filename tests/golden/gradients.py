@@ -24,8 +24,20 @@ from safetensors.numpy import load_file, save_file
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 HERE = pathlib.Path(__file__).resolve().parent
-CASES = ["unit", "plain", "initial_state", "three_layers", "no_bias", "bidirectional_layers_no_bias", "batch_first",
-         "unbatched", "lengths", "lengths_bidirectional_layers", "reset_before", "reset_before_lengths"]
+CASES = [
+    "unit",
+    "plain",
+    "initial_state",
+    "three_layers",
+    "no_bias",
+    "bidirectional_layers_no_bias",
+    "batch_first",
+    "unbatched",
+    "lengths",
+    "lengths_bidirectional_layers",
+    "reset_before",
+    "reset_before_lengths",
+]
 
 
 def loop(case, weights, x, h0, lengths):
@@ -41,7 +53,7 @@ def loop(case, weights, x, h0, lengths):
             zero = w_i.new_zeros(len(w_i))
             b_i, b_h = weights.get("bias_ih" + suffix, zero), weights.get("bias_hh" + suffix, zero)
             h, out = h0[layer * directions + d], [None] * steps
-            for t in (reversed(range(steps)) if d else range(steps)):
+            for t in reversed(range(steps)) if d else range(steps):
                 i_r, i_z, i_n = (x[t] @ w_i.T + b_i).chunk(3, 1)
                 if case["reset_before"]:
                     w_r, w_z, w_n = w_h.chunk(3)
@@ -63,8 +75,14 @@ def loop(case, weights, x, h0, lengths):
 
 
 def library(case, weights, x, h0, lengths):
-    gru = torch.nn.GRU(case["input_size"], case["hidden_size"], case["num_layers"], bias=case["bias"],
-                       bidirectional=case["bidirectional"], dtype=torch.float64)
+    gru = torch.nn.GRU(
+        case["input_size"],
+        case["hidden_size"],
+        case["num_layers"],
+        bias=case["bias"],
+        bidirectional=case["bidirectional"],
+        dtype=torch.float64,
+    )
     packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
     output, h_n = torch.func.functional_call(gru, weights, (packed, h0))
     return pad_packed_sequence(output, total_length=len(x))[0], h_n
@@ -103,8 +121,9 @@ def gradients(case, folder):
         flows = torch.tensor(np.where(padding[..., None], 0, canonical(grad_output)))
         into_state = torch.tensor(grad_h_n[:, None] if case["unbatched"] else grad_h_n)
         names = ["x", "h0", *weights]
-        found = torch.autograd.grad((output * flows).sum() + (h_n * into_state).sum(),
-                                    [at, from_state, *weights.values()])
+        found = torch.autograd.grad(
+            (output * flows).sum() + (h_n * into_state).sum(), [at, from_state, *weights.values()]
+        )
         results.append({name: g.numpy() for name, g in zip(names, found)})
     for name, value in results[-1].items():
         error = np.abs(value - results[0][name]).max()

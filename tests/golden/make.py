@@ -28,16 +28,16 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from safetensors.torch import save_file
-
 from cases import CASES, suffixes
 from results import compute, condition, error_in_16_bits, expect_close
+from safetensors.torch import save_file
 
 HERE = pathlib.Path(__file__).resolve().parent
 TORCH_DTYPE = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 # ---- inputs ---------------------------------------------------------------------------------------------------------
+
 
 def make_weights(case, rng):
     """name -> float64 values that the stored type holds exactly; uniform in +-1/sqrt(H), as torch initialises."""
@@ -60,7 +60,11 @@ def make_data(case, rng):
     if case.non_finite:
         x[2, 0, 1] = np.nan  # sequence 0: NaN from step 2 on
         x[3, 1, 0] = np.inf  # sequence 1: saturates its gates at step 3, finite again; sequence 2 stays untouched
-    h0 = rng.uniform(-1, 1, (case.L * case.D, case.B, case.H)).astype(case.x_dtype).astype(np.float64) if case.h0 else None
+    h0 = (
+        rng.uniform(-1, 1, (case.L * case.D, case.B, case.H)).astype(case.x_dtype).astype(np.float64)
+        if case.h0
+        else None
+    )
     if case.torch_in:
         x, h0 = (torch.from_numpy(v).to(getattr(torch, case.torch_in)).double().numpy() for v in (x, h0))
     return x, h0
@@ -82,6 +86,7 @@ def foreign_tensors(rng):
 
 # ---- files ----------------------------------------------------------------------------------------------------------
 
+
 def in_layout(case, v):
     """(T, B, ...) as the case's x and output lie in their files."""
     return v[:, 0] if case.unbatched else v.transpose(1, 0, 2) if case.batch_first else v
@@ -93,8 +98,12 @@ def store(path, v, dtype, order="C"):
 
 def write_inputs(case, folder, weights, x, h0, rng):
     """What a program that computes the case reads."""
-    stored = {case.prefix + (k.removesuffix("_l0") if case.cell_names else k):
-              torch.from_numpy(v).to(TORCH_DTYPE[case.weights_dtype]) for k, v in weights.items()}
+    stored = {
+        case.prefix + (k.removesuffix("_l0") if case.cell_names else k): torch.from_numpy(v).to(
+            TORCH_DTYPE[case.weights_dtype]
+        )
+        for k, v in weights.items()
+    }
     if case.foreign:
         stored |= foreign_tensors(rng)
     save_file(stored, folder / "weights.safetensors", metadata={"format": "pt"})
@@ -125,11 +134,23 @@ def write_case(case, root):
     if case.torch_in:
         own = {"torch_in": case.torch_in, "torch_error": error_in_16_bits(case, weights, x, h0, output, h_n)}
     return {
-        "name": case.name, "about": case.about,
-        "seq_len": case.T, "batch_size": case.B, "input_size": case.I, "hidden_size": case.H, "num_layers": case.L,
-        "bias": case.bias, "bidirectional": case.bidirectional, "batch_first": case.batch_first,
-        "unbatched": case.unbatched, "reset_before": case.reset_before, "h0": case.h0, "lengths": case.lengths,
-        "prefix": case.prefix, "weights_dtype": case.weights_dtype, "x_dtype": case.x_dtype,
+        "name": case.name,
+        "about": case.about,
+        "seq_len": case.T,
+        "batch_size": case.B,
+        "input_size": case.I,
+        "hidden_size": case.H,
+        "num_layers": case.L,
+        "bias": case.bias,
+        "bidirectional": case.bidirectional,
+        "batch_first": case.batch_first,
+        "unbatched": case.unbatched,
+        "reset_before": case.reset_before,
+        "h0": case.h0,
+        "lengths": case.lengths,
+        "prefix": case.prefix,
+        "weights_dtype": case.weights_dtype,
+        "x_dtype": case.x_dtype,
         "non_finite": case.non_finite,
         "source": "NumPy loop, agrees with ONNX Runtime" if case.reset_before else "torch.nn.GRU",
         "max_abs_x": float(np.max(np.abs(finite))),
@@ -141,8 +162,13 @@ def write_case(case, root):
 def write_all(root):
     index = {
         "about": "float64 results of torch.nn.GRU; see README.md. Made by make.py: do not edit.",
-        "versions": {"python": sys.version.split()[0], "torch": torch.__version__, "numpy": np.__version__,
-                     "onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__},
+        "versions": {
+            "python": sys.version.split()[0],
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
         "cases": [write_case(case, root) for case in CASES],
     }
     (root / "golden.json").write_text(json.dumps(index, indent=1) + "\n")

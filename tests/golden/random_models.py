@@ -17,9 +17,8 @@ import subprocess
 import sys
 import tempfile
 
-import numpy as np
-
 import make
+import numpy as np
 import results
 from cases import Case
 
@@ -34,18 +33,46 @@ def random_case(rng, index):
     T, B, unbatched = size(60), size(12), flip(0.15)
     B = 1 if unbatched else B
     lengths = [int(v) for v in rng.integers(1, T + 1, B)] if flip(0.35) and not unbatched else None
-    return Case(f"random{index}", "", T=T, B=B, I=size(300 if large else 40), H=size(300 if large else 70),
-                     L=int(rng.integers(1, 4)), bias=flip(0.8), bidirectional=flip(0.5), batch_first=flip(0.5),
-                     unbatched=unbatched, h0=flip(0.6), lengths=lengths, reset_before=flip(0.15),
-                     prefix=["", "encoder.gru."][flip(0.3)], foreign=flip(0.3),
-                     weights_dtype=["F32", "F64", "F16", "BF16"][int(rng.choice(4, p=[0.4, 0.3, 0.15, 0.15]))],
-                     x_dtype=["float32", "float64"][flip(0.3)])
+    return Case(
+        f"random{index}",
+        "",
+        T=T,
+        B=B,
+        I=size(300 if large else 40),
+        H=size(300 if large else 70),
+        L=int(rng.integers(1, 4)),
+        bias=flip(0.8),
+        bidirectional=flip(0.5),
+        batch_first=flip(0.5),
+        unbatched=unbatched,
+        h0=flip(0.6),
+        lengths=lengths,
+        reset_before=flip(0.15),
+        prefix=["", "encoder.gru."][flip(0.3)],
+        foreign=flip(0.3),
+        weights_dtype=["F32", "F64", "F16", "BF16"][int(rng.choice(4, p=[0.4, 0.3, 0.15, 0.15]))],
+        x_dtype=["float32", "float64"][flip(0.3)],
+    )
 
 
 def run_program(program, case, folder, backend, dtype, threads):
     """output and h_n of `gru run`, as bytes-comparable arrays."""
-    command = [program, "run", "--weights", folder / "weights.safetensors", "--input", folder / "x.npy",
-               "--backend", backend, "--dtype", dtype, "--output", folder / "y.npy", "--hn", folder / "hn.npy"]
+    command = [
+        program,
+        "run",
+        "--weights",
+        folder / "weights.safetensors",
+        "--input",
+        folder / "x.npy",
+        "--backend",
+        backend,
+        "--dtype",
+        dtype,
+        "--output",
+        folder / "y.npy",
+        "--hn",
+        folder / "hn.npy",
+    ]
     command += ["--h0", folder / "h0.npy"] if case.h0 else []
     command += ["--lengths", folder / "lengths.npy"] if case.lengths else []
     command += ["--batch-first"] if case.batch_first else []

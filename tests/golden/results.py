@@ -10,15 +10,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-
 from cases import suffixes
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 def run_torch(case, weights, x, h0):
     """output (T, B, D*H) and h_n (L*D, B, H) of torch.nn.GRU in float64, fed the way its documentation says."""
-    gru = torch.nn.GRU(case.I, case.H, case.L, bias=case.bias, batch_first=case.batch_first,
-                       bidirectional=case.bidirectional).double()
+    gru = torch.nn.GRU(
+        case.I, case.H, case.L, bias=case.bias, batch_first=case.batch_first, bidirectional=case.bidirectional
+    ).double()
     gru.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
     x, h0 = torch.from_numpy(x), None if h0 is None else torch.from_numpy(h0)
     with torch.no_grad():
@@ -91,7 +91,7 @@ def run_loop(case, weights, x, h0):
                     hidden = w_h[2] @ (r * h) + b_h[2] if case.reset_before else r * (w_h[2] @ h + b_h[2])
                     n = np.tanh(i[2] + hidden)
                     h = (1 - z) * n + z * h
-                    layer_out[t, b, d * case.H:(d + 1) * case.H] = h
+                    layer_out[t, b, d * case.H : (d + 1) * case.H] = h
                 h_n[layer * case.D + d, b] = h
         layer_in = layer_out
     return layer_in, h_n
@@ -100,7 +100,7 @@ def run_loop(case, weights, x, h0):
 def run_onnxruntime(case, weights, x, h0):
     """A second opinion in float32: one ONNX GRU node a layer on ONNX Runtime; ONNX orders the gates z, r, n."""
     H, D = case.H, case.D
-    reorder = lambda v: np.concatenate([v[H:2 * H], v[:H], v[2 * H:]])
+    reorder = lambda v: np.concatenate([v[H : 2 * H], v[:H], v[2 * H :]])
     initial = np.zeros((case.L * D, case.B, H)) if h0 is None else h0
     zero = np.zeros(3 * H)
     nodes, constants, current = [], [], "x"
@@ -110,13 +110,19 @@ def run_onnxruntime(case, weights, x, h0):
             stacks["W"].append(reorder(weights["weight_ih" + suffix]))
             stacks["R"].append(reorder(weights["weight_hh" + suffix]))
             stacks["B"].append(np.concatenate([reorder(weights.get(k + suffix, zero)) for k in ("bias_ih", "bias_hh")]))
-        stacks["H"] = initial[layer * D:(layer + 1) * D]
+        stacks["H"] = initial[layer * D : (layer + 1) * D]
         for key, value in stacks.items():
             constants.append(onnx.numpy_helper.from_array(np.asarray(value, np.float32), f"{key}{layer}"))
-        nodes.append(onnx.helper.make_node(
-            "GRU", [current, f"W{layer}", f"R{layer}", f"B{layer}", "lengths", f"H{layer}"], [f"Y{layer}", f"hn{layer}"],
-            hidden_size=H, direction="bidirectional" if D == 2 else "forward",
-            linear_before_reset=0 if case.reset_before else 1))
+        nodes.append(
+            onnx.helper.make_node(
+                "GRU",
+                [current, f"W{layer}", f"R{layer}", f"B{layer}", "lengths", f"H{layer}"],
+                [f"Y{layer}", f"hn{layer}"],
+                hidden_size=H,
+                direction="bidirectional" if D == 2 else "forward",
+                linear_before_reset=0 if case.reset_before else 1,
+            )
+        )
         # Y (T, D, B, H) -> (T, B, D*H)
         nodes.append(onnx.helper.make_node("Transpose", [f"Y{layer}"], [f"P{layer}"], perm=[0, 2, 1, 3]))
         nodes.append(onnx.helper.make_node("Reshape", [f"P{layer}", "shape"], [f"y{layer}"]))

@@ -3,7 +3,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 from torch.nn.modules.rnn import RNNBase, RNNCellBase

@@ -25,7 +25,9 @@ def no_gradients():
         yield
 
 
-@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}, {"batch_first": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}, {"batch_first": True}]
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_as_by_the_operators(device, dtype, options):
     module = gru.torch.GRU(I, H, device=device, dtype=dtype, **options)
@@ -138,7 +140,9 @@ def test_parametrized_and_swapped_weights():
     torch.testing.assert_close(module(x), twin(x))
 
 
-@pytest.mark.parametrize("x, hx", [((T, B, I + 1), None), ((T, B, I), (1, B, H + 1)), ((T, B, I), (1, B + 1, H)), ((0, B, I), None)])
+@pytest.mark.parametrize(
+    "x, hx", [((T, B, I + 1), None), ((T, B, I), (1, B, H + 1)), ((T, B, I), (1, B + 1, H)), ((0, B, I), None)]
+)
 def test_messages_stay_torchs(x, hx):
     theirs = nn.GRU(I, H)
     given = torch.zeros(x), None if hx is None else torch.zeros(hx)
