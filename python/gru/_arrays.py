@@ -28,6 +28,21 @@ def as_input(array: Any) -> Any:
         ) from None
 
 
+def resolved(array: Any) -> Any:
+    """The array, or a copy where torch's bit says that its numbers are to be negated: only memory is read."""
+    negated = getattr(array, "is_neg", None)
+    return array.resolve_neg() if negated is not None and negated() else array
+
+
+def require_resolved(array: Any, where: str) -> None:
+    """An array that is to be written has no such bit."""
+    negated = getattr(array, "is_neg", None)
+    if negated is not None and negated():
+        raise _core.Error(
+            f"{where}: expected memory that is read as it is written, got a tensor with torch's negative bit"
+        )
+
+
 def dtype_name(array: Any) -> str:
     """ "float32", ... for every kind of array."""
     return str(array.dtype).rpartition(".")[2]

@@ -70,7 +70,7 @@ class Plan:
         one that
         x's framework works on.
         """
-        x = _arrays.as_input(x)
+        x, h0 = _arrays.resolved(_arrays.as_input(x)), _arrays.resolved(h0)
         config = self._plan.config
         features = config.num_directions * config.hidden_size
         rows = config.num_layers * config.num_directions
@@ -78,9 +78,13 @@ class Plan:
             raise _core.Error(f"gru.Plan: x: expected (T, B, I) or (T, I), got an array of shape {tuple(x.shape)}")
         if output is None:
             output = _arrays.empty(x, (*x.shape[:-1], features))
+        else:
+            _arrays.require_resolved(output, "gru.Plan: output")
         if h_n is None:
             batch = () if len(x.shape) == 2 else (x.shape[0 if self._plan.batch_first else 1],)
             h_n = _arrays.empty(x, (rows, *batch, config.hidden_size))
+        else:
+            _arrays.require_resolved(h_n, "gru.Plan: h_n")
         self._plan.execute(x, output, h_n, h0, lengths, _arrays.stream_pointer(stream, x))
         return output, h_n
 
@@ -89,10 +93,12 @@ class Plan:
 
         x (B, I) or (I); h (L, B, H) or (L, H), the states before. out must not overlap h: keep two and swap them.
         """
-        x = _arrays.as_input(x)
+        x, h = _arrays.resolved(_arrays.as_input(x)), _arrays.resolved(h)
         if out is None:
             config = self._plan.config
             out = _arrays.empty(x, (config.num_layers, *x.shape[:-1], config.hidden_size))
+        else:
+            _arrays.require_resolved(out, "gru.Plan.step: out")
         self._plan.step(x, h, out, _arrays.stream_pointer(stream, x))
         return out
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from gru import _core
+from gru import _arrays, _core
 
 
 def load_weights(path: str | os.PathLike[str], *, prefix: str | None = None, reset_after: bool = True) -> _core.Weights:
@@ -24,6 +24,5 @@ def weights(arrays: Mapping[str, Any], *, prefix: str | None = None, reset_after
     for name, array in dict(arrays).items():
         if not isinstance(name, str):
             raise _core.Error(f"gru.weights: expected tensors by name, got the key {name!r}; give a state_dict")
-        # torch's bit for numbers that are to be negated is not seen through DLPack.
-        named[name] = array.resolve_neg() if hasattr(array, "resolve_neg") else array
+        named[name] = _arrays.resolved(array)
     return _core.weights_from_arrays(named, prefix, reset_after)

@@ -78,6 +78,18 @@ const dlpack::Exchange* exchange_of(nb::handle object) {
   return exchange;
 }
 
+// What an object that no protocol gives is, for a message: its type, and its elements' where it names them.
+std::string type_of(nb::handle object) {
+  std::string text = nb::cast<std::string>(nb::str(nb::handle(object.type())));
+  const nb::object dtype = nb::getattr(object, "dtype", nb::none());
+  if (dtype.is_none()) return text;
+  text += fmt::format(" with elements of type {}", nb::cast<std::string>(nb::str(dtype)));
+  const nb::object native = nb::getattr(dtype, "isnative", nb::none());
+  if (native.is(nb::handle(Py_False)))
+    text += ", in another byte order than this machine's; convert it by astype first";
+  return text;
+}
+
 template <class NdArray>
 dlpack::Tensor view_of(const NdArray& array) {
   return {const_cast<void*>(static_cast<const void*>(array.data())),
@@ -120,10 +132,10 @@ Array ArrayReader::read(nb::handle object, const char* argument, bool writable) 
     kept_.push_back(array);
     return describe(view_of(array), argument);
   }
-  throw Error(fmt::format(
-      "gru: {}: expected {} (NumPy, CuPy, torch, or whatever has __dlpack__ or the buffer protocol), "
-      "got {}",
-      argument, writable ? "a writable array" : "an array", nb::cast<std::string>(nb::str(nb::handle(object.type())))));
+  throw Error(
+      fmt::format("gru: {}: expected {} (NumPy, CuPy, torch, or whatever has __dlpack__ or the buffer protocol), "
+                  "got {}",
+                  argument, writable ? "a writable array" : "an array", type_of(object)));
 }
 
 TensorView ArrayReader::read_at(const Place& place, nb::handle object, const char* argument, bool writable) {

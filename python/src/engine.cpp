@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "python/src/engine.hpp"
 
+#include <pthread.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cmath>
+#include <cstdint>
 #include <set>
+#include <string>
 #include <utility>
 
 #include "gru/device.hpp"
@@ -33,11 +38,12 @@ class Process {
     if (runtime_) return;
     runtime_.emplace();
     process_id_ = getpid();
+    pthread_atfork(nullptr, nullptr, [] { is_fork_ = true; });
   }
 
   // A thread pool does not survive fork(): the child's first parallel region would wait for threads that are not there.
   void require_same_process() const {
-    if (process_id_ == 0 || process_id_ == getpid()) return;
+    if (!is_fork_.load(std::memory_order_relaxed)) return;  // asked in each call, so without a system call
     throw Error(fmt::format(
         "gru: this is a fork of the process ({}) that made the first plan, and threads do not survive a fork; start "
         "processes by multiprocessing's 'spawn' or 'forkserver', or make the first plan after the fork",
@@ -59,7 +65,7 @@ class Process {
       std::lock_guard lock(mutex_);
       if (ended_) return;
       ended_ = true;
-      if (process_id_ != 0 && process_id_ != getpid()) return;  // a fork has no threads to end
+      if (is_fork_) return;  // a fork has no threads to end
       engines = engines_;
     }
     for (Engine* engine : engines) engine->release();
@@ -72,9 +78,42 @@ class Process {
   std::optional<Runtime> runtime_;
   bool ended_ = false;
   pid_t process_id_ = 0;
+  static inline std::atomic<bool> is_fork_ = false;  // of a process that has the runtime
 };
 
+// A number of float64 that float32 does not hold would be an infinity in the plan, and nobody would be told.
+void require_in_range(const std::string& name, const ConstTensorView& view) {
+  if (!view.given() || view.dtype != DType::float64) return;
+  const auto* data = static_cast<const double*>(view.data);
+  const std::int64_t columns = view.rank == 2 ? view.extents[1] : 1;
+  for (std::int64_t i = 0; i < view.extents[0]; ++i) {
+    for (std::int64_t j = 0; j < columns; ++j) {
+      const double value = data[i * view.strides[0] + (view.rank == 2 ? j * view.strides[1] : 0)];
+      if (std::isinf(static_cast<float>(value)) && !std::isinf(value)) {
+        throw Error(fmt::format(
+            "gru.Plan: {}: expected numbers that float32 holds, up to 3.4e38, got {:g}; plan with dtype='float64'",
+            name, value));
+      }
+    }
+  }
+}
+
+void require_in_range(const Weights& weights) {
+  const Config& config = weights.config();
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+    for (std::int64_t direction = 0; direction < config.num_directions(); ++direction) {
+      const CellWeights& cell = weights.cell(layer, direction);
+      const std::string end = fmt::format("_l{}{}", layer, direction == 1 ? "_reverse" : "");
+      require_in_range("weight_ih" + end, cell.weight_ih);
+      require_in_range("weight_hh" + end, cell.weight_hh);
+      require_in_range("bias_ih" + end, cell.bias_ih);
+      require_in_range("bias_hh" + end, cell.bias_hh);
+    }
+  }
+}
+
 DevicePlan make_plan(const std::string& device, const Weights& weights, const PlanOptions& options) {
+  if (options.dtype != DType::float64) require_in_range(weights);
   Process::instance().require_runtime();
   const OutsideCapture outside;
   DevicePlan plan(Device(device), weights, options);

@@ -181,9 +181,8 @@ class Model {
       if (!found.is_valid()) {
         if (PyErr_Occurred() != nullptr) throw nb::python_error();
         found = made(PyObject_GetAttr(module.ptr(), name.ptr()));  // a parametrization's
-        if (framework_.is_plain(found) && is_negated(found)) return false;
       }
-      if (!framework_.is_plain(found)) return false;
+      if (!framework_.is_plain(found) || is_negated(found)) return false;
       t.parameters.push_back(std::move(found));
     }
     return true;
@@ -260,8 +259,8 @@ void describe_model(nb::module_& module) {
       .def(nb::init<const Framework&, std::vector<nb::object>, std::int64_t, bool, bool, bool, const std::string&>(),
            "framework"_a, "names"_a, "num_layers"_a, "bias"_a, "bidirectional"_a, "batch_first"_a, "math"_a,
            nb::keep_alive<1, 2>())
-      .def("forward", &Model::forward, "module"_a, "x"_a, "h0"_a.none())
-      .def("step", &Model::step, "module"_a, "x"_a, "h"_a.none());
+      .def("forward", &Model::forward, "module"_a, "x"_a.none(), "h0"_a.none())
+      .def("step", &Model::step, "module"_a, "x"_a.none(), "h"_a.none());
 }
 
 }  // namespace gru::python

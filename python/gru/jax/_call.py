@@ -93,13 +93,15 @@ def _inference(settings):
                 return None
             value = value if is_batched else jnp.broadcast_to(value, (size, *value.shape))
             value = jnp.moveaxis(value, 0, axis)
-            return value.reshape(*value.shape[:axis], -1, *value.shape[axis + 2 :])
+            folded = value.shape[axis] * value.shape[axis + 1]  # not -1: there may be no examples
+            return value.reshape(*value.shape[:axis], folded, *value.shape[axis + 2 :])
 
         def unfold(value, axis):
-            value = value.reshape(*value.shape[:axis], size, -1, *value.shape[axis + 1 :])
+            value = value.reshape(*value.shape[:axis], size, batch, *value.shape[axis + 1 :])
             return jnp.moveaxis(value, axis, 0)
 
         rows = 0 if settings.batch_first else 1
+        batch = x.shape[rows + (1 if batched[0] else 0)]
         output, h_n = run(fold(x, batched[0], rows), fold(h0, batched[1], 1), fold(lengths, batched[2], 0), weights)
         return (unfold(output, rows), unfold(h_n, 1)), results
 

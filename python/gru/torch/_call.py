@@ -70,6 +70,15 @@ def _plain(tensors: list[Tensor]) -> bool:
     )
 
 
+def _refuse_tangents(tensors: list[Tensor]) -> None:
+    """Without gradients nobody asks the operators for a jvp, and a tangent would be lost without a word."""
+    if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise RuntimeError(
+            "gru.torch: forward-mode derivatives are not there: expected tensors without tangents, got a dual tensor; "
+            "use reverse mode, or torch.nn.GRU, which reads the same state_dict"
+        )
+
+
 def forward(
     x: Tensor,
     h0: Tensor | None,
@@ -96,7 +105,10 @@ def forward(
     )
     training = ("remake" if recompute else "keep") if needs_gradient else "none"
     settings = (num_layers, bias, bidirectional, batch_first, dropout, math, training)
-    if not needs_gradient and _plain([x, *weights] if h0 is None else [x, h0, *weights]):
+    tensors = [x, *weights] if h0 is None else [x, h0, *weights]
+    if forward_ad._current_level >= 0 and not torch.compiler.is_compiling() and not transformed():
+        _refuse_tangents(tensors)
+    if not needs_gradient and _plain(tensors):
         output, h_n, _ = _ops.compute_forward(x, h0, lengths, weights, seed, *settings)
     else:
         output, h_n, _ = forward_op(x, h0, lengths, weights, seed, *settings)

@@ -41,9 +41,10 @@ def gru(
     _check_alike(input, hx, weights[0])
     result_dtype = input.dtype
     if under_autocast(input):
-        result_dtype = _autocast_dtype(input, weights[0])
-    if input.dtype in _HALVES or result_dtype in _HALVES or input.dtype != weights[0].dtype:
-        wide = torch.float64 if torch.float64 in (input.dtype, weights[0].dtype) else torch.float32
+        result_dtype = _autocast_dtype(input, hx, weights[0])
+    dtypes = [input.dtype, weights[0].dtype, input.dtype if hx is None else hx.dtype]
+    if input.dtype in _HALVES or result_dtype in _HALVES or dtypes[1:] != [input.dtype, input.dtype]:
+        wide = torch.float64 if torch.float64 in dtypes else torch.float32
         input = input.to(wide)
         hx = None if hx is None else hx.to(wide)
         weights = [weight.to(wide) for weight in weights]
@@ -124,9 +125,13 @@ def under_autocast(input: Tensor) -> bool:
     return input.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(input.device.type)
 
 
-def _autocast_dtype(input: Tensor, weight: Tensor) -> torch.dtype:
-    """What nn.GRU returns under autocast: the lower dtype on a GPU; what goes in on a host."""
+def _autocast_dtype(input: Tensor, hx: Tensor | None, weight: Tensor) -> torch.dtype:
+    """What nn.GRU returns under autocast: the lower dtype on a GPU; on a host what holds that and the state's, which are
+    zeros of input's if it is not given."""
     device = input.device.type
     if torch.float64 in (input.dtype, weight.dtype):
         return input.dtype
-    return torch.get_autocast_dtype(device) if device == "cuda" else input.dtype
+    lower = torch.get_autocast_dtype(device)
+    if device == "cuda":
+        return lower
+    return torch.promote_types(lower, input.dtype if hx is None else hx.dtype)

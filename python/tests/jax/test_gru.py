@@ -156,6 +156,17 @@ def test_vmap_over_inputs_and_parameters():
     assert close_to(both[1], gru.jax.gru(xs[0], h0, {name: 2 * value for name, value in params.items()})[0])
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_vmap_over_no_examples(batch_first):
+    _, params, x, h0 = problem(2, 2)
+    x = jnp.asarray(x).swapaxes(0, 1) if batch_first else jnp.asarray(x)
+    for state in (None, jnp.asarray(h0)):
+        call = lambda x: gru.jax.gru(x, state, params, batch_first=batch_first)
+        output, h_n = jax.vmap(call)(jnp.zeros((0, *x.shape), x.dtype))
+        wanted = call(x)
+        assert output.shape == (0, *wanted[0].shape) and h_n.shape == (0, *wanted[1].shape)
+
+
 def test_gradients_per_example_and_of_a_vmap():
     _, params, x, h0 = problem(2)
     one = lambda params, x, h0: loss(gru.jax.gru(x[:, None], h0[:, None], params))
