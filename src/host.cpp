@@ -76,13 +76,22 @@ std::shared_ptr<void> allocate_host(const std::string& label, std::size_t bytes)
   return memory;
 }
 
-std::string host_processor_name() {
+namespace {
+
+std::string read_processor_name() {
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line);) {
     const auto colon = line.find(": ");
     if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
   }
   return {};
+}
+
+}  // namespace
+
+std::string host_processor_name() {
+  static const std::string name = read_processor_name();  // once: the file is long where there are many
+  return name;
 }
 
 }  // namespace gru

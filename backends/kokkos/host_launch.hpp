@@ -104,10 +104,10 @@ void require_all_threads([[maybe_unused]] const Space& space) {
 class HostThreads {
  public:
   HostThreads() = default;
+  /// For schedules of up to so many threads.
   template <class Space>
-  HostThreads(const Space& space, const Schedule& schedule) : schedule_(schedule), pool_(pool_threads(space)) {
-    words_a_team_ = meeting_words(schedule.team_size);
-    const std::size_t words = static_cast<std::size_t>(schedule.teams) * words_a_team_;
+  HostThreads(const Space& space, int threads) : pool_(pool_threads(space)) {
+    const std::size_t words = meeting_words(threads);
     bytes_ = words * sizeof(std::uint64_t);
     if (words == 0) return;
     words_ = SpaceTraits<Space>::allocate(space, "gru::kokkos::meeting", bytes_);
@@ -116,12 +116,12 @@ class HostThreads {
 
   std::size_t bytes() const { return bytes_; }
 
-  /// functor(HostMember) on the schedule's teams, or on as many and as large ones as OpenMP gives threads for: results depend on
+  /// functor(HostMember) on a schedule's teams, or on as many and as large ones as OpenMP gives threads for: results depend on
   /// neither. One thread needs no dispatch: the caller's own serves.
   template <class Space, class Functor>
-  void launch(const Space& space, const std::string& label, const Functor& functor) {
+  void launch(const Space& space, const std::string& label, const Schedule& schedule, const Functor& functor) {
     const ToldKernel<Space> told(label, space);
-    const int wanted = schedule_.teams * schedule_.team_size;
+    const int wanted = schedule.teams * schedule.team_size;
     if (wanted == 1) {
       functor(HostMember{});
       return;
@@ -129,14 +129,15 @@ class HostThreads {
     const auto turn = turn_of(space);
     const std::uint64_t first = meetings_;
     std::atomic<std::uint64_t> last{first};
+    const std::size_t words_a_team = meeting_words(schedule.team_size);
     // All of the pool: libgomp ends the threads that a smaller region leaves out, and starts them anew for the next one.
     on_threads(std::max(wanted, pool_), [&](int rank, int size) {
-      const int teams = std::min(schedule_.teams, size);
-      const int team_size = std::min(schedule_.team_size, size / teams);
+      const int teams = std::min(schedule.teams, size);
+      const int team_size = std::min(schedule.team_size, size / teams);
       if (rank >= teams * team_size) return;
       const int team = rank / team_size;
-      Meeting meeting{static_cast<std::uint64_t*>(words_.get()) + static_cast<std::size_t>(team) * words_a_team_,
-                      schedule_.team_size, first};
+      Meeting meeting{static_cast<std::uint64_t*>(words_.get()) + static_cast<std::size_t>(team) * words_a_team,
+                      schedule.team_size, first};
       functor(HostMember{team, teams, rank % team_size, team_size, &meeting, &meet});
       std::uint64_t seen = last.load(std::memory_order_relaxed);
       while (seen < meeting.count && !last.compare_exchange_weak(seen, meeting.count, std::memory_order_relaxed)) {
@@ -146,10 +147,8 @@ class HostThreads {
   }
 
  private:
-  Schedule schedule_;
   int pool_ = 1;
-  std::shared_ptr<void> words_;  // (teams, words_a_team_) of 64 bits
-  std::size_t words_a_team_ = 0;
+  std::shared_ptr<void> words_;  // (teams, words of a team) of 64 bits; none above meetings_
   std::size_t bytes_ = 0;
   std::uint64_t meetings_ = 0;  // that any team has had: the next launch counts on from there
 };

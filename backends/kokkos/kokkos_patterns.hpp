@@ -53,6 +53,8 @@ class KokkosPatterns {
   ~KokkosPatterns();
 
   void execute(const Call& call);
+  /// With these weights, packed into memory that plans share.
+  void execute(const Call& call, std::span<const CellWeights> cells);
   std::size_t reserve_bytes() const;
   void backward(const BackwardCall& call);
   void set_weights(std::span<const CellWeights> cells);

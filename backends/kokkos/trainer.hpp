@@ -29,12 +29,13 @@ class Trainer {
  public:
   Trainer() = default;
 
-  /// Packs the weights.
+  /// Packs the weights; those that are zeros are nothing until clear_weights() or new ones.
   Trainer(const Space& space, const Shape& shape, const Weights& weights) {
     weights_ = Values(Kokkos::view_alloc(space, Kokkos::WithoutInitializing, "gru::kokkos::back_weights"),
                       packed_back_size(shape));
     const auto host = Kokkos::create_mirror_view(Kokkos::WithoutInitializing, weights_);
     if (weights.are_zeros()) {
+      if constexpr (HostSpace<Space>) return;
       std::fill_n(host.data(), weights_.extent(0), T(0));
     } else {
       pack_weights<T>(shape, weights, nullptr, host.data(), packing_threads(space));
@@ -50,7 +51,8 @@ class Trainer {
     dropout_ = o.dropout;
     place_ = back_workspace(shape, remakes_, o.seq_len, o.batch_size, tile_rows, ranks);
     largest_tile_ = tile_rows;
-    memory_ = Values(Kokkos::view_alloc(space, "gru::kokkos::back_workspace"), static_cast<std::size_t>(place_.end));
+    memory_ = Values(Kokkos::view_alloc(space, Kokkos::WithoutInitializing, "gru::kokkos::back_workspace"),
+                     static_cast<std::size_t>(place_.end));
     reserve_elements_ = remakes_ ? kept_outputs_begin(shape, shape.layers - 1, static_cast<int>(o.seq_len),
                                                       static_cast<int>(o.batch_size), 0)
                                  : kept_gates_begin(shape, shape.layers * shape.directions, static_cast<int>(o.seq_len),
@@ -60,6 +62,9 @@ class Trainer {
   std::size_t reserve_bytes() const { return static_cast<std::size_t>(reserve_elements_) * sizeof(T); }
   std::size_t workspace_bytes() const { return memory_.extent(0) * sizeof(T); }
   T* weights() const { return weights_.data(); }
+  void clear_weights() const {
+    if constexpr (HostSpace<Space>) std::fill_n(weights_.data(), weights_.extent(0), T(0));
+  }
 
   /// What a forward with a reserve keeps and drops.
   template <class Forward>
