@@ -42,6 +42,7 @@ class Chooser {
   Chooser(const std::vector<Seat>& seats, const Weights& weights, const PlanOptions& options)
       : seats_(seats), weights_(weights), options_(options), names_(seats, options.backend) {
     apply_profile({}, options.device_profile);  // refuses an unknown name even where no GPU is asked
+    weights.require_range_of(options.dtype);
   }
 
   Choice choose() {

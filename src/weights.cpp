@@ -27,6 +27,22 @@ void require_tensor(const std::string& name, const ConstTensorView& tensor, int 
   if (tensor.data == nullptr) throw Error(fmt::format("gru::Weights: {}: the data pointer is null", name));
 }
 
+void require_float32_range(const std::string& name, const ConstTensorView& tensor) {
+  if (!tensor.given() || tensor.dtype != DType::float64) return;
+  const auto* data = static_cast<const double*>(tensor.data);
+  const std::int64_t columns = tensor.rank == 2 ? tensor.extents[1] : 1;
+  for (std::int64_t row = 0; row < tensor.extents[0]; ++row) {
+    for (std::int64_t column = 0; column < columns; ++column) {
+      const double value = data[row * tensor.strides[0] + column * tensor.strides[1]];
+      if (std::isfinite(value) && std::isinf(static_cast<float>(value))) {
+        throw Error(fmt::format(
+            "gru::Plan: {}: expected numbers that float32 holds, up to 3.4e38, got {:g}; plan with dtype float64", name,
+            value));
+      }
+    }
+  }
+}
+
 }  // namespace
 
 Weights::Weights(const Config& config, std::vector<CellWeights> cells, std::shared_ptr<const void> storage)
@@ -50,6 +66,19 @@ Weights::Weights(const Config& config, std::vector<CellWeights> cells, std::shar
         throw Error(fmt::format("gru::Weights: {}: the config says bias = false, but a bias is given",
                                 tensor_name("bias_ih", layer, d)));
       }
+    }
+  }
+}
+
+void Weights::require_range_of(DType dtype) const {
+  if (dtype == DType::float64) return;
+  for (std::int64_t layer = 0; layer < config_.num_layers; ++layer) {
+    for (std::int64_t d = 0; d < config_.num_directions(); ++d) {
+      const CellWeights& c = cell(layer, d);
+      require_float32_range(tensor_name("weight_ih", layer, d), c.weight_ih);
+      require_float32_range(tensor_name("weight_hh", layer, d), c.weight_hh);
+      require_float32_range(tensor_name("bias_ih", layer, d), c.bias_ih);
+      require_float32_range(tensor_name("bias_hh", layer, d), c.bias_hh);
     }
   }
 }

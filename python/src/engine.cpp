@@ -5,8 +5,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cmath>
-#include <cstdint>
 #include <set>
 #include <string>
 #include <utility>
@@ -81,39 +79,7 @@ class Process {
   static inline std::atomic<bool> is_fork_ = false;  // of a process that has the runtime
 };
 
-// A number of float64 that float32 does not hold would be an infinity in the plan, and nobody would be told.
-void require_in_range(const std::string& name, const ConstTensorView& view) {
-  if (!view.given() || view.dtype != DType::float64) return;
-  const auto* data = static_cast<const double*>(view.data);
-  const std::int64_t columns = view.rank == 2 ? view.extents[1] : 1;
-  for (std::int64_t i = 0; i < view.extents[0]; ++i) {
-    for (std::int64_t j = 0; j < columns; ++j) {
-      const double value = data[i * view.strides[0] + (view.rank == 2 ? j * view.strides[1] : 0)];
-      if (std::isinf(static_cast<float>(value)) && !std::isinf(value)) {
-        throw Error(fmt::format(
-            "gru.Plan: {}: expected numbers that float32 holds, up to 3.4e38, got {:g}; plan with dtype='float64'",
-            name, value));
-      }
-    }
-  }
-}
-
-void require_in_range(const Weights& weights) {
-  const Config& config = weights.config();
-  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-    for (std::int64_t direction = 0; direction < config.num_directions(); ++direction) {
-      const CellWeights& cell = weights.cell(layer, direction);
-      const std::string end = fmt::format("_l{}{}", layer, direction == 1 ? "_reverse" : "");
-      require_in_range("weight_ih" + end, cell.weight_ih);
-      require_in_range("weight_hh" + end, cell.weight_hh);
-      require_in_range("bias_ih" + end, cell.bias_ih);
-      require_in_range("bias_hh" + end, cell.bias_hh);
-    }
-  }
-}
-
 DevicePlan make_plan(const std::string& device, const Weights& weights, const PlanOptions& options) {
-  if (options.dtype != DType::float64) require_in_range(weights);
   Process::instance().require_runtime();
   const OutsideCapture outside;
   DevicePlan plan(Device(device), weights, options);

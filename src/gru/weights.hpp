@@ -38,6 +38,10 @@ class Weights {
     return cells_[static_cast<std::size_t>(layer * config_.num_directions() + direction)];
   }
 
+  /// Throws gru::Error that names the tensor where a finite float64 number is too large for float32 and a plan of `dtype`
+  /// would therefore compute with an infinity. Every plan asks this.
+  void require_range_of(DType dtype) const;
+
   /// Uniform in [-1/sqrt(H), 1/sqrt(H)), torch.nn.GRU's initial scale; the same numbers on every machine for a seed.
   static Weights random(const Config& config, std::uint64_t seed, DType dtype = DType::float32);
 

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "gru/error.hpp"
@@ -116,6 +118,37 @@ TEST_CASE("weights: random ones have torch's scale and depend on the seed alone"
   CHECK(gru::to_vector<float>(Weights::random(c, 5, DType::bfloat16).cell(0, 0).weight_ih).front() ==
         doctest::Approx(gru::to_vector<float>(a.cell(0, 0).weight_ih).front()).epsilon(0x1p-8));
   CHECK_THROWS_AS(Weights::random(c, 5, DType::int32), gru::Error);
+}
+
+TEST_CASE("weights: float64 numbers beyond float32 are named, except for plans of float64") {
+  std::vector<double> memory(1000, 0.25);
+  std::vector<CellWeights> own = cells();
+  own[3].weight_hh = gru::tensor_view(std::as_const(memory).data(), {9, 3});
+  own[3].weight_hh.strides = {1, 9, 0};
+  own[1].bias_ih = gru::tensor_view(std::as_const(memory).data() + 900, {9});
+  const Weights weights(kConfig, own);
+  const auto message = [&](DType dtype) {
+    try {
+      weights.require_range_of(dtype);
+    } catch (const gru::Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  // The largest float32 and what rounds to it, infinities and NaN are held.
+  for (const double held :
+       {3.4028234663852886e38, 3.40282356e38, -3.4028234663852886e38, HUGE_VAL, -HUGE_VAL, std::nan("")}) {
+    CAPTURE(held);
+    memory[26] = memory[908] = held;
+    CHECK(message(DType::float32) == "");
+  }
+  memory[26] = -1e39;
+  CHECK(message(DType::float32).find("weight_hh_l1_reverse: expected numbers that float32 holds") != std::string::npos);
+  CHECK(message(DType::float16).find("-1e+39") != std::string::npos);
+  CHECK(message(DType::float64) == "");
+  memory[26] = 0;
+  memory[908] = 3.4028236e38;  // half a step above the largest, and more
+  CHECK(message(DType::bfloat16).find("bias_ih_l0_reverse") != std::string::npos);
 }
 
 TEST_CASE("weights: what no machine can hold is refused") {
