@@ -22,6 +22,12 @@ namespace {
 
 constexpr int kRunTimeFailure = 1;
 constexpr int kBadInput = 2;
+constexpr const char* kStdoutFailed = "stdout: could not be written";
+
+bool stdout_is_written() {
+  std::cout.flush();
+  return std::cout.good() && std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+}
 
 int work(gru::cli::Command& command, bool& reading_input) {
   gru::check_environment();
@@ -31,7 +37,7 @@ int work(gru::cli::Command& command, bool& reading_input) {
   command.prepare();
   reading_input = false;
   const int status = command.run();
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) throw gru::Error("stdout: could not be written");
+  if (!stdout_is_written()) throw gru::Error(kStdoutFailed);
   return status;
 }
 
@@ -72,7 +78,8 @@ int parse_and_work(int argc, char** argv) {
       return fail(kBadInput, fmt::format("there is no {} '{}'; see {} --help",
                                          unknown.starts_with('-') ? "option" : "subcommand", unknown, argv[0]));
     }
-    return program.exit(error, std::cout, std::cerr) == 0 ? 0 : kBadInput;
+    if (program.exit(error, std::cout, std::cerr) != 0) return kBadInput;
+    return stdout_is_written() ? 0 : fail(kRunTimeFailure, kStdoutFailed);  // --help or --version
   } catch (const gru::Error& error) {
     return fail(reading_input ? kBadInput : kRunTimeFailure, error.what());
   } catch (const std::bad_alloc&) {

@@ -179,9 +179,12 @@ TEST_CASE("gru run: one line says backend and why, sizes, time, conversions and 
 TEST_CASE("gru: stdout that cannot be written exits 1") {
   if (!std::filesystem::exists("/dev/full")) return;
   // The program's own stdout is /dev/full; what it says about that comes back on stderr.
-  const Finished finished = run_program({"info"}, "exec >/dev/full; ");
-  CHECK(finished.status == 1);
-  CHECK(contains(finished.err, "stdout"));
+  for (const char* word : {"info", "--help", "--version"}) {
+    CAPTURE(word);
+    const Finished finished = run_program({word}, "exec >/dev/full; ");
+    CHECK(finished.status == 1);
+    CHECK(contains(finished.err, "stdout"));
+  }
 }
 
 TEST_CASE("gru check: every backend of the lists, within tolerance") {
