@@ -20,9 +20,11 @@ function(gru_set_up_target target)
 endfunction()
 
 # For programs, tests and the code around a measurement: nothing in them is hot, so the compiler should not spend its time
-# there.
+# there. GCC leaves the upper halves of vector registers in use for whoever is called, unless it may make expensive
+# optimizations.
 function(gru_optimize_lightly target)
-  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release>:-O1>
+                         $<$<AND:$<CONFIG:Release>,$<COMPILE_LANG_AND_ID:CXX,GNU>>:-fexpensive-optimizations>)
 endfunction()
 
 # gru_compile_together(target group files...): as one file, where GRU_UNITY says so. Most of our files are short, and each
