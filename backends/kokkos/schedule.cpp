@@ -148,8 +148,8 @@ Estimate estimate(const Sizes& s, const HostTraits& host, int teams, int team_si
 std::size_t host_l2_bytes() {
   constexpr long kLeast = 256L << 10, kMost = 2L << 20, kUntold = 1L << 20;
 #if defined(_SC_LEVEL2_CACHE_SIZE)
-  static const long told =
-      ::sysconf(_SC_LEVEL2_CACHE_SIZE);  // asked once: a virtual machine leaves to its host for each answer
+  // Asked once: a virtual machine leaves to its host for each answer.
+  static const long told = ::sysconf(_SC_LEVEL2_CACHE_SIZE);
 #else
   static constexpr long told = 0;
 #endif

@@ -65,10 +65,8 @@ class Plan:
         """output, h_n = GRU(x, h0, lengths), as torch.nn.GRU gives them for the same layout.
 
         x (T, B, I), (B, T, I) with batch_first, or (T, I); h0 and h_n (L*D, B, H); lengths (B) of int32 or int64.
-        output and
-        h_n are the caller's arrays, or new ones of x's kind. On a GPU the call only launches, on `stream`, or on the
-        one that
-        x's framework works on.
+        output and h_n are the caller's arrays, or new ones of x's kind. On a GPU the call only launches, on `stream`,
+        or on the one that x's framework works on.
         """
         x, h0 = _arrays.resolved(_arrays.as_input(x)), _arrays.resolved(h0)
         config = self._plan.config
